@@ -1,0 +1,3 @@
+//! XDP programs of the gateway.
+#![no_std]
+#![no_main]
