@@ -85,6 +85,7 @@ impl ByteMask {
     }
 
     /// The union of two masks, usable in constants.
+    #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
