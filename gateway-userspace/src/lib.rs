@@ -9,4 +9,5 @@ pub mod bans;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod rules;
 pub mod telemetry;
