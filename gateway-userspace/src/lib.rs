@@ -9,5 +9,6 @@ pub mod bans;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod listen;
 pub mod rules;
 pub mod telemetry;
