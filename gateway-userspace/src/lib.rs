@@ -4,6 +4,7 @@
 //! enforces it): 1 config, telemetry, client; 2 limits, bans, upstream, listen, access; 3 inspect,
 //! kernel, rules; 4 respond; 5 pipeline; 6 http, admin; 7 app.
 
+pub mod acme;
 pub mod admin;
 pub mod bans;
 pub mod cli;
