@@ -6,3 +6,6 @@ pub mod bytes;
 pub mod operators;
 pub mod source;
 pub mod transformations;
+
+#[cfg(test)]
+mod testing;
