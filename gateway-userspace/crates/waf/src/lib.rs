@@ -18,6 +18,9 @@ pub mod operators;
 pub mod source;
 pub mod transformations;
 
+#[cfg(test)]
+mod testing;
+
 pub use compile::{CompileOptions, Entry, Ruleset};
 pub use engine::{
     context::{Connection, Scores, Services},
