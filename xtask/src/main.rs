@@ -1,6 +1,7 @@
 //! Project automation: `cargo xtask VERB`.
 
 mod build;
+mod check;
 mod paths;
 mod process;
 mod setup;
@@ -24,6 +25,8 @@ enum Verb {
     Setup(setup::Args),
     /// Compile the eBPF object and the daemon
     Build(build::Args),
+    /// Format, lints, licences, levels of modules, file lengths, unsafe code
+    Check(check::Args),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup(args) => setup::run(&args, &paths),
         Verb::Build(args) => build::run(&args, &paths),
+        Verb::Check(args) => check::run(&args, &paths),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
