@@ -1,5 +1,6 @@
 //! Project automation: `cargo xtask VERB`.
 
+mod bench;
 mod build;
 mod check;
 mod paths;
