@@ -1,2 +1,42 @@
-//! Project automation.
-fn main() {}
+//! Project automation: `cargo xtask VERB`.
+
+mod build;
+mod paths;
+mod process;
+mod setup;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Set up, build, run, test, measure and package the gateway.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Install what build and tests need, or say what to install
+    Setup(setup::Args),
+    /// Compile the eBPF object and the daemon
+    Build(build::Args),
+}
+
+fn main() -> ExitCode {
+    let paths = paths::Paths::find();
+    let result = match Cli::parse().verb {
+        Verb::Setup(args) => setup::run(&args, &paths),
+        Verb::Build(args) => build::run(&args, &paths),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
