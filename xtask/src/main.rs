@@ -1,6 +1,7 @@
 //! Project automation: `cargo xtask VERB`.
 
 mod build;
+mod crs;
 mod paths;
 mod process;
 mod setup;
@@ -24,6 +25,8 @@ enum Verb {
     Setup(setup::Args),
     /// Compile the eBPF object and the daemon
     Build(build::Args),
+    /// Run go-ftw suites against the WAF, in this process or through a daemon
+    Crs(crs::Args),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup(args) => setup::run(&args, &paths),
         Verb::Build(args) => build::run(&args, &paths),
+        Verb::Crs(args) => match crs::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
