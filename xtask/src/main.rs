@@ -1,5 +1,6 @@
 //! Project automation: `cargo xtask VERB`.
 
+mod bench;
 mod build;
 mod crs;
 mod paths;
@@ -25,6 +26,8 @@ enum Verb {
     Setup(setup::Args),
     /// Compile the eBPF object and the daemon
     Build(build::Args),
+    /// Measure against peers on this machine
+    Bench(bench::Args),
     /// Run go-ftw suites against the WAF, in this process or through a daemon
     Crs(crs::Args),
 }
@@ -34,6 +37,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup(args) => setup::run(&args, &paths),
         Verb::Build(args) => build::run(&args, &paths),
+        Verb::Bench(args) => match bench::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Verb::Crs(args) => match crs::run(&args) {
             Ok(code) => return code,
             Err(error) => Err(error),

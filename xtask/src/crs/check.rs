@@ -78,6 +78,7 @@ mod tests {
         let outcome = Outcome {
             status: Some(200),
             response: "HTTP/1.1 200\r\n\r\nhello".to_owned(),
+            refused: None,
             log: vec!["ModSecurity: [id \"1\"] [msg \"a\"]".to_owned(), "[id \"2\"]".to_owned()],
         };
         let gone = Outcome::default();

@@ -83,6 +83,7 @@ impl Target for InProcess {
                 return Ok(Outcome {
                     status: Some(refusal.status),
                     response: format!("HTTP/1.1 {} {}\r\n\r\n", refusal.status, refusal.reason),
+                    refused: Some(refusal.reason),
                     log: Vec::new(),
                 });
             }
@@ -111,6 +112,7 @@ impl Target for InProcess {
         let log = self.transaction.matches().iter().filter(|m| m.log);
         Ok(Outcome {
             status,
+            refused: None,
             log: log.map(|matched| error_log::line(matched, &context)).collect(),
             response: response.map(|response| text(&response)).unwrap_or_default(),
         })

@@ -138,7 +138,11 @@ fn run_stage(stage: &Stage, target: &mut dyn Target) -> (Vec<String>, Vec<u64>) 
             Outcome::default()
         });
         matched.extend(check::logged_ids(&outcome.log));
-        failures.extend(check::check(&stage.output, &outcome));
+        let found = check::check(&stage.output, &outcome);
+        if let (Some(reason), false) = (outcome.refused, found.is_empty()) {
+            failures.push(format!("refused before any rule: {reason}"));
+        }
+        failures.extend(found);
     }
     (failures, matched)
 }

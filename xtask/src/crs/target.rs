@@ -9,6 +9,8 @@ pub struct Outcome {
     pub status: Option<u16>,
     /// The response as text, head and body.
     pub response: String,
+    /// Why the server refused the request before any rule ran, if it did.
+    pub refused: Option<&'static str>,
     /// The log lines of the request.
     pub log: Vec<String>,
 }

@@ -19,6 +19,9 @@ pub mod record;
 pub mod source;
 pub mod transformations;
 
+#[cfg(test)]
+mod testing;
+
 pub use compile::{CompileOptions, Entry, Ruleset};
 pub use engine::{
     context::{Connection, Scores, Services},
