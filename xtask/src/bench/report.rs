@@ -141,7 +141,9 @@ fn machine() -> String {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let model = read("/proc/cpuinfo")
         .lines()
-        .find_map(|l| l.strip_prefix("model name").and_then(|l| l.split_once(':')).map(|(_, m)| m.trim().to_owned()))
+        .find_map(|l| {
+            l.strip_prefix("model name").and_then(|l| l.split_once(':')).map(|(_, m)| m.trim().to_owned())
+        })
         .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{model}, {cores} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
@@ -163,6 +165,9 @@ mod tests {
         ] {
             assert_eq!(row.met, met, "{row:?}");
         }
-        assert_eq!((number(12345.6), number(12.34), number(1.2345)), ("12346".into(), "12.3".into(), "1.234".into()));
+        assert_eq!(
+            (number(12345.6), number(12.34), number(1.2345)),
+            ("12346".into(), "12.3".into(), "1.234".into())
+        );
     }
 }

@@ -74,6 +74,8 @@ fn clippy_host(paths: &Paths) -> Result<String> {
         "--exclude",
         "gateway-ebpf",
         "--all-targets",
+        "--features",
+        "xtask/measure",
         "--",
         "-D",
         "warnings",

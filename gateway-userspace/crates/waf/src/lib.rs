@@ -15,8 +15,12 @@ mod compile;
 mod engine;
 pub mod lang;
 pub mod operators;
+pub mod record;
 pub mod source;
 pub mod transformations;
+
+#[cfg(test)]
+mod testing;
 
 pub use compile::{CompileOptions, Entry, Ruleset};
 pub use engine::{
