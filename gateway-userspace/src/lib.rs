@@ -7,3 +7,4 @@
 pub mod bans;
 pub mod client;
 pub mod config;
+pub mod limits;
