@@ -13,3 +13,4 @@ pub mod config;
 pub mod listen;
 pub mod rules;
 pub mod telemetry;
+pub mod limits;

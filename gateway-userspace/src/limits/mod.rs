@@ -1,0 +1,3 @@
+//! Rate limits: policy, arithmetic, stores, answers.
+
+pub mod window;
