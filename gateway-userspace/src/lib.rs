@@ -4,7 +4,11 @@
 //! enforces it): 1 config, telemetry, client, wire; 2 limits, bans, upstream, listen, access; 3 inspect,
 //! kernel, rules; 4 respond; 5 pipeline; 6 http, admin; 7 app.
 
+pub mod admin;
 pub mod bans;
+pub mod cli;
 pub mod client;
 pub mod config;
+pub mod rules;
+pub mod telemetry;
 pub mod wire;
