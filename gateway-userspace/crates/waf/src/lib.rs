@@ -18,6 +18,7 @@ pub mod operators;
 pub mod record;
 pub mod source;
 pub mod transformations;
+mod variables;
 
 #[cfg(test)]
 mod testing;
