@@ -5,7 +5,8 @@ use crate::{
     collections::{Change, CollectionId, CollectionKind},
     compile::{Ruleset, template::Template},
     engine::core::Core,
-    variables::{Variable, arena::leading_number, store::List},
+    operators::parse_integer,
+    variables::{Variable, store::List},
 };
 
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl Core {
             CollectionAction::Expire { list, name, seconds } => {
                 let name = self.expand_lower_to_data(name, rules);
                 self.expand(seconds, rules);
-                let seconds = leading_number(&self.expanded);
+                let seconds = parse_integer(&self.expanded);
                 let seconds = u64::try_from(seconds).unwrap_or(0);
                 self.write_through(*list, self.arena.get(name), Change::ExpireAfter(seconds));
             }

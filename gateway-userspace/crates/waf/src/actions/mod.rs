@@ -115,7 +115,7 @@ impl Core {
                 Action::SetEnv { name, value } => {
                     let name = self.expand_to_data(name, rules);
                     let value = self.expand_to_data(value, rules);
-                    self.store.put(&self.arena, crate::variables::store::List::Env, name, value);
+                    self.put_named(crate::variables::store::List::Env, name, value, rules);
                 }
             }
         }
