@@ -68,7 +68,8 @@ pub(super) fn build(
         builder.rules[*rule as usize].outcome.skip_to = Some(*to);
     }
     let (removals, target_removals) = builder.resolve_removals(&drafts, &numbers);
-    let relevant_status = settings.audit_relevant_status.as_ref().and_then(|p| Pattern::new(p.as_bytes()).ok());
+    let relevant_status =
+        settings.audit_relevant_status.as_ref().and_then(|p| Pattern::new(p.as_bytes()).ok());
     if relevant_status.is_none() && settings.audit_relevant_status.is_some() {
         let message = "the pattern of SecAuditLogRelevantStatus does not compile";
         builder.findings.push(Finding::error(Position::default(), None, message, "correct it"));
@@ -180,9 +181,17 @@ impl Builder<'_> {
         }
     }
 
-    fn target(&mut self, id: u64, target: &TargetDecl, targets: &mut Vec<Target>, exclusions: &mut Vec<Exclusion>) {
+    fn target(
+        &mut self,
+        id: u64,
+        target: &TargetDecl,
+        targets: &mut Vec<Target>,
+        exclusions: &mut Vec<Exclusion>,
+    ) {
         match selector(target, &mut self.symbols) {
-            Ok(selector) if target.negated => exclusions.push(Exclusion { variable: target.variable, selector }),
+            Ok(selector) if target.negated => {
+                exclusions.push(Exclusion { variable: target.variable, selector })
+            }
             Ok(selector) => targets.push(Target { variable: target.variable, count: target.count, selector }),
             Err(message) => {
                 let help = "correct the pattern of the selector";
@@ -207,7 +216,12 @@ impl Builder<'_> {
             let template = Template::new(&text, &mut self.symbols, &mut |name| unknown.push(name.to_owned()));
             for name in unknown {
                 let message = format!("%{{{name}}} names no variable and stays as it is written");
-                self.findings.push(Finding::warning(declared.position, Some(id), message, "check its spelling"));
+                self.findings.push(Finding::warning(
+                    declared.position,
+                    Some(id),
+                    message,
+                    "check its spelling",
+                ));
             }
             template
         });
@@ -244,7 +258,12 @@ impl Builder<'_> {
             }
             if !any {
                 let message = format!("no rule has {}", draft::describe(query));
-                self.findings.push(Finding::warning(position, None, message, "check it; the action does nothing"));
+                self.findings.push(Finding::warning(
+                    position,
+                    None,
+                    message,
+                    "check it; the action does nothing",
+                ));
             }
             bits
         };

@@ -52,11 +52,21 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn error(position: Position, rule_id: Option<u64>, message: impl Into<String>, help: &'static str) -> Self {
+    pub(super) fn error(
+        position: Position,
+        rule_id: Option<u64>,
+        message: impl Into<String>,
+        help: &'static str,
+    ) -> Self {
         Self { position, is_error: true, rule_id, message: message.into(), help }
     }
 
-    pub(super) fn warning(position: Position, rule_id: Option<u64>, message: impl Into<String>, help: &'static str) -> Self {
+    pub(super) fn warning(
+        position: Position,
+        rule_id: Option<u64>,
+        message: impl Into<String>,
+        help: &'static str,
+    ) -> Self {
         Self { position, is_error: false, rule_id, message: message.into(), help }
     }
 }
@@ -109,14 +119,21 @@ fn starter(
     seen: &mut HashMap<u64, Position>,
     findings: &mut Vec<Finding>,
 ) -> Chain {
-    let value = |name: &str| link.actions.iter().rev().find(|a| a.name == name).map(|a| (a.position, a.value.as_deref()));
+    let value = |name: &str| {
+        link.actions.iter().rev().find(|a| a.name == name).map(|a| (a.position, a.value.as_deref()))
+    };
     let id = match value("id") {
         Some((position, text)) => text.and_then(|t| t.trim().parse().ok()).unwrap_or_else(|| {
             findings.push(Finding::error(position, None, "the id is no whole number", "ids are 1 and up"));
             0
         }),
         None => {
-            findings.push(Finding::error(link.position, None, "the rule has no id", "add id:.. with a number of its own"));
+            findings.push(Finding::error(
+                link.position,
+                None,
+                "the rule has no id",
+                "add id:.. with a number of its own",
+            ));
             0
         }
     };
@@ -139,11 +156,19 @@ fn starter(
 fn check_link(id: u64, actions: &[ActionDecl], findings: &mut Vec<Finding>) {
     for action in actions {
         let starters_only = is_disruptive(&action.name)
-            || matches!(action.name.as_str(), "id" | "phase" | "skip" | "skipafter" | "status" | "rev" | "ver" | "severity");
+            || matches!(
+                action.name.as_str(),
+                "id" | "phase" | "skip" | "skipafter" | "status" | "rev" | "ver" | "severity"
+            );
         // `block` and `pass` do no harm and are widespread.
         if starters_only && !matches!(action.name.as_str(), "block" | "pass") {
             let message = format!("{} has no effect in a link of a chain", action.name);
-            findings.push(Finding::warning(action.position, Some(id), message, "put it into the chain's first rule"));
+            findings.push(Finding::warning(
+                action.position,
+                Some(id),
+                message,
+                "put it into the chain's first rule",
+            ));
         }
     }
 }
@@ -179,7 +204,10 @@ fn set_defaults(
         findings.push(Finding::error(position, None, "the default actions have no disruptive action", help));
     }
     for action in actions {
-        if matches!(action.name.as_str(), "id" | "chain" | "skip" | "skipafter" | "block" | "msg" | "ver" | "rev") {
+        if matches!(
+            action.name.as_str(),
+            "id" | "chain" | "skip" | "skipafter" | "block" | "msg" | "ver" | "rev"
+        ) {
             let message = format!("{} cannot be a default action", action.name);
             findings.push(Finding::error(action.position, None, message, "take it away"));
         }
@@ -232,7 +260,9 @@ fn picked(drafts: &Drafts, query: &RuleQuery, position: Position, findings: &mut
 pub(super) fn describe(query: &RuleQuery) -> String {
     match query {
         RuleQuery::Ids(ranges) => {
-            let show = |(low, high): &(u64, u64)| if low == high { low.to_string() } else { format!("{low}-{high}") };
+            let show = |(low, high): &(u64, u64)| {
+                if low == high { low.to_string() } else { format!("{low}-{high}") }
+            };
             format!("the id {}", ranges.iter().map(show).collect::<Vec<_>>().join(", "))
         }
         RuleQuery::Tag(tag) => format!("the tag {tag}"),

@@ -56,8 +56,14 @@ pub(super) fn merge(
         if let Some(other) = first_disruptive.replace(action.name.clone())
             && other != action.name
         {
-            let message = format!("{} after {other}: a rule has one disruptive action, the last counts", action.name);
-            findings.push(Finding::warning(action.position, Some(chain.id), message, "take one of them away"));
+            let message =
+                format!("{} after {other}: a rule has one disruptive action, the last counts", action.name);
+            findings.push(Finding::warning(
+                action.position,
+                Some(chain.id),
+                message,
+                "take one of them away",
+            ));
         }
         if let Ok(disruptive) = parse_disruptive(action, cx, chain.id, findings) {
             merged.outcome.disruptive = disruptive.unwrap_or_else(|| block.clone());
@@ -90,7 +96,13 @@ fn parse_disruptive(
 }
 
 /// One non-disruptive action.
-fn one(action: &ActionDecl, merged: &mut Merged, cx: &mut ActionContext<'_>, id: u64, findings: &mut Vec<Finding>) {
+fn one(
+    action: &ActionDecl,
+    merged: &mut Merged,
+    cx: &mut ActionContext<'_>,
+    id: u64,
+    findings: &mut Vec<Finding>,
+) {
     let value = action.value.as_deref().unwrap_or("");
     let text = || Some(value.to_owned());
     let mut wrong = |message: String, help: &'static str| {

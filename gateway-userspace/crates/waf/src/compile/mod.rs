@@ -89,7 +89,11 @@ impl Ruleset {
         let (document, mut diagnostics) = lang::parse(files, entries);
         let ruleset = build::build(&document, files, options, &mut diagnostics);
         diagnostics.sort_by(|a, b| b.level.cmp(&a.level));
-        if diagnostics.iter().any(|d| d.level == Level::Error) { Err(diagnostics) } else { Ok((ruleset, diagnostics)) }
+        if diagnostics.iter().any(|d| d.level == Level::Error) {
+            Err(diagnostics)
+        } else {
+            Ok((ruleset, diagnostics))
+        }
     }
 
     /// The settings in force.

@@ -13,8 +13,12 @@ use crate::{
 pub(crate) fn selector(target: &TargetDecl, symbols: &mut Symbols) -> Result<Selector, String> {
     Ok(match &target.selector {
         SelectorDecl::All => Selector::All,
-        SelectorDecl::Name(name) if target.variable == Variable::Tx => Selector::Tx(symbols.tx_key(name.as_bytes())),
-        SelectorDecl::Name(xpath) if target.variable == Variable::Xml => Selector::XPath(symbols.xpath(xpath)),
+        SelectorDecl::Name(name) if target.variable == Variable::Tx => {
+            Selector::Tx(symbols.tx_key(name.as_bytes()))
+        }
+        SelectorDecl::Name(xpath) if target.variable == Variable::Xml => {
+            Selector::XPath(symbols.xpath(xpath))
+        }
         SelectorDecl::Name(name) => Selector::Name(symbols.name(name.as_bytes()), name.as_bytes().into()),
         SelectorDecl::Pattern(pattern) => match plain_prefix(pattern) {
             Some(prefix) => Selector::Prefix(prefix.into()),

@@ -40,7 +40,8 @@ impl TransformCache {
     #[inline]
     pub(crate) fn get(&self, value: Span, pipeline: PipelineId) -> Option<Span> {
         let entry = self.entries.get(slot(value, pipeline))?;
-        let hit = entry.generation == self.generation && entry.value == value.key() && entry.pipeline == pipeline;
+        let hit =
+            entry.generation == self.generation && entry.value == value.key() && entry.pipeline == pipeline;
         hit.then_some(entry.result)
     }
 

@@ -33,7 +33,9 @@ pub(crate) enum Processor {
 
 impl Processor {
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        [Self::UrlEncoded, Self::Multipart, Self::Json, Self::Xml].into_iter().find(|p| p.name().eq_ignore_ascii_case(name))
+        [Self::UrlEncoded, Self::Multipart, Self::Json, Self::Xml]
+            .into_iter()
+            .find(|p| p.name().eq_ignore_ascii_case(name))
     }
 
     pub(crate) fn name(self) -> &'static str {

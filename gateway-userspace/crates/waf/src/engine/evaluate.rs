@@ -58,15 +58,17 @@ impl Core {
                 self.run_actions(&rule.on_match, rules);
                 true
             }
-            Check::Number { comparison, operand } => match single_number(rule).filter(|_| self.target_removals.is_empty()) {
-                Some(target) => self.evaluate_single(rule, target, *comparison, operand, rules),
-                None => {
-                    let operand = self.operand(operand, rules);
-                    self.evaluate_items(rule, number, rules, |core, item| {
-                        core.compare(rule, item, *comparison, operand, rules)
-                    })
+            Check::Number { comparison, operand } => {
+                match single_number(rule).filter(|_| self.target_removals.is_empty()) {
+                    Some(target) => self.evaluate_single(rule, target, *comparison, operand, rules),
+                    None => {
+                        let operand = self.operand(operand, rules);
+                        self.evaluate_items(rule, number, rules, |core, item| {
+                            core.compare(rule, item, *comparison, operand, rules)
+                        })
+                    }
                 }
-            },
+            }
             Check::Operator { operator, argument } => {
                 let mut is_ready = false;
                 self.evaluate_items(rule, number, rules, |core, item| {
@@ -130,7 +132,14 @@ impl Core {
         true
     }
 
-    fn compare(&mut self, rule: &Rule, item: Item, comparison: Comparison, operand: i64, rules: &Ruleset) -> bool {
+    fn compare(
+        &mut self,
+        rule: &Rule,
+        item: Item,
+        comparison: Comparison,
+        operand: i64,
+        rules: &Ruleset,
+    ) -> bool {
         let (number, value) = match item.value {
             Value::Int(number) if rule.pipeline == 0 => (number, item.value),
             value => {
@@ -148,7 +157,14 @@ impl Core {
     }
 
     /// Asks the operator about a value in the rule's pipeline; with multiMatch about each form it takes on the way.
-    fn ask(&mut self, rule: &Rule, item: Item, operator: &Operator, has_argument: bool, rules: &Ruleset) -> bool {
+    fn ask(
+        &mut self,
+        rule: &Rule,
+        item: Item,
+        operator: &Operator,
+        has_argument: bool,
+        rules: &Ruleset,
+    ) -> bool {
         let span = self.value_bytes(item.value);
         if !rule.multi_match {
             let span = self.transform(span, rule.pipeline, rules);
@@ -181,9 +197,14 @@ impl Core {
             geo: self.services.geo.as_deref(),
             rbl: self.services.rbl.as_deref(),
             geo_record: None,
+            pattern_limit_exceeded: false,
         };
         let matched = operator.evaluate(self.arena.get(value), &mut context) != rule.negated;
-        if let Some(record) = context.geo_record.take() {
+        let geo_record = context.geo_record.take();
+        if context.pattern_limit_exceeded {
+            self.store.set_int(Variable::MscPcreLimitsExceeded, 1);
+        }
+        if let Some(record) = geo_record {
             self.set_geo(&record, rules);
         }
         if matched {

@@ -96,8 +96,12 @@ impl Core {
     fn first_of(&mut self, variable: Variable) -> Option<Value> {
         match view(variable) {
             View::Scalar => Some(self.scalar(variable)),
-            View::Values(lists) => lists.iter().find_map(|l| self.store.list(*l).first()).map(|p| Value::Bytes(p.value)),
-            View::Names(lists) => lists.iter().find_map(|l| self.store.list(*l).first()).map(|p| Value::Bytes(p.name)),
+            View::Values(lists) => {
+                lists.iter().find_map(|l| self.store.list(*l).first()).map(|p| Value::Bytes(p.value))
+            }
+            View::Names(lists) => {
+                lists.iter().find_map(|l| self.store.list(*l).first()).map(|p| Value::Bytes(p.name))
+            }
             View::Tx => self.tx.keys().first().and_then(|k| self.tx.get(*k)),
             View::MatchedVars => self.matched.first().map(|i| i.value),
             View::MatchedVarsNames => None,
@@ -110,7 +114,8 @@ impl Core {
         match view(variable) {
             View::Values(lists) => find(lists).map(Value::Bytes),
             View::Names(lists) => {
-                let same = |p: &&crate::variables::store::Pair| self.arena.get(p.name).eq_ignore_ascii_case(name);
+                let same =
+                    |p: &&crate::variables::store::Pair| self.arena.get(p.name).eq_ignore_ascii_case(name);
                 let pair = lists.iter().find_map(|l| self.store.list(*l).iter().find(same));
                 pair.map(|p| Value::Bytes(p.name))
             }

@@ -121,7 +121,8 @@ impl Core {
             Disruptive::Drop => Verdict::Drop { rule_id },
             Disruptive::Redirect(location) => {
                 self.expand(location, rules);
-                let safe: Vec<u8> = self.expanded.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n' | 0)).collect();
+                let safe: Vec<u8> =
+                    self.expanded.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n' | 0)).collect();
                 let location = String::from_utf8_lossy(&safe).into_owned();
                 let status = if matches!(status, 301 | 302 | 303 | 307 | 308) { status } else { 302 };
                 Verdict::Redirect { status, location, rule_id }

@@ -53,7 +53,10 @@ impl Core {
             let mut name = Vec::new();
             self.append_name(item, rules, &mut name);
             let value = self.value_bytes(item.value);
-            values.push(MatchedValue { variable: Text::from(name.as_slice()), value: Text::from(self.arena.get(value)) });
+            values.push(MatchedValue {
+                variable: Text::from(name.as_slice()),
+                value: Text::from(self.arena.get(value)),
+            });
         }
         values
     }

@@ -4,11 +4,7 @@ use super::core::{Core, Processor};
 use crate::{
     body::{cookies, urlencoded},
     compile::Ruleset,
-    variables::{
-        Variable,
-        arena::Span,
-        store::List,
-    },
+    variables::{Variable, arena::Span, store::List},
 };
 
 impl Core {
@@ -56,7 +52,9 @@ impl Core {
         input.clear();
         input.extend_from_slice(self.arena.get(text));
         let separator = rules.settings.argument_separator;
-        let flags = urlencoded::parse(&input, separator, &mut |name, value| self.push_argument(list, name, value, rules));
+        let flags = urlencoded::parse(&input, separator, &mut |name, value| {
+            self.push_argument(list, name, value, rules)
+        });
         self.transformed = input;
         if flags.invalid_encoding {
             self.store.set_int(Variable::UrlencodedError, 1);
@@ -102,7 +100,8 @@ impl Core {
     }
 
     fn content_type(&mut self, value: &[u8]) {
-        let begins = |wanted: &[u8]| value.get(..wanted.len()).is_some_and(|head| head.eq_ignore_ascii_case(wanted));
+        let begins =
+            |wanted: &[u8]| value.get(..wanted.len()).is_some_and(|head| head.eq_ignore_ascii_case(wanted));
         if begins(b"application/x-www-form-urlencoded") {
             self.set_processor(Processor::UrlEncoded);
         } else if begins(b"multipart/form-data") {

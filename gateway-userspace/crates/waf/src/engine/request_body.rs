@@ -16,7 +16,10 @@ use crate::{
 
 impl Core {
     pub(crate) fn wants_request_body(&self) -> bool {
-        self.request_body_access && self.engine != EngineMode::Off && self.ended.is_none() && self.allowed.is_none()
+        self.request_body_access
+            && self.engine != EngineMode::Off
+            && self.ended.is_none()
+            && self.allowed.is_none()
     }
 
     pub(crate) fn write_request_body(&mut self, piece: &[u8], rules: &Ruleset) -> BodyOutcome {

@@ -44,7 +44,9 @@ impl Core {
     }
 
     fn is_wanted_type(&self, rules: &Ruleset) -> bool {
-        let Some(crate::variables::store::Value::Bytes(span)) = self.store.scalar(Variable::ResponseContentType) else {
+        let Some(crate::variables::store::Value::Bytes(span)) =
+            self.store.scalar(Variable::ResponseContentType)
+        else {
             return false;
         };
         let given = self.arena.get(span);
@@ -56,7 +58,8 @@ impl Core {
         if self.response_body_full || !self.wants_response_body(rules) {
             return BodyOutcome::Enough;
         }
-        let limit = usize::try_from(self.response_body_limit).unwrap_or(BUFFER_MAX_BYTES).min(BUFFER_MAX_BYTES);
+        let limit =
+            usize::try_from(self.response_body_limit).unwrap_or(BUFFER_MAX_BYTES).min(BUFFER_MAX_BYTES);
         let room = limit.saturating_sub(self.arena.len(Buffer::ResponseBody));
         self.arena.push(Buffer::ResponseBody, &piece[..piece.len().min(room)]);
         if piece.len() <= room {

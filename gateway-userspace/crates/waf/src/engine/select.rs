@@ -200,7 +200,11 @@ impl Core {
         let number = |n: i64| Value::Int(n);
         let now = || civil(self.unix_nanos, self.utc_offset_seconds);
         let value = match variable {
-            V::MatchedVar => return self.matched_last.map_or(Value::Bytes(crate::variables::arena::Span::EMPTY), |i| i.value),
+            V::MatchedVar => {
+                return self
+                    .matched_last
+                    .map_or(Value::Bytes(crate::variables::arena::Span::EMPTY), |i| i.value);
+            }
             V::ArgsCombinedSize => return number(self.args_bytes as i64),
             V::FilesCombinedSize => return number(self.files_bytes as i64),
             V::HighestSeverity => return number(self.highest_severity.map_or(255, |s| s as i64)),
@@ -282,7 +286,11 @@ impl Core {
     }
 }
 
-fn pair_is<'a>(selector: &Selector, pair: &Pair, bytes: impl Fn(crate::variables::arena::Span) -> &'a [u8]) -> bool {
+fn pair_is<'a>(
+    selector: &Selector,
+    pair: &Pair,
+    bytes: impl Fn(crate::variables::arena::Span) -> &'a [u8],
+) -> bool {
     match selector {
         Selector::All => true,
         Selector::Name(id, _) => pair.name_id == *id,
@@ -296,7 +304,9 @@ fn name_is(selector: &Selector, name: &[u8]) -> bool {
     match selector {
         Selector::All => true,
         Selector::Name(_, wanted) => name.eq_ignore_ascii_case(wanted),
-        Selector::Prefix(prefix) => name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix)),
+        Selector::Prefix(prefix) => {
+            name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+        }
         Selector::Pattern(pattern) => pattern.search(name) == Search::Found,
         Selector::Tx(_) | Selector::XPath(_) => false,
     }

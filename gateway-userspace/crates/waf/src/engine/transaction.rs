@@ -127,8 +127,17 @@ impl Transaction {
     /// CRS's anomaly scores as they stand now.
     pub fn scores(&self) -> Scores {
         let [inbound, inbound_detection, inbound_threshold, outbound, outbound_detection, outbound_threshold] =
-            self.ruleset.score_keys.map(|key| key.and_then(|k| self.core.tx.number(&self.core.arena, k)).unwrap_or(0));
-        Scores { inbound, inbound_detection, inbound_threshold, outbound, outbound_detection, outbound_threshold }
+            self.ruleset
+                .score_keys
+                .map(|key| key.and_then(|k| self.core.tx.number(&self.core.arena, k)).unwrap_or(0));
+        Scores {
+            inbound,
+            inbound_detection,
+            inbound_threshold,
+            outbound,
+            outbound_detection,
+            outbound_threshold,
+        }
     }
 
     /// Whether the transaction is one for the audit log (SecAuditEngine, a rule with `auditlog`, relevant status).

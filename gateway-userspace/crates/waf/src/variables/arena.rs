@@ -173,7 +173,13 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for (number, text) in [(0, "0"), (7, "7"), (-12, "-12"), (i64::MAX, "9223372036854775807"), (i64::MIN, "-9223372036854775808")] {
+        for (number, text) in [
+            (0, "0"),
+            (7, "7"),
+            (-12, "-12"),
+            (i64::MAX, "9223372036854775807"),
+            (i64::MIN, "-9223372036854775808"),
+        ] {
             let mut arena = Arena::default();
             let span = arena.number(number);
             assert_eq!(arena.get(span), text.as_bytes());
