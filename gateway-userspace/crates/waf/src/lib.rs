@@ -15,6 +15,7 @@ mod compile;
 mod engine;
 pub mod lang;
 pub mod operators;
+mod prefilter;
 pub mod record;
 pub mod source;
 pub mod transformations;
