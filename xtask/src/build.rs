@@ -80,6 +80,19 @@ pub fn ebpf_command(tools: &Tools, paths: &Paths, verb: &str) -> Command {
     command
 }
 
+/// Clippy on the eBPF crate, where the toolchain of `tools` has one: a nightly does, Debian's rustc-web does not.
+pub fn ebpf_clippy(tools: &Tools, paths: &Paths) -> Option<Command> {
+    match &tools.compiler {
+        Compiler::BuildStd { cargo, .. } if cargo.with_file_name("cargo-clippy").exists() => {
+            let mut command = ebpf_command(tools, paths, "clippy");
+            // Clippy brings the compiler of its own toolchain.
+            command.env_remove("RUSTC");
+            Some(command)
+        }
+        _ => None,
+    }
+}
+
 /// Builds the daemon in a cargo profile and returns its path; the eBPF object must be there.
 pub fn daemon(paths: &Paths, profile: &str) -> Result<PathBuf> {
     let start = Instant::now();
