@@ -16,12 +16,18 @@ mod compile;
 mod engine;
 pub mod lang;
 pub mod operators;
+mod prefilter;
+pub mod record;
 pub mod source;
 pub mod transformations;
 mod variables;
 
 pub use actions::Sanitised;
 pub use compile::{CompileOptions, Entry, Ruleset, settings::Settings};
+#[cfg(test)]
+mod testing;
+
+pub use compile::{CompileOptions, Entry, Ruleset};
 pub use engine::{
     context::{Connection, Scores, Services},
     matched::{Disruption, MatchedRule, MatchedValue, RuleInfo, Severity, Text},
