@@ -73,6 +73,9 @@ fn every_transformation() {
         ("normalizePath", b"/../../a", Some(b"/a")),
         ("normalizePath", b"/a/b/", None),
         ("normalizePath", b"a.b/c..d", None),
+        ("normalizePath", b"a/b/..", Some(b"a")),
+        ("normalizePath", b"/a/..", Some(b"")),
+        ("normalizePath", b"../a/../../b/.", Some(b"../../b")),
         ("normalizePathWin", br"\a\..\b", Some(b"/b")),
         ("normalisePathWin", b"a/b", None),
         ("parityEven7bit", b"ac\x80", Some(b"\xE1c\x80")),
@@ -80,6 +83,7 @@ fn every_transformation() {
         ("parityZero7bit", b"\xE1c", Some(b"ac")),
         ("parityZero7bit", b"ac", None),
         ("removeComments", b"a/*b*/c<!--d-->e--f", Some(b"ace")),
+        ("removeComments", b"a<!--b*/c/*d-->e", Some(b"ace")),
         ("removeComments", b"a#b", Some(b"a")),
         ("removeComments", b"a/*b", Some(b"a ")),
         ("removeComments", b"a/b-c<d", None),
@@ -105,7 +109,8 @@ fn every_transformation() {
         ("urlDecodeUni", b"a+%41%u0042%uff1c%u00g1%", Some(b"a AB<%u00g1%")),
         ("urlEncode", b"a b*\xFF", Some(b"a+b*%ff")),
         ("utf8toUnicode", "aé€😀".as_bytes(), Some(b"a%u00e9%u20ac%u1f600")),
-        ("utf8toUnicode", b"a\xFF\xC3", None),
+        ("utf8toUnicode", b"\xC0\xAE\xE0\x80\xAF\xED\xA0\x80\xFF", Some(b"%u002e%u002f%ud800\xFF")),
+        ("utf8toUnicode", b"a\xFF\xC3\xE2\x82", None),
     ];
     for (name, input, expected) in rows {
         check(name, input, *expected);
