@@ -1,1 +1,3 @@
 //! The gateway daemon.
+
+pub mod kernel;
