@@ -15,3 +15,6 @@ pub mod listen;
 pub mod rules;
 pub mod telemetry;
 pub mod wire;
+//! The gateway daemon.
+
+pub mod kernel;
