@@ -5,6 +5,7 @@
 //! kernel, rules; 4 respond; 5 pipeline; 6 http, admin; 7 app.
 
 pub mod acme;
+pub mod access;
 pub mod admin;
 pub mod bans;
 pub mod cli;
@@ -12,8 +13,13 @@ pub mod client;
 pub mod config;
 pub mod limits;
 pub mod listen;
+pub mod inspect;
+pub mod listen;
+pub mod pipeline;
+pub mod respond;
 pub mod rules;
 pub mod telemetry;
+pub mod upstream;
 pub mod wire;
 //! The gateway daemon.
 
