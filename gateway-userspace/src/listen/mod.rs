@@ -1,0 +1,3 @@
+//! Sockets, TLS, certificates.
+
+pub mod ja4;
