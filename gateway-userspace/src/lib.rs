@@ -10,8 +10,11 @@ pub mod bans;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod limits;
 pub mod listen;
 pub mod rules;
 pub mod telemetry;
-pub mod limits;
 pub mod wire;
+//! The gateway daemon.
+
+pub mod kernel;

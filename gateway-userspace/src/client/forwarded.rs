@@ -175,8 +175,20 @@ mod tests {
     fn forwarded() {
         let f = ForwardedHeader::Forwarded;
         check(f, "10.0.0.1", None, &["for=203.0.113.9;proto=https"], behind("10.0.0.1", "203.0.113.9"));
-        check(f, "10.0.0.1", None, &["proto=http;For=\"[2001:db8::9]:1\""], behind("10.0.0.1", "2001:db8::9"));
-        check(f, "10.0.0.1", None, &["for=1.1.1.1, for=203.0.113.9, for=10.1.1.1"], behind("10.0.0.1", "203.0.113.9"));
+        check(
+            f,
+            "10.0.0.1",
+            None,
+            &["proto=http;For=\"[2001:db8::9]:1\""],
+            behind("10.0.0.1", "2001:db8::9"),
+        );
+        check(
+            f,
+            "10.0.0.1",
+            None,
+            &["for=1.1.1.1, for=203.0.113.9, for=10.1.1.1"],
+            behind("10.0.0.1", "203.0.113.9"),
+        );
         check(f, "10.0.0.1", None, &["for=_hidden"], Err(ForwardedError::NotAnAddress));
         check(f, "10.0.0.1", None, &["proto=http"], Err(ForwardedError::NotAnAddress));
     }

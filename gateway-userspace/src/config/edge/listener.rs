@@ -70,7 +70,8 @@ pub(super) fn check(raw: Vec<RawListener>, problems: &mut Problems<'_>) -> Vec<L
         let name = bounds::name("listener", raw.name, format!("listener-{}", i + 1), &mut names, problems);
         let address = match raw.address {
             None => {
-                let message = format!("listener `{name}` has no `address`: write one such as \"0.0.0.0:8443\".");
+                let message =
+                    format!("listener `{name}` has no `address`: write one such as \"0.0.0.0:8443\".");
                 match named {
                     Some(span) => problems.at(span, message),
                     None => problems.whole(message),

@@ -21,7 +21,8 @@ pub(super) fn encode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     }
     out.reserve(input.len().div_ceil(3) * 4);
     for group in input.chunks(3) {
-        let bits = group.iter().enumerate().fold(0_u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
+        let bits =
+            group.iter().enumerate().fold(0_u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
         for place in 0..4 {
             let sextet = (bits >> (18 - 6 * place)) as usize & 63;
             out.push(if place <= group.len() { ALPHABET[sextet] } else { b'=' });
@@ -33,12 +34,20 @@ pub(super) fn encode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
 /// `base64Decode`: decodes up to the first character that is not of the alphabet, as ModSecurity v2 and Coraza do. ModSecurity v3
 /// gives an empty value for anything but well-formed input, which one stray byte is enough to exploit.
 pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
-    decode_sextets(input.iter().map(|&byte| VALUES[usize::from(byte)]).take_while(|&value| value < 64), input, out)
+    decode_sextets(
+        input.iter().map(|&byte| VALUES[usize::from(byte)]).take_while(|&value| value < 64),
+        input,
+        out,
+    )
 }
 
 /// `base64DecodeExt`: leaves out whatever is not of the alphabet and decodes the rest.
 pub(super) fn decode_ext(input: &[u8], out: &mut Vec<u8>) -> Outcome {
-    decode_sextets(input.iter().map(|&byte| VALUES[usize::from(byte)]).filter(|&value| value < 64), input, out)
+    decode_sextets(
+        input.iter().map(|&byte| VALUES[usize::from(byte)]).filter(|&value| value < 64),
+        input,
+        out,
+    )
 }
 
 fn decode_sextets(sextets: impl Iterator<Item = u8>, input: &[u8], out: &mut Vec<u8>) -> Outcome {

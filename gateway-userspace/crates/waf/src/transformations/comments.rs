@@ -4,22 +4,22 @@ use memchr::memmem;
 
 use super::Outcome;
 
-/// `removeComments`: drops `/* .. */` and `<!-- .. -->`; `--` and `#` drop the rest. A comment that does not end becomes a space.
+/// `removeComments`: drops `/* .. */` and `<!-- .. -->`; either end ends either, as in ModSecurity. `--` and `#` drop the rest. A comment
+/// that does not end becomes a space.
 pub(super) fn remove(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     let mut rest = input;
     while let Some(at) = next_of(rest, |rest| {
         rest.starts_with(b"/*") || rest.starts_with(b"<!--") || rest.starts_with(b"--") || rest[0] == b'#'
     }) {
         out.extend_from_slice(&rest[..at]);
-        let closing: &[u8] = match rest[at] {
-            b'/' => b"*/",
-            b'<' => b"-->",
+        let opening = match rest[at] {
+            b'/' => 2,
+            b'<' => 4,
             _ => return Outcome::Changed,
         };
-        let opening = if closing.len() == 2 { 2 } else { 4 };
         rest = &rest[at + opening..];
-        match memmem::find(rest, closing) {
-            Some(end) => rest = &rest[end + closing.len()..],
+        match next_of(rest, |rest| rest.starts_with(b"*/") || rest.starts_with(b"-->")) {
+            Some(end) => rest = &rest[end + if rest[end] == b'*' { 2 } else { 3 }..],
             None => {
                 out.push(b' ');
                 return Outcome::Changed;

@@ -1,8 +1,8 @@
 //! `cssDecode`: the escapes of CSS 2.x (section 4.1.3), as browsers read them.
 
+use super::Outcome;
 use super::hex;
 use super::whitespace::is_space;
-use super::Outcome;
 
 /// A backslash and one to six hexadecimal digits are one byte (the last two digits; full-width forms of ASCII, U+FF01 to U+FF5E,
 /// become ASCII), and one whitespace after them belongs to the escape. A backslash before a line end vanishes with it; before anything

@@ -1,7 +1,7 @@
 //! `escapeSeqDecode`: the escapes of ANSI C.
 
-use super::hex;
 use super::Outcome;
+use super::hex;
 
 /// `\a \b \f \n \r \t \v \\ \? \' \"`, `\xHH` and up to three octal digits; of other escapes the backslash vanishes. A backslash at
 /// the end stays.

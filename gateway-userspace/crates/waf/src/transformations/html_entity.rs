@@ -1,11 +1,12 @@
 //! `htmlEntityDecode`: numeric references and the five names that ModSecurity v3 knows.
 
-use super::hex;
 use super::Outcome;
+use super::hex;
 
 /// Numeric references become the low byte of their number. The semicolon is optional everywhere.
 pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
-    let Some(first) = memchr::memchr_iter(b'&', input).find(|&at| reference(&input[at + 1..]).is_some()) else {
+    let Some(first) = memchr::memchr_iter(b'&', input).find(|&at| reference(&input[at + 1..]).is_some())
+    else {
         return Outcome::Unchanged;
     };
     out.extend_from_slice(&input[..first]);
@@ -52,7 +53,8 @@ fn is_longer_word(rest: &[u8], length: usize) -> bool {
     rest.get(length).is_some_and(u8::is_ascii_alphanumeric)
 }
 
-const NAMES: &[(&[u8], u8)] = &[(b"quot", b'"'), (b"amp", b'&'), (b"lt", b'<'), (b"gt", b'>'), (b"nbsp", 0xA0)];
+const NAMES: &[(&[u8], u8)] =
+    &[(b"quot", b'"'), (b"amp", b'&'), (b"lt", b'<'), (b"gt", b'>'), (b"nbsp", 0xA0)];
 
 /// The low byte of a number; as `strtol` does, one that does not fit is the largest.
 fn number(digits: &[u8], radix: i64) -> u8 {

@@ -1,7 +1,7 @@
 //! `jsDecode`: the escapes of ECMAScript strings.
 
-use super::hex;
 use super::Outcome;
+use super::hex;
 
 /// `\uHHHH` (the low byte; full-width forms of ASCII become ASCII), `\xHH`, up to three octal digits, `\a \b \f \n \r \t \v`; of other
 /// escapes the backslash vanishes. A backslash at the end stays.

@@ -222,7 +222,8 @@ impl Transformation {
         const BACKSLASH: ByteMask = ByteMask::of_bytes(b"\\");
         const CMD_LINE: ByteMask =
             ByteMask::of_bytes(b"\"'\\^,;").union(ByteMask::WHITESPACE).union(ByteMask::UPPER);
-        const URL_SAFE: ByteMask = ByteMask::LETTERS.union(ByteMask::UPPER).union(ByteMask::DIGIT).union(STAR);
+        const URL_SAFE: ByteMask =
+            ByteMask::LETTERS.union(ByteMask::UPPER).union(ByteMask::DIGIT).union(STAR);
         match self {
             Self::Length | Self::Md5 | Self::Sha1 => false,
             Self::Base64Decode

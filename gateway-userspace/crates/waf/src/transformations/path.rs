@@ -3,7 +3,8 @@
 use super::Outcome;
 
 /// Removes empty and self (`.`) components, and pairs of a component and a `..` after it. An absolute path does not go above its root;
-/// a relative one keeps the `..` that lead out of it. A slash at the end stays.
+/// a relative one keeps the `..` that lead out of it. The result ends in a slash when the input does, and not otherwise: `/a/..` leaves
+/// nothing.
 pub(super) fn normalize(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     if !may_change(input) {
         return Outcome::Unchanged;
@@ -42,9 +43,7 @@ fn rewrite(input: &[u8], out: &mut Vec<u8>) {
     // How many of the components written can be taken back by a `..`.
     let mut depth = 0_usize;
     let root = out.len();
-    let mut components = input.split(|&byte| byte == b'/').peekable();
-    while let Some(component) = components.next() {
-        let is_last = components.peek().is_none();
+    for component in input.split(|&byte| byte == b'/') {
         match component {
             b"" | b"." => {}
             b".." if depth > 0 => {
@@ -57,10 +56,11 @@ fn rewrite(input: &[u8], out: &mut Vec<u8>) {
             _ => {
                 depth += usize::from(component != b"..");
                 out.extend_from_slice(component);
-                if !is_last {
-                    out.push(b'/');
-                }
+                out.push(b'/');
             }
         }
+    }
+    if input.last() != Some(&b'/') {
+        out.pop();
     }
 }

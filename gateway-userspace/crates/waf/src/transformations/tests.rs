@@ -44,7 +44,11 @@ fn every_transformation() {
         ("cssDecode", br"\61\000062 c\zz\", Some(b"abczz")),
         ("cssDecode", b"\\ff1c\\00ff1C\\12345678\\\nx", Some(b"<<V78x")),
         ("cssDecode", b"a", None),
-        ("escapeSeqDecode", br#"\a\b\f\n\r\t\v\?\'\"\\\x41\101\8\xg"#, Some(b"\x07\x08\x0C\n\r\t\x0B?'\"\\AA8xg")),
+        (
+            "escapeSeqDecode",
+            br#"\a\b\f\n\r\t\v\?\'\"\\\x41\101\8\xg"#,
+            Some(b"\x07\x08\x0C\n\r\t\x0B?'\"\\AA8xg"),
+        ),
         ("escapeSeqDecode", br"a\", None),
         ("hexDecode", b"54657374", Some(b"Test")),
         ("hexDecode", b"5465737", Some(b"Tes")),
@@ -69,6 +73,9 @@ fn every_transformation() {
         ("normalizePath", b"/../../a", Some(b"/a")),
         ("normalizePath", b"/a/b/", None),
         ("normalizePath", b"a.b/c..d", None),
+        ("normalizePath", b"a/b/..", Some(b"a")),
+        ("normalizePath", b"/a/..", Some(b"")),
+        ("normalizePath", b"../a/../../b/.", Some(b"../../b")),
         ("normalizePathWin", br"\a\..\b", Some(b"/b")),
         ("normalisePathWin", b"a/b", None),
         ("parityEven7bit", b"ac\x80", Some(b"\xE1c\x80")),
@@ -76,6 +83,7 @@ fn every_transformation() {
         ("parityZero7bit", b"\xE1c", Some(b"ac")),
         ("parityZero7bit", b"ac", None),
         ("removeComments", b"a/*b*/c<!--d-->e--f", Some(b"ace")),
+        ("removeComments", b"a<!--b*/c/*d-->e", Some(b"ace")),
         ("removeComments", b"a#b", Some(b"a")),
         ("removeComments", b"a/*b", Some(b"a ")),
         ("removeComments", b"a/b-c<d", None),
@@ -84,7 +92,11 @@ fn every_transformation() {
         ("removeWhitespace", b" a\tb\xA0", Some(b"ab")),
         ("replaceComments", b"a/*b*/c/**/d*/e/*f", Some(b"a c d*/e ")),
         ("replaceNulls", b"a\0b", Some(b"a b")),
-        ("sha1", b"abc", Some(b"\xa9\x99\x3e\x36\x47\x06\x81\x6a\xba\x3e\x25\x71\x78\x50\xc2\x6c\x9c\xd0\xd8\x9d")),
+        (
+            "sha1",
+            b"abc",
+            Some(b"\xa9\x99\x3e\x36\x47\x06\x81\x6a\xba\x3e\x25\x71\x78\x50\xc2\x6c\x9c\xd0\xd8\x9d"),
+        ),
         ("sqlHexDecode", b"a0x414243,0X44g0x4z", Some(b"aABC,Dg0x4z")),
         ("sqlHexDecode", b"0x 0y41", None),
         ("trim", b" \ta b\n", Some(b"a b")),
@@ -97,7 +109,8 @@ fn every_transformation() {
         ("urlDecodeUni", b"a+%41%u0042%uff1c%u00g1%", Some(b"a AB<%u00g1%")),
         ("urlEncode", b"a b*\xFF", Some(b"a+b*%ff")),
         ("utf8toUnicode", "aé€😀".as_bytes(), Some(b"a%u00e9%u20ac%u1f600")),
-        ("utf8toUnicode", b"a\xFF\xC3", None),
+        ("utf8toUnicode", b"\xC0\xAE\xE0\x80\xAF\xED\xA0\x80\xFF", Some(b"%u002e%u002f%ud800\xFF")),
+        ("utf8toUnicode", b"a\xFF\xC3\xE2\x82", None),
     ];
     for (name, input, expected) in rows {
         check(name, input, *expected);
@@ -118,10 +131,60 @@ fn every_name_finds_its_transformation() {
 
 /// Pieces that mean something to one transformation or another.
 const PIECES: &[&[u8]] = &[
-    b"a", b"B", b"0", b"7", b"x", b"%", b"%41", b"%u0041", b"%uff1c", b"+", b"\\", b"\\u0041", b"\\x41", b"\\101", b"\\61 ",
-    b"&", b"&lt;", b"&#65;", b"&#x41", b";", b"/", b"*", b"/*", b"*/", b"--", b"<!--", b"-->", b"#", b".", b"..", b"../", b"./",
-    b"//", b" ", b"\t", b"\n", b"\0", b"\x7F", b"\xA0", b"\xC2\xA0", b"\xC3\xA9", b"\xF0\x9F\x98\x80", b"\xFF", b"\"", b"'", b"^",
-    b",", b"(", b"0x41", b"VGVzdA==", b"=", b"-", b"<", b"?",
+    b"a",
+    b"B",
+    b"0",
+    b"7",
+    b"x",
+    b"%",
+    b"%41",
+    b"%u0041",
+    b"%uff1c",
+    b"+",
+    b"\\",
+    b"\\u0041",
+    b"\\x41",
+    b"\\101",
+    b"\\61 ",
+    b"&",
+    b"&lt;",
+    b"&#65;",
+    b"&#x41",
+    b";",
+    b"/",
+    b"*",
+    b"/*",
+    b"*/",
+    b"--",
+    b"<!--",
+    b"-->",
+    b"#",
+    b".",
+    b"..",
+    b"../",
+    b"./",
+    b"//",
+    b" ",
+    b"\t",
+    b"\n",
+    b"\0",
+    b"\x7F",
+    b"\xA0",
+    b"\xC2\xA0",
+    b"\xC3\xA9",
+    b"\xF0\x9F\x98\x80",
+    b"\xFF",
+    b"\"",
+    b"'",
+    b"^",
+    b",",
+    b"(",
+    b"0x41",
+    b"VGVzdA==",
+    b"=",
+    b"-",
+    b"<",
+    b"?",
 ];
 
 #[test]
@@ -135,14 +198,26 @@ fn random_values_never_contradict_the_rules_of_all() {
         for transformation in Transformation::all() {
             out.clear();
             match transformation.apply(&value, &mut out) {
-                Outcome::Unchanged => assert!(out.is_empty(), "{transformation:?} of {}", value.escape_ascii()),
+                Outcome::Unchanged => {
+                    assert!(out.is_empty(), "{transformation:?} of {}", value.escape_ascii())
+                }
                 Outcome::Changed => {
-                    assert!(!transformation.is_noop_for(mask), "{transformation:?} of {}", value.escape_ascii());
+                    assert!(
+                        !transformation.is_noop_for(mask),
+                        "{transformation:?} of {}",
+                        value.escape_ascii()
+                    );
                     let never_same = !matches!(
                         transformation,
-                        Transformation::Length | Transformation::Base64Decode | Transformation::Base64DecodeExt
+                        Transformation::Length
+                            | Transformation::Base64Decode
+                            | Transformation::Base64DecodeExt
                     );
-                    assert!(!never_same || out != value, "{transformation:?} says Changed of {}", value.escape_ascii());
+                    assert!(
+                        !never_same || out != value,
+                        "{transformation:?} says Changed of {}",
+                        value.escape_ascii()
+                    );
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! `urlDecode`, `urlDecodeUni`, `urlEncode`.
 
+use super::Outcome;
 use super::hex;
 use super::js::low_byte_of_four;
-use super::Outcome;
 
 /// `urlDecode`: `%HH` and `+`; invalid escapes stay.
 pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Outcome {

@@ -2,30 +2,42 @@
 
 use super::Outcome;
 
-/// Valid sequences of two to four bytes are written as `%u` and at least four lower-case digits (five for what is above U+FFFF);
-/// ASCII and bytes that are not UTF-8 stay.
+/// Sequences of two to four bytes are written as `%u` and at least four lower-case digits. So are overlong forms and surrogates, which
+/// no decoder should take and some do: `C0 AF` is `%u002f`. ASCII, and bytes that are no sequence, stay.
 pub(super) fn to_unicode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
-    let Some(first) = input.iter().position(|byte| !byte.is_ascii()) else {
+    let Some(first) = (0..input.len()).find(|&at| sequence(&input[at..]).is_some()) else {
         return Outcome::Unchanged;
     };
+    out.reserve(input.len() * 2);
     out.extend_from_slice(&input[..first]);
-    let mut changed = false;
-    for chunk in input[first..].utf8_chunks() {
-        for letter in chunk.valid().chars() {
-            if letter.is_ascii() {
-                out.push(letter as u8);
-            } else {
-                changed = true;
-                push_escape(out, u32::from(letter));
+    let mut rest = &input[first..];
+    while let [byte, after @ ..] = rest {
+        match sequence(rest) {
+            Some((point, length)) => {
+                push_escape(out, point);
+                rest = &rest[length..];
+            }
+            None => {
+                out.push(*byte);
+                rest = after;
             }
         }
-        out.extend_from_slice(chunk.invalid());
     }
-    if changed {
-        return Outcome::Changed;
+    Outcome::Changed
+}
+
+/// The number that a sequence of two to four bytes at the start writes, and its length.
+fn sequence(rest: &[u8]) -> Option<(u32, usize)> {
+    let tail =
+        |at: usize| rest.get(at).filter(|byte| **byte & 0xC0 == 0x80).map(|byte| u32::from(byte & 0x3F));
+    match *rest.first()? {
+        lead @ 0xC0..=0xDF => Some((u32::from(lead & 0x1F) << 6 | tail(1)?, 2)),
+        lead @ 0xE0..=0xEF => Some((u32::from(lead & 0x0F) << 12 | tail(1)? << 6 | tail(2)?, 3)),
+        lead @ 0xF0..=0xF4 => {
+            Some((u32::from(lead & 0x07) << 18 | tail(1)? << 12 | tail(2)? << 6 | tail(3)?, 4))
+        }
+        _ => None,
     }
-    out.clear();
-    Outcome::Unchanged
 }
 
 fn push_escape(out: &mut Vec<u8>, point: u32) {
