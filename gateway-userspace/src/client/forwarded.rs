@@ -144,12 +144,15 @@ mod tests {
         assert_eq!(got, expected, "{socket} {relayed:?} {lines:?}");
     }
 
-    fn direct(addr: &str) -> Result<ClientId, ForwardedError> {
-        Ok(ClientId::direct(addr.parse().expect("address")))
+    type Expected = Result<ClientId, ForwardedError>;
+
+    fn direct(addr: &str) -> Expected {
+        addr.parse().map(ClientId::direct).map_err(|_| ForwardedError::NotAnAddress)
     }
 
-    fn behind(proxy: &str, addr: &str) -> Result<ClientId, ForwardedError> {
-        Ok(ClientId::behind(proxy.parse().expect("address"), addr.parse().expect("address")))
+    fn behind(proxy: &str, addr: &str) -> Expected {
+        let proxy = proxy.parse().map_err(|_| ForwardedError::NotAnAddress)?;
+        addr.parse().map(|addr| ClientId::behind(proxy, addr)).map_err(|_| ForwardedError::NotAnAddress)
     }
 
     #[test]
@@ -175,8 +178,20 @@ mod tests {
     fn forwarded() {
         let f = ForwardedHeader::Forwarded;
         check(f, "10.0.0.1", None, &["for=203.0.113.9;proto=https"], behind("10.0.0.1", "203.0.113.9"));
-        check(f, "10.0.0.1", None, &["proto=http;For=\"[2001:db8::9]:1\""], behind("10.0.0.1", "2001:db8::9"));
-        check(f, "10.0.0.1", None, &["for=1.1.1.1, for=203.0.113.9, for=10.1.1.1"], behind("10.0.0.1", "203.0.113.9"));
+        check(
+            f,
+            "10.0.0.1",
+            None,
+            &["proto=http;For=\"[2001:db8::9]:1\""],
+            behind("10.0.0.1", "2001:db8::9"),
+        );
+        check(
+            f,
+            "10.0.0.1",
+            None,
+            &["for=1.1.1.1, for=203.0.113.9, for=10.1.1.1"],
+            behind("10.0.0.1", "203.0.113.9"),
+        );
         check(f, "10.0.0.1", None, &["for=_hidden"], Err(ForwardedError::NotAnAddress));
         check(f, "10.0.0.1", None, &["proto=http"], Err(ForwardedError::NotAnAddress));
     }

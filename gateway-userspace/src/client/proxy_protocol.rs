@@ -159,13 +159,14 @@ mod tests {
 
     #[test]
     fn version_2() {
-        let check = |command: u8, family: u8, payload: &[u8], expected: Result<ProxyHeader, ProxyHeaderError>| {
-            let mut fixed = [0; V2_FIXED];
-            fixed[..12].copy_from_slice(&V2_SIGNATURE);
-            fixed[12] = command;
-            fixed[13] = family;
-            assert_eq!(parse_v2(&fixed, payload), expected, "{command:#x} {family:#x} {payload:?}");
-        };
+        let check =
+            |command: u8, family: u8, payload: &[u8], expected: Result<ProxyHeader, ProxyHeaderError>| {
+                let mut fixed = [0; V2_FIXED];
+                fixed[..12].copy_from_slice(&V2_SIGNATURE);
+                fixed[12] = command;
+                fixed[13] = family;
+                assert_eq!(parse_v2(&fixed, payload), expected, "{command:#x} {family:#x} {payload:?}");
+            };
         let relayed = ProxyHeader::Relayed {
             source: "192.0.2.1:258".parse().expect("address"),
             destination: "192.0.2.2:80".parse().expect("address"),

@@ -15,7 +15,8 @@ static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection"
 
 /// End-to-end fields: a `Connection` that names one wants it removed on the way, which changes what the
 /// server understands of the request.
-static NEVER_NOMINATED: [HeaderName; 6] = [HOST, CONTENT_LENGTH, CONTENT_TYPE, AUTHORIZATION, COOKIE, FORWARDED];
+static NEVER_NOMINATED: [HeaderName; 6] =
+    [HOST, CONTENT_LENGTH, CONTENT_TYPE, AUTHORIZATION, COOKIE, FORWARDED];
 
 /// Removes the hop-by-hop fields and those that `Connection` nominates.
 ///

@@ -72,7 +72,11 @@ fn declared(version: Version, headers: &HeaderMap) -> Result<Option<Framing>, Fr
         (Some(_), Some(_)) => Err(FramingError::Both),
         (None, Some(length)) => {
             let length = number(length).ok_or(FramingError::Length)?;
-            if lengths.next().is_some() { Err(FramingError::Length) } else { Ok(Some(Framing::Length(length))) }
+            if lengths.next().is_some() {
+                Err(FramingError::Length)
+            } else {
+                Ok(Some(Framing::Length(length)))
+            }
         }
         (Some(_), None) if version == Version::HTTP_10 => Err(FramingError::OldEncoding),
         (Some(encoding), None) => {
@@ -109,7 +113,11 @@ mod tests {
             (Version::HTTP_11, &[("content-length", "")], Err(FramingError::Length)),
             (Version::HTTP_11, &[("content-length", "0x5")], Err(FramingError::Length)),
             (Version::HTTP_11, &[("content-length", "99999999999999999999")], Err(FramingError::Length)),
-            (Version::HTTP_11, &[("content-length", "5"), ("content-length", "5")], Err(FramingError::Length)),
+            (
+                Version::HTTP_11,
+                &[("content-length", "5"), ("content-length", "5")],
+                Err(FramingError::Length),
+            ),
             (Version::HTTP_11, &[("transfer-encoding", "chunked")], Ok(Framing::Chunked)),
             (Version::HTTP_11, &[("transfer-encoding", "Chunked")], Ok(Framing::Chunked)),
             (Version::HTTP_11, &[("transfer-encoding", "gzip, chunked")], Err(FramingError::Encoding)),

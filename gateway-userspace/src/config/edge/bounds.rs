@@ -23,8 +23,7 @@ pub(super) fn number(
         Some(n) if range.contains(n.get_ref()) => n.into_inner(),
         Some(n) => {
             let (low, high) = (range.start(), range.end());
-            problems
-                .at(n.span(), format!("`{key}` must be from {low} to {high}; the default is {default}."));
+            problems.at(n.span(), format!("`{key}` must be from {low} to {high}; the default is {default}."));
             default
         }
     }
@@ -43,8 +42,10 @@ pub(super) fn duration(
         Some(d) if range.contains(&d.get_ref().0) => d.into_inner().0,
         Some(d) => {
             let (low, high) = (range.start(), range.end());
-            problems
-                .at(d.span(), format!("`{key}` must be from {low:?} to {high:?}; the default is {default:?}."));
+            problems.at(
+                d.span(),
+                format!("`{key}` must be from {low:?} to {high:?}; the default is {default:?}."),
+            );
             default
         }
     }

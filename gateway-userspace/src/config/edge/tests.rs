@@ -26,9 +26,15 @@ fn says_where_and_what_to_do() {
             "g.toml:4:21: `redirect_to_https` is a port from 1, on a listener without `tls`",
         ),
         ("[tls]\ncertificates = [{ certificate = \"a.pem\" }]\n", "g.toml:2:17: a certificate needs"),
-        ("[tls]\nhandshake_timeout = \"1ms\"\n", "g.toml:2:21: `handshake_timeout` must be from 100ms to 60s"),
+        (
+            "[tls]\nhandshake_timeout = \"1ms\"\n",
+            "g.toml:2:21: `handshake_timeout` must be from 100ms to 60s",
+        ),
         ("[client]\ntrusted_proxies = [\"10.0.0.1/8\"]\n", "g.toml:2:19: `10.0.0.1/8` has host bits set"),
-        ("[http]\nmax_headers = 2\n", "g.toml:2:15: `max_headers` must be from 8 to 1024; the default is 128."),
+        (
+            "[http]\nmax_headers = 2\n",
+            "g.toml:2:15: `max_headers` must be from 8 to 1024; the default is 128.",
+        ),
         ("[http]\nmethods = [\"TRACE\"]\n", "g.toml:2:11: `methods` holds 1 to 64 method names in capitals"),
         ("[http]\nhosts = [\"a b\"]\n", "g.toml:2:9: `a b` is not a host"),
         ("[[upstreams]]\nname = \"x\"\n", "g.toml:2:8: upstream `x` has no `servers`"),

@@ -72,7 +72,8 @@ pub(super) fn check(raw: RawTls, base: &Base, problems: &mut Problems<'_>) -> Tl
         .into_iter()
         .map(|c| {
             if c.get_ref().certificate.is_empty() || c.get_ref().key_file.is_empty() {
-                problems.at(c.span(), "a certificate needs `certificate` and `key_file`, paths of PEM files.");
+                problems
+                    .at(c.span(), "a certificate needs `certificate` and `key_file`, paths of PEM files.");
             }
             let c = c.into_inner();
             Certificate { certificate: base.path(&c.certificate), key_file: base.path(&c.key_file) }
