@@ -5,6 +5,7 @@
 //! kernel, rules; 4 respond; 5 pipeline; 6 http, admin; 7 app.
 
 pub mod access;
+pub mod acme;
 pub mod admin;
 pub mod bans;
 pub mod cli;
@@ -12,6 +13,8 @@ pub mod client;
 pub mod config;
 pub mod http;
 pub mod inspect;
+pub mod kernel;
+pub mod limits;
 pub mod listen;
 pub mod pipeline;
 pub mod respond;

@@ -4,6 +4,7 @@ mod accept;
 mod admission;
 mod certificates;
 mod der;
+pub mod ja4;
 mod socket;
 mod stream;
 mod tls;

@@ -8,6 +8,7 @@
 //! comes in through [`Connection`], [`Services`] and the file source.
 #![forbid(unsafe_code)]
 
+mod actions;
 pub mod body;
 pub mod bytes;
 pub mod collections;
@@ -15,19 +16,30 @@ mod compile;
 mod engine;
 pub mod lang;
 pub mod operators;
+mod prefilter;
+pub mod record;
 pub mod source;
 pub mod transformations;
+mod variables;
 
-pub use compile::{CompileOptions, Entry, Ruleset};
+pub use actions::Sanitised;
+pub use compile::{CompileOptions, Entry, Ruleset, settings::Settings};
 pub use engine::{
     context::{Connection, Scores, Services},
     matched::{Disruption, MatchedRule, MatchedValue, RuleInfo, Severity, Text},
     transaction::Transaction,
     verdict::{AllowScope, BodyOutcome, Verdict},
 };
-pub use lang::diagnostic::{Diagnostic, Level};
+pub use lang::{
+    ast::{AuditFormat, AuditMode, EngineMode},
+    diagnostic::{Diagnostic, Level},
+};
+pub use variables::Variable;
 
 /// Most values kept in one [`MatchedRule`]; the rule goes on matching, further values are not recorded.
 pub const MATCHED_VALUES_MAX: usize = 32;
 /// Longest value kept in a [`MatchedValue`], bytes; a longer one is cut.
 pub const MATCHED_VALUE_MAX_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod testing;

@@ -38,6 +38,8 @@ pub struct EvalContext<'a> {
     pub geo_record: Option<GeoRecord>,
     /// The answers for `@rbl`; without them the operator never matches.
     pub rbl: Option<&'a dyn RblLookup>,
+    /// Set when a pattern that needs backtracking was given up at its limit, which counts as no match (`MSC_PCRE_LIMITS_EXCEEDED`).
+    pub pattern_limit_exceeded: bool,
 }
 
 impl EvalContext<'_> {
