@@ -11,6 +11,7 @@ pub mod bans;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod http;
 pub mod inspect;
 pub mod kernel;
 pub mod limits;
