@@ -15,6 +15,7 @@ use super::trace::Trace;
 use super::worker::Worker;
 use crate::config::{edge::Route, waf};
 use crate::inspect::{Inspection, RequestView};
+use crate::limits::Permit;
 use crate::listen::Peer;
 use crate::respond::{Afterwards, Denial, REQUEST_ID, Reply};
 use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
@@ -56,6 +57,13 @@ pub(super) struct Answered(UpstreamResponse);
 /// An answer that the rules let through.
 #[derive(Debug)]
 pub(super) struct Cleared(UpstreamResponse);
+
+impl Cleared {
+    /// Tells the limits how the request ended.
+    pub(super) fn settle(&self, permit: Permit, limits: &dyn LimitGate) {
+        limits.settle(permit, self.0.status.as_u16(), &self.0.headers);
+    }
+}
 
 type Fields = Vec<(HeaderName, HeaderValue)>;
 
@@ -123,8 +131,8 @@ pub(super) async fn admit(
     request: Routed,
     limits: Option<&dyn LimitGate>,
     trace: &Trace,
-) -> Result<(Admitted, Fields), Denial> {
-    let Some(limits) = limits else { return Ok((Admitted(request), Vec::new())) };
+) -> Result<(Admitted, Fields, Option<Permit>), Denial> {
+    let Some(limits) = limits else { return Ok((Admitted(request), Vec::new(), None)) };
     let inner = &request.request.request;
     let asked = LimitRequest {
         client: &trace.client,
@@ -133,6 +141,7 @@ pub(super) async fn admit(
         method: &inner.method,
         host: &inner.host,
         path: inner.path(),
+        query: inner.query(),
         headers: &inner.headers,
         ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
     };
@@ -142,7 +151,7 @@ pub(super) async fn admit(
     };
     match outcome.refused {
         Some(refusal) => Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields }),
-        None => Ok((Admitted(request), outcome.fields)),
+        None => Ok((Admitted(request), outcome.fields, outcome.permit)),
     }
 }
 

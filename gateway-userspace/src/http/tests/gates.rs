@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::harness::{Gateway, Options, Origin};
 use crate::bans::OffenceKind;
 use crate::client::ClientId;
+use crate::limits::Permit;
 use crate::pipeline::{
     DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest,
 };
@@ -28,7 +29,7 @@ impl LimitGate for Limits {
         let fields = vec![(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"p\";r=1;t=2"))];
         let refused =
             (request.path == b"/limited").then(|| LimitRefusal { limit: "p".into(), retry_after: 7 });
-        let outcome = LimitOutcome { refused, fields };
+        let outcome = LimitOutcome { refused, fields, permit: None };
         if request.path == b"/slow" {
             return LimitCheck::Wait(Box::pin(async move {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -37,6 +38,8 @@ impl LimitGate for Limits {
         }
         LimitCheck::Done(outcome)
     }
+
+    fn settle(&self, _: Permit, _: u16, _: &HeaderMap) {}
 }
 
 #[test]
