@@ -11,7 +11,9 @@ mod measure;
 mod paths;
 mod process;
 mod setup;
+mod test;
 mod ui;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,10 @@ enum Verb {
     Build(build::Args),
     /// Format, lints, licences, levels of modules, file lengths, unsafe code
     Check(check::Args),
+    /// The whole suite: unit tests, then end-to-end tests in network namespaces (root)
+    Test(test::Args),
+    /// Load, attach and drop on Debian's kernel, in a virtual machine
+    VmTest(vm::Args),
     /// Measure against peers on this machine
     #[cfg(feature = "measure")]
     Bench(bench::Args),
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
         Verb::Setup(args) => done(setup::run(&args, &paths)),
         Verb::Build(args) => done(build::run(&args, &paths)),
         Verb::Check(args) => done(check::run(&args, &paths)),
+        Verb::Test(args) => done(test::run(&args, &paths)),
+        Verb::VmTest(args) => done(vm::run(&args, &paths)),
         #[cfg(feature = "measure")]
         Verb::Bench(args) => bench::run(&args),
         #[cfg(feature = "measure")]
