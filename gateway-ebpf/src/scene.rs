@@ -1,12 +1,7 @@
 //! All that the checks know of one packet.
 
 use aya_ebpf::bindings::xdp_md;
-use gateway_common::{
-    address::Wide,
-    control::Control,
-    reason::Modes,
-    stats::CpuStats,
-};
+use gateway_common::{address::Wide, control::Control, reason::Modes, stats::CpuStats};
 
 /// One packet under judgement.
 pub struct Scene {

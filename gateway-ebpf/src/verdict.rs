@@ -27,8 +27,7 @@ impl Finding {
 /// Carries out a finding: `Some` action ends the packet's way, `None` lets the next check look.
 #[inline(always)]
 pub fn carry_out(scene: &Scene, finding: Finding) -> Option<u32> {
-    let packed =
-        finding.reason as u64 | (finding.ban_reason as u64) << 8 | (finding.matched as u64) << 32;
+    let packed = finding.reason as u64 | (finding.ban_reason as u64) << 8 | (finding.matched as u64) << 32;
     match weigh(scene, packed) {
         CONTINUE => None,
         action => Some(action),

@@ -60,6 +60,14 @@ impl Settings {
         self
     }
 
+    /// Adds lines to the section of the kernel side.
+    #[must_use]
+    pub fn with_kernel(mut self, lines: &str) -> Self {
+        self.kernel.push_str(lines);
+        self.kernel.push('\n');
+        self
+    }
+
     /// Appends lines of TOML.
     #[must_use]
     pub fn with(mut self, lines: &str) -> Self {
@@ -214,6 +222,21 @@ impl Drop for Gateway {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends SIGTERM to a child and waits for its end.
+pub fn stop(child: &mut Child) -> Result<ExitStatus> {
+    if let Some(status) = child.try_wait()? {
+        return Ok(status);
+    }
+    send(child, Signal::TERM)?;
+    wait_until("the daemon's end", END, || child.try_wait().ok().flatten())
+}
+
+fn send(child: &Child, signal: Signal) -> Result<()> {
+    let pid =
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the daemon has no process id")?;
+    kill_process(pid, signal).context("the signal could not be sent")
 }
 
 /// Runs the command line against the daemon of `settings`.
