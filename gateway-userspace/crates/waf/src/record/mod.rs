@@ -1,0 +1,3 @@
+//! Records of what matched, in the forms that ModSecurity's users know: the error-log line and the audit log.
+
+pub mod error_log;

@@ -1,0 +1,29 @@
+//! `cargo xtask bench NAME`: figures beside a peer's or a baseline's, in the same run, alternating.
+
+#[allow(dead_code, reason = "each bench takes what it needs of the table")]
+pub mod report;
+pub mod waf;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// The WAF engine against libmodsecurity on the same rules
+    Waf(waf::Args),
+}
+
+/// Measures; the exit code says whether the goals were met.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    match &args.what {
+        What::Waf(args) => waf::run(args),
+    }
+}
