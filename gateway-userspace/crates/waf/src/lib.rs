@@ -8,6 +8,7 @@
 //! comes in through [`Connection`], [`Services`] and the file source.
 #![forbid(unsafe_code)]
 
+mod actions;
 pub mod body;
 pub mod bytes;
 pub mod collections;
@@ -19,7 +20,10 @@ mod prefilter;
 pub mod record;
 pub mod source;
 pub mod transformations;
+mod variables;
 
+pub use actions::Sanitised;
+pub use compile::{CompileOptions, Entry, Ruleset, settings::Settings};
 #[cfg(test)]
 mod testing;
 
@@ -30,9 +34,16 @@ pub use engine::{
     transaction::Transaction,
     verdict::{AllowScope, BodyOutcome, Verdict},
 };
-pub use lang::diagnostic::{Diagnostic, Level};
+pub use lang::{
+    ast::{AuditFormat, AuditMode, EngineMode},
+    diagnostic::{Diagnostic, Level},
+};
+pub use variables::Variable;
 
 /// Most values kept in one [`MatchedRule`]; the rule goes on matching, further values are not recorded.
 pub const MATCHED_VALUES_MAX: usize = 32;
 /// Longest value kept in a [`MatchedValue`], bytes; a longer one is cut.
 pub const MATCHED_VALUE_MAX_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod testing;

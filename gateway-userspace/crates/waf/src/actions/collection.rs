@@ -5,15 +5,30 @@ use crate::{
     collections::{Change, CollectionId, CollectionKind},
     compile::{Ruleset, template::Template},
     engine::core::Core,
-    variables::{Variable, arena::leading_number, store::List},
+    operators::parse_integer,
+    variables::{Variable, store::List},
 };
 
 #[derive(Debug)]
 pub(crate) enum CollectionAction {
     /// Opens a record.
-    Open { list: List, kind: CollectionKind, key: Template, also: Option<Variable> },
-    Expire { list: List, name: Template, seconds: Template },
-    Deprecate { list: List, name: Template, amount: u64, period: u64 },
+    Open {
+        list: List,
+        kind: CollectionKind,
+        key: Template,
+        also: Option<Variable>,
+    },
+    Expire {
+        list: List,
+        name: Template,
+        seconds: Template,
+    },
+    Deprecate {
+        list: List,
+        name: Template,
+        amount: u64,
+        period: u64,
+    },
 }
 
 /// The list and kind of a persistent collection's name.
@@ -28,10 +43,17 @@ pub(crate) fn list_of(name: &str) -> Option<(List, CollectionKind)> {
     NAMES.iter().find(|n| n.0.eq_ignore_ascii_case(name)).map(|n| (n.1, n.2))
 }
 
-pub(super) fn parse(name: &str, value: &str, cx: &mut ActionContext<'_>) -> Result<Option<CollectionAction>, ActionError> {
+pub(super) fn parse(
+    name: &str,
+    value: &str,
+    cx: &mut ActionContext<'_>,
+) -> Result<Option<CollectionAction>, ActionError> {
     let open = |list, kind, also, cx: &mut ActionContext<'_>| {
         if value.is_empty() {
-            return Err(ActionError::new(format!("{name} needs a key"), "write the key, like %{REMOTE_ADDR}"));
+            return Err(ActionError::new(
+                format!("{name} needs a key"),
+                "write the key, like %{REMOTE_ADDR}",
+            ));
         }
         Ok(Some(CollectionAction::Open { list, kind, key: cx.template(value), also }))
     };
@@ -61,7 +83,9 @@ pub(super) fn parse(name: &str, value: &str, cx: &mut ActionContext<'_>) -> Resu
         _ => {
             let (target, rate) = value.split_once('=').unwrap_or((value, ""));
             let Some((list, name)) = target_of(target, "deprecatevar", cx)? else { return Ok(None) };
-            let rate = rate.split_once('/').and_then(|(a, p)| Some((a.trim().parse().ok()?, p.trim().parse().ok()?)));
+            let rate = rate
+                .split_once('/')
+                .and_then(|(a, p)| Some((a.trim().parse().ok()?, p.trim().parse().ok()?)));
             let Some((amount, period)) = rate.filter(|(_, p): &(u64, u64)| *p > 0) else {
                 let help = "write deprecatevar:session.score=60/300";
                 return Err(ActionError::new("deprecatevar needs an amount and seconds", help));
@@ -71,7 +95,11 @@ pub(super) fn parse(name: &str, value: &str, cx: &mut ActionContext<'_>) -> Resu
     }
 }
 
-fn target_of(text: &str, action: &str, cx: &mut ActionContext<'_>) -> Result<Option<(List, Template)>, ActionError> {
+fn target_of(
+    text: &str,
+    action: &str,
+    cx: &mut ActionContext<'_>,
+) -> Result<Option<(List, Template)>, ActionError> {
     let Some((collection, name)) = text.trim().split_once('.') else {
         return Err(ActionError::new(format!("{text} names no variable of a collection"), "write ip.name"));
     };
@@ -101,7 +129,7 @@ impl Core {
             CollectionAction::Expire { list, name, seconds } => {
                 let name = self.expand_lower_to_data(name, rules);
                 self.expand(seconds, rules);
-                let seconds = leading_number(&self.expanded);
+                let seconds = parse_integer(&self.expanded);
                 let seconds = u64::try_from(seconds).unwrap_or(0);
                 self.write_through(*list, self.arena.get(name), Change::ExpireAfter(seconds));
             }

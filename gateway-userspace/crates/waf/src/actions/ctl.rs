@@ -15,7 +15,10 @@ use crate::{
 pub(crate) enum Ctl {
     AuditEngine(AuditMode),
     /// The letters to log, to add or to take away.
-    AuditLogParts { parts: Box<str>, change: PartsChange },
+    AuditLogParts {
+        parts: Box<str>,
+        change: PartsChange,
+    },
     RuleEngine(EngineMode),
     RequestBodyAccess(bool),
     ResponseBodyAccess(bool),
@@ -40,7 +43,9 @@ pub(crate) enum PartsChange {
 pub(super) fn parse(text: &str, cx: &mut ActionContext<'_>) -> Result<Option<Ctl>, ActionError> {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     let (name, value) = (name.trim(), value.trim());
-    let wrong = |expected: &'static str| ActionError::new(format!("ctl:{name} takes {expected}, not \"{value}\""), "");
+    let wrong = |expected: &'static str| {
+        ActionError::new(format!("ctl:{name} takes {expected}, not \"{value}\""), "")
+    };
     let on_off = || match value.to_ascii_lowercase().as_str() {
         "on" => Ok(true),
         "off" => Ok(false),
@@ -57,7 +62,8 @@ pub(super) fn parse(text: &str, cx: &mut ActionContext<'_>) -> Result<Option<Ctl
         "responsebodylimit" => Ctl::ResponseBodyLimit(number()?),
         "forcerequestbodyvariable" => Ctl::ForceRequestBodyVariable(on_off()?),
         "requestbodyprocessor" => {
-            let processor = Processor::from_name(value).ok_or_else(|| wrong("URLENCODED, MULTIPART, JSON or XML"))?;
+            let processor =
+                Processor::from_name(value).ok_or_else(|| wrong("URLENCODED, MULTIPART, JSON or XML"))?;
             Ctl::RequestBodyProcessor(processor)
         }
         "ruleremovebyid" => remove(ids(value).ok_or_else(|| wrong("ids"))?, cx),
@@ -66,12 +72,21 @@ pub(super) fn parse(text: &str, cx: &mut ActionContext<'_>) -> Result<Option<Ctl
         "ruleremovetargetbyid" => remove_target(value, |v| ids(v), cx)?,
         "ruleremovetargetbytag" => remove_target(value, |v| Some(RuleQuery::Tag(v.to_owned())), cx)?,
         "ruleremovetargetbymsg" => remove_target(value, |v| Some(RuleQuery::Message(v.to_owned())), cx)?,
-        "debugloglevel" | "hashengine" | "hashenforcement" | "forceresponsebodyvariable" | "responsebodyprocessor"
+        "debugloglevel"
+        | "hashengine"
+        | "hashenforcement"
+        | "forceresponsebodyvariable"
+        | "responsebodyprocessor"
         | "parsexmlintoargs" => {
             cx.notices.push(format!("ctl:{name} has no effect here"));
             return Ok(None);
         }
-        _ => return Err(ActionError::new(format!("there is no ctl:{name}"), "see the manual's list under ctl")),
+        _ => {
+            return Err(ActionError::new(
+                format!("there is no ctl:{name}"),
+                "see the manual's list under ctl",
+            ));
+        }
     }))
 }
 

@@ -35,7 +35,11 @@ pub(crate) fn is_disruptive(name: &str) -> bool {
 }
 
 /// Reads one; none for `block`, which stands for what the default actions say.
-pub(crate) fn parse(name: &str, value: Option<&str>, cx: &mut ActionContext<'_>) -> Result<Option<Disruptive>, ActionError> {
+pub(crate) fn parse(
+    name: &str,
+    value: Option<&str>,
+    cx: &mut ActionContext<'_>,
+) -> Result<Option<Disruptive>, ActionError> {
     Ok(Some(match (name, value) {
         ("block", _) => return Ok(None),
         ("pass", _) => Disruptive::Pass,
@@ -43,12 +47,19 @@ pub(crate) fn parse(name: &str, value: Option<&str>, cx: &mut ActionContext<'_>)
         ("drop", _) => Disruptive::Drop,
         ("allow", None | Some("")) => Disruptive::Allow(AllowScope::Transaction),
         ("allow", Some(scope)) if scope.eq_ignore_ascii_case("phase") => Disruptive::Allow(AllowScope::Phase),
-        ("allow", Some(scope)) if scope.eq_ignore_ascii_case("request") => Disruptive::Allow(AllowScope::Request),
+        ("allow", Some(scope)) if scope.eq_ignore_ascii_case("request") => {
+            Disruptive::Allow(AllowScope::Request)
+        }
         ("allow", Some(scope)) => {
-            return Err(ActionError::new(format!("allow takes phase or request, not {scope}"), "or nothing at all"));
+            return Err(ActionError::new(
+                format!("allow takes phase or request, not {scope}"),
+                "or nothing at all",
+            ));
         }
         ("redirect", Some(location)) if !location.is_empty() => Disruptive::Redirect(cx.template(location)),
-        ("redirect", _) => return Err(ActionError::new("redirect needs a location", "write redirect:https://..")),
+        ("redirect", _) => {
+            return Err(ActionError::new("redirect needs a location", "write redirect:https://.."));
+        }
         ("proxy", _) => {
             let help = "route the request in the gateway's configuration, or use redirect";
             return Err(ActionError::new("proxy is refused: rules do not choose the origin", help));

@@ -6,11 +6,11 @@ mod disruptive;
 mod sanitise;
 mod setvar;
 
-pub(crate) use collection::{CollectionAction, list_of};
+pub(crate) use collection::CollectionAction;
 pub(crate) use ctl::Ctl;
 pub(crate) use disruptive::{Disruptive, is_disruptive, parse as parse_disruptive};
-pub use sanitise::Sanitised;
 pub(crate) use sanitise::SanitiseAction;
+pub use sanitise::Sanitised;
 pub(crate) use setvar::SetVar;
 
 use crate::{
@@ -27,7 +27,10 @@ pub(crate) enum Action {
     Collection(CollectionAction),
     Sanitise(SanitiseAction),
     /// `setenv`.
-    SetEnv { name: Template, value: Template },
+    SetEnv {
+        name: Template,
+        value: Template,
+    },
 }
 
 /// What is wrong with an action.
@@ -65,7 +68,11 @@ impl ActionContext<'_> {
 
 /// Reads a non-disruptive action; `Ok(None)` for one without effect here (a notice says so), `Err(None)` for a name
 /// that is none of these.
-pub(crate) fn parse(name: &str, value: &str, cx: &mut ActionContext<'_>) -> Result<Option<Action>, Option<ActionError>> {
+pub(crate) fn parse(
+    name: &str,
+    value: &str,
+    cx: &mut ActionContext<'_>,
+) -> Result<Option<Action>, Option<ActionError>> {
     let action = match name {
         "setvar" => Action::SetVar(setvar::parse(value, cx)?),
         "ctl" => match ctl::parse(value, cx)? {
@@ -78,15 +85,23 @@ pub(crate) fn parse(name: &str, value: &str, cx: &mut ActionContext<'_>) -> Resu
                 None => return Ok(None),
             }
         }
-        "sanitisearg" | "sanitiserequestheader" | "sanitiseresponseheader" | "sanitisematched" | "sanitisematchedbytes"
-        | "sanitizearg" | "sanitizerequestheader" | "sanitizeresponseheader" | "sanitizematched"
+        "sanitisearg"
+        | "sanitiserequestheader"
+        | "sanitiseresponseheader"
+        | "sanitisematched"
+        | "sanitisematchedbytes"
+        | "sanitizearg"
+        | "sanitizerequestheader"
+        | "sanitizeresponseheader"
+        | "sanitizematched"
         | "sanitizematchedbytes" => Action::Sanitise(sanitise::parse(name, value)?),
         "setenv" => {
             let (name, value) = value.split_once('=').unwrap_or((value, ""));
             Action::SetEnv { name: cx.template(name), value: cx.template(value) }
         }
         "append" | "prepend" | "pause" => {
-            cx.notices.push(format!("{name} has no effect here: version 3 of ModSecurity ignores it as well"));
+            cx.notices
+                .push(format!("{name} has no effect here: version 3 of ModSecurity ignores it as well"));
             return Ok(None);
         }
         "xmlns" => {
@@ -95,13 +110,15 @@ pub(crate) fn parse(name: &str, value: &str, cx: &mut ActionContext<'_>) -> Resu
         }
         "exec" => {
             let help = "take it away; react to the audit log instead";
-            return Err(Some(ActionError::new("exec is refused: programs and scripts are never run from rules", help)));
+            return Err(Some(ActionError::new(
+                "exec is refused: programs and scripts are never run from rules",
+                help,
+            )));
         }
         _ => return Err(None),
     };
     Ok(Some(action))
 }
-
 
 impl Core {
     /// Runs the actions of a rule for the value that just matched.
@@ -115,7 +132,7 @@ impl Core {
                 Action::SetEnv { name, value } => {
                     let name = self.expand_to_data(name, rules);
                     let value = self.expand_to_data(value, rules);
-                    self.store.put(&self.arena, crate::variables::store::List::Env, name, value);
+                    self.put_named(crate::variables::store::List::Env, name, value, rules);
                 }
             }
         }

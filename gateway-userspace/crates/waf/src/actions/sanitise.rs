@@ -52,7 +52,10 @@ pub(super) fn parse(name: &str, value: &str) -> Result<SanitiseAction, ActionErr
         _ => {
             let (first, last) = value.split_once('/').unwrap_or(("0", "0"));
             let (Ok(keep_first), Ok(keep_last)) = (first.trim().parse(), last.trim().parse()) else {
-                return Err(ActionError::new(format!("{value} is no pair of counts"), "write sanitiseMatchedBytes:1/4"));
+                return Err(ActionError::new(
+                    format!("{value} is no pair of counts"),
+                    "write sanitiseMatchedBytes:1/4",
+                ));
             };
             SanitiseAction::MatchedBytes { keep_first, keep_last }
         }
@@ -86,7 +89,9 @@ impl Core {
             ItemName::None => Text::default(),
         };
         Some(match item.variable {
-            Variable::Args | Variable::ArgsGet | Variable::ArgsPost | Variable::ArgsNames => Sanitised::Argument(name),
+            Variable::Args | Variable::ArgsGet | Variable::ArgsPost | Variable::ArgsNames => {
+                Sanitised::Argument(name)
+            }
             Variable::RequestHeaders => Sanitised::RequestHeader(name),
             Variable::ResponseHeaders => Sanitised::ResponseHeader(name),
             _ => {

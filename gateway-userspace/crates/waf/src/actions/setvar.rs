@@ -5,8 +5,9 @@ use crate::{
     collections::Change as StoreChange,
     compile::{Ruleset, rule::Operand, template::Template},
     engine::core::Core,
+    operators::parse_integer,
     variables::{
-        arena::{Span, leading_number},
+        arena::Span,
         fold::NO_NAME,
         store::{List, Value},
         tx::VALUE_MAX_BYTES,
@@ -87,7 +88,7 @@ pub(super) fn parse(text: &str, cx: &mut ActionContext<'_>) -> Result<SetVar, Ac
 fn operand(text: &str, cx: &mut ActionContext<'_>) -> Operand {
     let template = cx.template(text.trim());
     match (template.literal(), template.only_tx()) {
-        (Some(literal), _) => Operand::Number(leading_number(literal)),
+        (Some(literal), _) => Operand::Number(parse_integer(literal)),
         (_, Some(key)) => Operand::Tx(key),
         _ => Operand::Template(template),
     }
@@ -136,7 +137,7 @@ impl Core {
     fn change_collection(&mut self, list: List, name: &Template, change: &Change, rules: &Ruleset) {
         let name = self.expand_lower_to_data(name, rules);
         let known = self.store.find(&self.arena, list, self.arena.get(name));
-        let number = |core: &Self| known.map_or(0, |s| leading_number(core.arena.get(s)));
+        let number = |core: &Self| known.map_or(0, |s| parse_integer(core.arena.get(s)));
         let (stored, value) = match change {
             Change::Remove => {
                 let name = self.arena.get(name);

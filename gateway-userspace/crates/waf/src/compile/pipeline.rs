@@ -31,7 +31,9 @@ impl Pipelines {
         let mut path: Vec<(PipelineId, Transformation)> = Vec::with_capacity(list.len());
         for transformation in list {
             let known = self.nodes.iter().position(|n| {
-                n.path.split_last().is_some_and(|(last, before)| last.1 == *transformation && *before == *path)
+                n.path
+                    .split_last()
+                    .is_some_and(|(last, before)| last.1 == *transformation && *before == *path)
             });
             let id = match known {
                 Some(id) => id as PipelineId,

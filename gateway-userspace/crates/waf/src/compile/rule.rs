@@ -6,7 +6,7 @@ use super::{pipeline::PipelineId, template::Template};
 use crate::{
     actions::{Action, Disruptive},
     engine::matched::RuleInfo,
-    operators::Operator,
+    operators::{Comparison, Operator, pattern::Pattern},
     variables::Variable,
 };
 
@@ -84,39 +84,6 @@ pub(crate) enum Operand {
     Template(Template),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Eq,
-    Ge,
-    Gt,
-    Le,
-    Lt,
-}
-
-impl Comparison {
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        const NAMES: [(&str, Comparison); 5] = [
-            ("eq", Comparison::Eq),
-            ("ge", Comparison::Ge),
-            ("gt", Comparison::Gt),
-            ("le", Comparison::Le),
-            ("lt", Comparison::Lt),
-        ];
-        NAMES.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, c)| *c)
-    }
-
-    #[inline]
-    pub(crate) fn holds(self, left: i64, right: i64) -> bool {
-        match self {
-            Self::Eq => left == right,
-            Self::Ge => left >= right,
-            Self::Gt => left > right,
-            Self::Le => left <= right,
-            Self::Lt => left < right,
-        }
-    }
-}
-
 /// What a rule looks at.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -145,7 +112,7 @@ pub(crate) enum Selector {
     /// Names that begin so, in any case.
     Prefix(Box<[u8]>),
     /// Names that a pattern finds.
-    Pattern(regex::bytes::Regex),
+    Pattern(Arc<Pattern>),
 }
 
 /// Rules by number, one bit each.

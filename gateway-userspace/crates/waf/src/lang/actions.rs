@@ -19,7 +19,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<RawAction>, usize> {
             continue;
         }
         let offset = at;
-        let name_end = bytes[at..].iter().position(|b| matches!(b, b':' | b',')).map_or(bytes.len(), |n| at + n);
+        let name_end =
+            bytes[at..].iter().position(|b| matches!(b, b':' | b',')).map_or(bytes.len(), |n| at + n);
         let name = text[at..name_end].trim().to_ascii_lowercase();
         at = name_end;
         let mut value = None;

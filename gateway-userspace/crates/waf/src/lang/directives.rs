@@ -15,8 +15,10 @@ pub(super) enum Known {
 use Known::{NoEffect, Refused, Setting as Set};
 use Setting as S;
 
-const HOST: &str = "no effect here: the log and its files belong to the program that embeds the engine; set it there";
-const APACHE: &str = "no effect here: it steers ModSecurity v2 inside of Apache, and version 3 ignores it as well";
+const HOST: &str =
+    "no effect here: the log and its files belong to the program that embeds the engine; set it there";
+const APACHE: &str =
+    "no effect here: it steers ModSecurity v2 inside of Apache, and version 3 ignores it as well";
 
 /// The directive of that name (in any case).
 pub(super) fn find(name: &str) -> Option<&'static Known> {
@@ -59,40 +61,84 @@ const TABLE: &[(&str, Known)] = &[
     ("SecAuditLogType", Set(|a| text(a).map(S::AuditLogType))),
     ("SecAuditLogStorageDir", Set(|a| text(a).map(S::AuditLogStorageDir))),
     ("SecAuditLogDir", Set(|a| text(a).map(S::AuditLogStorageDir))),
-    ("SecCookieFormat", NoEffect("no effect here: version 0 cookies are read, as all browsers send them; version 1 is not in use")),
+    (
+        "SecCookieFormat",
+        NoEffect(
+            "no effect here: version 0 cookies are read, as all browsers send them; version 1 is not in use",
+        ),
+    ),
     ("SecAuditLogDirMode", NoEffect(HOST)),
     ("SecAuditLogFileMode", NoEffect(HOST)),
     ("SecAuditLogPrefix", NoEffect(HOST)),
     ("SecDebugLog", NoEffect(HOST)),
     ("SecDebugLogLevel", NoEffect(HOST)),
-    ("SecDataDir", NoEffect("no effect here: persistent collections live in the store of the embedding program")),
+    (
+        "SecDataDir",
+        NoEffect("no effect here: persistent collections live in the store of the embedding program"),
+    ),
     ("SecTmpDir", NoEffect("no effect here: bodies stay in memory, up to SecRequestBodyLimit")),
     ("SecUploadDir", NoEffect("no effect here: uploaded files are inspected in memory and not kept")),
     ("SecUploadKeepFiles", NoEffect("no effect here: uploaded files are inspected in memory and not kept")),
-    ("SecTmpSaveUploadedFiles", NoEffect("no effect here: uploaded files are inspected in memory and not kept")),
-    ("SecRequestBodyInMemoryLimit", NoEffect("no effect here: bodies stay in memory, up to SecRequestBodyLimit")),
+    (
+        "SecTmpSaveUploadedFiles",
+        NoEffect("no effect here: uploaded files are inspected in memory and not kept"),
+    ),
+    (
+        "SecRequestBodyInMemoryLimit",
+        NoEffect("no effect here: bodies stay in memory, up to SecRequestBodyLimit"),
+    ),
     ("SecUploadFileMode", NoEffect("no effect here: uploaded files are inspected in memory and not kept")),
-    ("SecGeoLookupDb", NoEffect("no effect here: the embedding program gives the geographic database; set it there")),
+    (
+        "SecGeoLookupDb",
+        NoEffect("no effect here: the embedding program gives the geographic database; set it there"),
+    ),
     ("SecUnicodeMapFile", NoEffect("no effect here: the mapping of code page 20127 is built in")),
     ("SecUnicodeCodePage", NoEffect("no effect here: the mapping of code page 20127 is built in")),
     ("SecUnicodeMap", NoEffect("no effect here: the mapping of code page 20127 is built in")),
     ("SecPcreMatchLimit", NoEffect("no effect here: patterns are matched in linear time and need no limit")),
-    ("SecPcreMatchLimitRecursion", NoEffect("no effect here: patterns are matched in linear time and need no limit")),
+    (
+        "SecPcreMatchLimitRecursion",
+        NoEffect("no effect here: patterns are matched in linear time and need no limit"),
+    ),
     ("SecXmlExternalEntity", NoEffect("no effect here: external entities are never read")),
     ("SecCacheTransformations", NoEffect("no effect here: transformed values are always computed once")),
     ("SecChrootDir", NoEffect(APACHE)),
-    ("SecConnEngine", NoEffect("no effect here: connections are limited by the gateway's own limits; set them there")),
-    ("SecConnReadStateLimit", NoEffect("no effect here: connections are limited by the gateway's own limits; set them there")),
-    ("SecConnWriteStateLimit", NoEffect("no effect here: connections are limited by the gateway's own limits; set them there")),
-    ("SecReadStateLimit", NoEffect("no effect here: connections are limited by the gateway's own limits; set them there")),
-    ("SecWriteStateLimit", NoEffect("no effect here: connections are limited by the gateway's own limits; set them there")),
+    (
+        "SecConnEngine",
+        NoEffect("no effect here: connections are limited by the gateway's own limits; set them there"),
+    ),
+    (
+        "SecConnReadStateLimit",
+        NoEffect("no effect here: connections are limited by the gateway's own limits; set them there"),
+    ),
+    (
+        "SecConnWriteStateLimit",
+        NoEffect("no effect here: connections are limited by the gateway's own limits; set them there"),
+    ),
+    (
+        "SecReadStateLimit",
+        NoEffect("no effect here: connections are limited by the gateway's own limits; set them there"),
+    ),
+    (
+        "SecWriteStateLimit",
+        NoEffect("no effect here: connections are limited by the gateway's own limits; set them there"),
+    ),
     ("SecStatusEngine", NoEffect("no effect here: nothing is reported to anybody")),
     ("SecInterceptOnError", NoEffect(APACHE)),
     ("SecRulePerfTime", NoEffect("no effect here: `gateway rules profile` measures rules")),
-    ("SecRuleInheritance", NoEffect("no effect here: a rule set is one context, there is nothing to inherit from")),
+    (
+        "SecRuleInheritance",
+        NoEffect("no effect here: a rule set is one context, there is nothing to inherit from"),
+    ),
     ("SecDisableBackendCompression", NoEffect(APACHE)),
-    ("SecStreamInBodyInspection", NoEffect("no effect here: bodies are buffered to their limit; STREAM_INPUT_BODY is REQUEST_BODY")),
-    ("SecStreamOutBodyInspection", NoEffect("no effect here: bodies are buffered to their limit; STREAM_OUTPUT_BODY is RESPONSE_BODY")),
+    (
+        "SecStreamInBodyInspection",
+        NoEffect("no effect here: bodies are buffered to their limit; STREAM_INPUT_BODY is REQUEST_BODY"),
+    ),
+    (
+        "SecStreamOutBodyInspection",
+        NoEffect("no effect here: bodies are buffered to their limit; STREAM_OUTPUT_BODY is RESPONSE_BODY"),
+    ),
     ("SecHashEngine", NoEffect("no effect here: links are not signed; version 3 does not either")),
     ("SecHashKey", NoEffect("no effect here: links are not signed; version 3 does not either")),
     ("SecHashParam", NoEffect("no effect here: links are not signed; version 3 does not either")),
@@ -105,12 +151,20 @@ const TABLE: &[(&str, Known)] = &[
     ("SecPdfProtectTimeout", NoEffect(APACHE)),
     ("SecPdfProtectTokenName", NoEffect(APACHE)),
     ("SecHttpBlKey", NoEffect("no effect here: block lists are asked through the embedding program")),
-    ("SecGsbLookupDb", Refused("the Google Safe Browsing database has not existed in this form since 2016; take the directive away")),
+    (
+        "SecGsbLookupDb",
+        Refused(
+            "the Google Safe Browsing database has not existed in this form since 2016; take the directive away",
+        ),
+    ),
     ("SecGuardianLog", Refused("programs are never run from rules; take the directive away")),
     ("SecRemoteRules", Refused("rules are never fetched at start; download them and use Include")),
     ("SecRemoteRulesFailAction", NoEffect("no effect here: rules are never fetched at start")),
     ("SecRuleScript", Refused("Lua scripts are never run; write the check as rules")),
-    ("SecIgnoreRuleCompilationErrors", Refused("a rule set with errors does not load; correct or remove the rules that it names")),
+    (
+        "SecIgnoreRuleCompilationErrors",
+        Refused("a rule set with errors does not load; correct or remove the rules that it names"),
+    ),
 ];
 
 fn first<'a>(arguments: &[&'a str]) -> &'a str {
@@ -121,13 +175,18 @@ fn on_off(arguments: &[&str]) -> Result<bool, &'static str> {
     one_of(arguments, &[("on", true), ("off", false)], "On or Off")
 }
 
-fn one_of<T: Copy>(arguments: &[&str], table: &[(&str, T)], expected: &'static str) -> Result<T, &'static str> {
+fn one_of<T: Copy>(
+    arguments: &[&str],
+    table: &[(&str, T)],
+    expected: &'static str,
+) -> Result<T, &'static str> {
     let given = first(arguments);
     table.iter().find(|(name, _)| name.eq_ignore_ascii_case(given)).map(|(_, v)| *v).ok_or(expected)
 }
 
 fn engine(arguments: &[&str]) -> Result<EngineMode, &'static str> {
-    let table = [("on", EngineMode::On), ("off", EngineMode::Off), ("detectiononly", EngineMode::DetectionOnly)];
+    let table =
+        [("on", EngineMode::On), ("off", EngineMode::Off), ("detectiononly", EngineMode::DetectionOnly)];
     one_of(arguments, &table, "On, Off or DetectionOnly")
 }
 

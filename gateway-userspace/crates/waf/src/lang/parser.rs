@@ -3,7 +3,8 @@
 use super::{
     actions,
     ast::{
-        ActionDecl, Directive, DirectiveKind, Document, OperatorDecl, Position, RuleDecl, RuleQuery, TargetDecl,
+        ActionDecl, Directive, DirectiveKind, Document, OperatorDecl, Position, RuleDecl, RuleQuery,
+        TargetDecl,
     },
     diagnostic::{Diagnostic, Level},
     directives::{self, Known},
@@ -283,7 +284,12 @@ impl Parser<'_> {
         line.rule_id = actions.iter().find(|a| a.name == "id").and_then(|a| a.value.as_deref()?.parse().ok());
         let targets = self.targets(line, &target_word);
         if targets.iter().all(|t| t.negated) && !targets.is_empty() {
-            self.error(line, target_word.offset, "every target is an exclusion", "name what the rule looks at");
+            self.error(
+                line,
+                target_word.offset,
+                "every target is an exclusion",
+                "name what the rule looks at",
+            );
         }
         let operator = operator(&operator_word, line.at(operator_word.offset));
         (!targets.is_empty()).then_some(DirectiveKind::Rule(RuleDecl { targets, operator, actions }))
@@ -294,7 +300,10 @@ impl Parser<'_> {
         for error in errors {
             self.error(line, word.offset + error.offset, error.message, &error.help);
         }
-        let place = |(offset, target): (usize, TargetDecl)| TargetDecl { position: line.at(word.offset + offset), ..target };
+        let place = |(offset, target): (usize, TargetDecl)| TargetDecl {
+            position: line.at(word.offset + offset),
+            ..target
+        };
         found.into_iter().map(place).collect()
     }
 
@@ -304,7 +313,11 @@ impl Parser<'_> {
         match actions::parse(&word.text) {
             Ok(raw) => Some(
                 raw.into_iter()
-                    .map(|a| ActionDecl { position: line.at(word.offset + a.offset), name: a.name, value: a.value })
+                    .map(|a| ActionDecl {
+                        position: line.at(word.offset + a.offset),
+                        name: a.name,
+                        value: a.value,
+                    })
                     .collect(),
             ),
             Err(offset) => {

@@ -76,7 +76,9 @@ fn pattern_end(selector: &[u8]) -> Option<usize> {
     while at < selector.len() {
         match selector[at] {
             b'\\' => at += 1,
-            b'/' if matches!(selector.get(at + 1), None | Some(b'|' | b',' | b'\'' | b' ')) => return Some(at),
+            b'/' if matches!(selector.get(at + 1), None | Some(b'|' | b',' | b'\'' | b' ')) => {
+                return Some(at);
+            }
             _ => {}
         }
         at += 1;

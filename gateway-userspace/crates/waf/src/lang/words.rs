@@ -20,7 +20,8 @@ pub(super) fn split(line: &str) -> Result<Vec<Word>, usize> {
         let Some(&first) = bytes.get(at) else { return Ok(words) };
         if first == b'"' || first == b'\'' {
             let end = quoted_end(bytes, at + 1, first).ok_or(at)?;
-            let text = line[at + 1..end].replace(['\\', first as char].iter().collect::<String>().as_str(), quote(first));
+            let text = line[at + 1..end]
+                .replace(['\\', first as char].iter().collect::<String>().as_str(), quote(first));
             words.push(Word { text, offset: at + 1 });
             at = end + 1;
         } else {
@@ -56,7 +57,10 @@ mod tests {
     fn words() {
         let rows: &[(&str, Result<&[&str], usize>)] = &[
             ("", Ok(&[])),
-            ("SecRule A|B:c \"@rx a b\" \"id:1,msg:'x y'\"", Ok(&["SecRule", "A|B:c", "@rx a b", "id:1,msg:'x y'"])),
+            (
+                "SecRule A|B:c \"@rx a b\" \"id:1,msg:'x y'\"",
+                Ok(&["SecRule", "A|B:c", "@rx a b", "id:1,msg:'x y'"]),
+            ),
             (r#"X "a\"b\\" y"#, Ok(&["X", r#"a"b\\"#, "y"])),
             (r#"X "\d\x5c""#, Ok(&["X", r"\d\x5c"])),
             ("X 'a b' c", Ok(&["X", "a b", "c"])),

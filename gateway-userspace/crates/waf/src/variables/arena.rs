@@ -167,37 +167,22 @@ pub(crate) fn write_number(number: i64, digits: &mut [u8; 20]) -> usize {
     at
 }
 
-/// The number that a text begins with, as C's `atoi`: white space, sign, digits; 0 without digits; saturating.
-pub(crate) fn leading_number(text: &[u8]) -> i64 {
-    let text = text.trim_ascii_start();
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        _ => (false, text),
-    };
-    let mut number = 0_i64;
-    for digit in digits.iter().take_while(|b| b.is_ascii_digit()) {
-        let digit = i64::from(digit - b'0');
-        number = number.saturating_mul(10);
-        number = if negative { number.saturating_sub(digit) } else { number.saturating_add(digit) };
-    }
-    number
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers() {
-        for (number, text) in [(0, "0"), (7, "7"), (-12, "-12"), (i64::MAX, "9223372036854775807"), (i64::MIN, "-9223372036854775808")] {
+        for (number, text) in [
+            (0, "0"),
+            (7, "7"),
+            (-12, "-12"),
+            (i64::MAX, "9223372036854775807"),
+            (i64::MIN, "-9223372036854775808"),
+        ] {
             let mut arena = Arena::default();
             let span = arena.number(number);
             assert_eq!(arena.get(span), text.as_bytes());
-            assert_eq!(leading_number(text.as_bytes()), number);
-        }
-        for (text, number) in [("", 0), ("x", 0), (" 12x", 12), ("+3", 3), ("- 3", 0), ("99999999999999999999", i64::MAX)] {
-            assert_eq!(leading_number(text.as_bytes()), number, "{text}");
         }
     }
 

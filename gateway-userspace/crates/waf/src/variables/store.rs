@@ -176,7 +176,8 @@ impl Store {
     /// Sets the value of a name, in any case; adds it when it is not there.
     pub(crate) fn put(&mut self, arena: &Arena, list: List, name: Span, value: Span) {
         let wanted = arena.get(name);
-        let found = self.lists[list as usize].iter_mut().find(|p| arena.get(p.name).eq_ignore_ascii_case(wanted));
+        let found =
+            self.lists[list as usize].iter_mut().find(|p| arena.get(p.name).eq_ignore_ascii_case(wanted));
         match found {
             Some(pair) => pair.value = value,
             None => {
@@ -190,7 +191,10 @@ impl Store {
     }
 
     pub(crate) fn find(&self, arena: &Arena, list: List, name: &[u8]) -> Option<Span> {
-        self.lists[list as usize].iter().find(|p| arena.get(p.name).eq_ignore_ascii_case(name)).map(|p| p.value)
+        self.lists[list as usize]
+            .iter()
+            .find(|p| arena.get(p.name).eq_ignore_ascii_case(name))
+            .map(|p| p.value)
     }
 
     #[inline]

@@ -11,6 +11,9 @@ pub(crate) const DYNAMIC_KEYS_MAX: usize = 16_384;
 /// Longest value of a TX variable, bytes; a longer one is cut.
 pub(crate) const VALUE_MAX_BYTES: usize = 65_536;
 
+/// The first keys are the captures 0 to 9.
+pub(crate) const CAPTURES: u32 = 10;
+
 /// TX of one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Tx {
@@ -43,14 +46,14 @@ impl Tx {
     pub(crate) fn number(&self, arena: &Arena, key: u32) -> Option<i64> {
         Some(match self.get(key)? {
             Value::Int(number) => number,
-            Value::Bytes(span) => super::arena::leading_number(arena.get(span)),
+            Value::Bytes(span) => crate::operators::parse_integer(arena.get(span)),
         })
     }
 
     #[inline]
     pub(crate) fn set(&mut self, key: u32, value: Value) {
         let Some(slot) = self.values.get_mut(key as usize) else { return };
-        if slot.is_none() {
+        if slot.is_none() && key >= CAPTURES {
             self.set_keys.push(key);
         }
         *slot = Some(value);
@@ -59,6 +62,7 @@ impl Tx {
     pub(crate) fn remove(&mut self, key: u32) {
         if let Some(slot) = self.values.get_mut(key as usize)
             && slot.take().is_some()
+            && key >= CAPTURES
         {
             self.set_keys.retain(|k| *k != key);
         }
@@ -102,7 +106,7 @@ impl Tx {
         }
     }
 
-    /// The keys that have a value, in the order they got one.
+    /// The keys but the captures that have a value, in the order they got one.
     pub(crate) fn keys(&self) -> &[u32] {
         &self.set_keys
     }
@@ -115,6 +119,7 @@ mod tests {
     #[test]
     fn fixed_and_dynamic_keys() {
         let mut names = Names::new(1);
+        (b'0'..=b'9').for_each(|digit| _ = names.intern(&[digit]));
         let fixed = names.intern(b"anomaly_score");
         let (mut tx, mut arena) = (Tx::default(), Arena::default());
         tx.clear(&names);
