@@ -6,6 +6,7 @@ use super::{
     cache::TransformCache,
     context::{Connection, Services},
     matched::{MatchedRule, Severity},
+    screening::Screening,
     verdict::{AllowScope, Verdict},
 };
 use crate::{
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub store: Store,
     pub tx: Tx,
     pub cache: TransformCache,
+    pub screening: Screening,
     pub captures: Captures,
     /// What a transformation writes before it goes to the arena.
     pub transformed: Vec<u8>,
@@ -118,6 +120,7 @@ impl Core {
             store: Store::default(),
             tx: Tx::default(),
             cache: TransformCache::default(),
+            screening: Screening::default(),
             captures: Captures::new(),
             transformed: Vec::new(),
             expanded: Vec::new(),
