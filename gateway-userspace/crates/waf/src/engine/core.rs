@@ -101,7 +101,6 @@ pub(crate) struct Core {
     pub args_bytes: u64,
     pub files_bytes: u64,
     pub arguments: u64,
-    pub arguments_exceeded: bool,
     pub response_status: u16,
 
     /// The verdict that ended the transaction.
@@ -157,7 +156,6 @@ impl Core {
             args_bytes: 0,
             files_bytes: 0,
             arguments: 0,
-            arguments_exceeded: false,
             response_status: 0,
             ended: None,
             allowed: None,
@@ -204,7 +202,6 @@ impl Core {
         self.args_bytes = 0;
         self.files_bytes = 0;
         self.arguments = 0;
-        self.arguments_exceeded = false;
         self.response_status = 0;
         self.ended = None;
         self.allowed = None;

@@ -63,14 +63,19 @@ impl Core {
 
     /// Adds an argument, up to SecArgumentsLimit.
     pub(crate) fn push_argument(&mut self, list: List, name: &[u8], value: &[u8], rules: &Ruleset) {
-        if self.arguments >= rules.settings.arguments_limit {
-            self.arguments_exceeded = true;
-            return;
+        if self.arguments < rules.settings.arguments_limit {
+            let (name, value) = (self.arena.data(name), self.arena.data(value));
+            self.push_argument_span(list, name, value, rules);
         }
-        self.arguments += 1;
-        self.args_bytes += (name.len() + value.len()) as u64;
-        let (name, value) = (self.arena.data(name), self.arena.data(value));
-        self.push_named(list, name, value, rules);
+    }
+
+    /// The same for one that is in the arena.
+    pub(crate) fn push_argument_span(&mut self, list: List, name: Span, value: Span, rules: &Ruleset) {
+        if self.arguments < rules.settings.arguments_limit {
+            self.arguments += 1;
+            self.args_bytes += (name.len() + value.len()) as u64;
+            self.push_named(list, name, value, rules);
+        }
     }
 
     pub(crate) fn request_header(&mut self, name: &[u8], value: &[u8], rules: &Ruleset) {

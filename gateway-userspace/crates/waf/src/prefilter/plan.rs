@@ -67,7 +67,12 @@ pub(crate) struct Route {
 
 impl PhasePlan {
     /// The plan of a phase; none when nothing in it can be screened. `next_id` numbers the plans of a rule set.
-    pub(crate) fn new(order: &[u32], rules: &[Rule], pipelines: &Pipelines, next_id: &mut u32) -> Option<Self> {
+    pub(crate) fn new(
+        order: &[u32],
+        rules: &[Rule],
+        pipelines: &Pipelines,
+        next_id: &mut u32,
+    ) -> Option<Self> {
         let words = order.len().div_ceil(64);
         let mut unscreened: Bits = vec![0; words].into();
         let mut operators = vec![None; order.len()];
@@ -93,7 +98,8 @@ impl PhasePlan {
                 add_target(*place, rule, target, pipelines, words, &mut sources);
             }
         }
-        let mut plan = Self { screen: Screen::new(&operators), unscreened, scalars: Vec::new(), lists: Vec::new() };
+        let mut plan =
+            Self { screen: Screen::new(&operators), unscreened, scalars: Vec::new(), lists: Vec::new() };
         for ((source, name), routes) in sources {
             plan.add_source(source, name, routes, next_id);
         }
@@ -227,7 +233,9 @@ fn add_target(
 ) {
     let wanted = name_of(&target.selector);
     let wanted_sources = sources_of(target.variable);
-    for ((source, name), routes) in sources.iter_mut().filter(|((source, _), _)| wanted_sources.contains(source)) {
+    for ((source, name), routes) in
+        sources.iter_mut().filter(|((source, _), _)| wanted_sources.contains(source))
+    {
         // A selector that is no plain name may pick any; a plain one picks its own.
         if wanted.is_some() && *name != wanted && matches!(source, Source::List(..)) {
             continue;
