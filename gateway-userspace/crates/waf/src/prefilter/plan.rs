@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::screen::{Bits, Screen, insert};
+use super::screen::{Bits, Question, Screen, insert};
 use crate::bytes::ByteMask;
 use crate::compile::pipeline::{PipelineId, Pipelines};
 use crate::compile::rule::{Check, Rule, Selector, Target};
@@ -53,8 +53,7 @@ impl ListPlan {
 /// What is asked about one kind of value.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// A number among the plans of the rule set.
-    pub id: u32,
+    pub question: Question,
     pub routes: Vec<Route>,
 }
 
@@ -67,7 +66,12 @@ pub(crate) struct Route {
 
 impl PhasePlan {
     /// The plan of a phase; none when nothing in it can be screened. `next_id` numbers the plans of a rule set.
-    pub(crate) fn new(order: &[u32], rules: &[Rule], pipelines: &Pipelines, next_id: &mut u32) -> Option<Self> {
+    pub(crate) fn new(
+        order: &[u32],
+        rules: &[Rule],
+        pipelines: &Pipelines,
+        next_id: &mut u32,
+    ) -> Option<Self> {
         let words = order.len().div_ceil(64);
         let mut unscreened: Bits = vec![0; words].into();
         let mut operators = vec![None; order.len()];
@@ -93,7 +97,8 @@ impl PhasePlan {
                 add_target(*place, rule, target, pipelines, words, &mut sources);
             }
         }
-        let mut plan = Self { screen: Screen::new(&operators), unscreened, scalars: Vec::new(), lists: Vec::new() };
+        let mut plan =
+            Self { screen: Screen::new(&operators), unscreened, scalars: Vec::new(), lists: Vec::new() };
         for ((source, name), routes) in sources {
             plan.add_source(source, name, routes, next_id);
         }
@@ -101,8 +106,13 @@ impl PhasePlan {
     }
 
     fn add_source(&mut self, source: Source, name: Option<u32>, routes: Routes, next_id: &mut u32) {
-        let routes = routes.into_iter().map(|(pipeline, rules)| Route { pipeline, rules }).collect();
-        let plan = Plan { id: *next_id, routes };
+        let routes: Vec<Route> =
+            routes.into_iter().map(|(pipeline, rules)| Route { pipeline, rules }).collect();
+        let mut wanted = vec![0; self.unscreened.len()];
+        for route in &routes {
+            wanted.iter_mut().zip(&route.rules).for_each(|(word, other)| *word |= other);
+        }
+        let plan = Plan { question: self.screen.question(*next_id, &wanted), routes };
         *next_id += 1;
         let (number, by_name) = match source {
             Source::Scalar(variable) => return self.scalars.push((variable, plan)),
@@ -227,7 +237,9 @@ fn add_target(
 ) {
     let wanted = name_of(&target.selector);
     let wanted_sources = sources_of(target.variable);
-    for ((source, name), routes) in sources.iter_mut().filter(|((source, _), _)| wanted_sources.contains(source)) {
+    for ((source, name), routes) in
+        sources.iter_mut().filter(|((source, _), _)| wanted_sources.contains(source))
+    {
         // A selector that is no plain name may pick any; a plain one picks its own.
         if wanted.is_some() && *name != wanted && matches!(source, Source::List(..)) {
             continue;
