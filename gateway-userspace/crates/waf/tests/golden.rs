@@ -46,12 +46,6 @@ const DIFFERENCES: &[Difference] = &[
         reason: "ModSecurity reads one byte past a comment that ends the value, a NUL, and Coraza imitates it; ours ends there",
     },
     Difference {
-        file: "urlDecodeUni",
-        cases: &[5, 33, 34, 35],
-        reason: "Coraza always maps to ASCII by Windows' code page 20127; ModSecurity v3 takes the low byte unless SecUnicodeMapFile \
-                 gives a map, and so does this",
-    },
-    Difference {
         file: "ipMatch",
         cases: &[16],
         reason: "10.0.0.0/100 is no network: refused when the rules are read, Coraza never matches it",
