@@ -1,3 +1,48 @@
-//! XDP programs of the gateway.
+//! XDP programs of the gateway: the checks of one packet, in order.
+//!
+//! `entry -> parse -> bans -> feeds -> ports -> limits -> verdict`; the allowlist is asked whenever a check would
+//! drop. No map that is looked at for every packet is reached through a helper call: all are arrays, whose look-ups
+//! the verifier turns into a bounds check and an addition.
 #![no_std]
 #![no_main]
+#![allow(unsafe_code)]
+
+mod allow;
+mod ban;
+mod clock;
+mod entry;
+mod events;
+mod maps;
+mod packet;
+mod scene;
+mod verdict;
+
+use aya_ebpf::{macros::xdp, programs::XdpContext};
+
+/// For interfaces whose frames fit in one buffer.
+#[xdp]
+pub fn gateway(ctx: XdpContext) -> u32 {
+    entry::run::<false>(&ctx)
+}
+
+/// For interfaces that spread a frame over several buffers (kernel 5.18 and later).
+#[xdp(frags)]
+pub fn gateway_frags(ctx: XdpContext) -> u32 {
+    entry::run::<true>(&ctx)
+}
+
+/// Never attached: the daemon test-runs it to read the kernel's clock.
+#[xdp]
+pub fn gateway_clock(_ctx: XdpContext) -> u32 {
+    clock::run()
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,30 +1,7 @@
 //! What a client did wrong.
 
+use super::OffenceKind;
 use crate::client::ClientId;
-
-/// The kind of an offence: what scenarios count by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OffenceKind {
-    /// The WAF refused (or would have refused) a request.
-    Waf,
-    /// A rate limit refused a request.
-    Limit,
-    /// The origin refused credentials on a route that counts this.
-    Authentication,
-    /// A request for what is not there.
-    NotFound,
-    /// A request for a path that only scanners ask for.
-    Honeypot,
-    /// The peer broke HTTP.
-    Protocol,
-    /// A TLS handshake failed.
-    Handshake,
-    /// The peer sent or read too slowly.
-    Slow,
-    /// The kernel's per-source limit was passed again and again.
-    KernelLimit,
-}
 
 /// One offence, as the pipeline hands it to the bans task through a bounded queue.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,10 +4,13 @@
 //! trusted proxy, from what it forwarded. Everything behind this module (limits, WAF, bans, logs)
 //! speaks of this value alone.
 
+mod forwarded;
 mod network;
+pub mod proxy_protocol;
 
 use std::net::IpAddr;
 
+pub use forwarded::{ForwardedError, ForwardedHeader, MAX_HOPS, Trust};
 pub use network::{IpNetwork, NetworkError};
 
 /// Whether packets of this client carry its own address, so that the kernel can drop them.

@@ -1,3 +1,17 @@
-//! Sockets, TLS, certificates.
+//! From a listening socket to an established connection: sockets, admission, the PROXY header, TLS.
 
+mod accept;
+mod admission;
+mod certificates;
+mod der;
 pub mod ja4;
+mod socket;
+mod stream;
+mod tls;
+
+pub use accept::{AcceptError, Acceptor, Peer, TlsInfo};
+pub use admission::{Admission, ConnectionPermit, Refusal};
+pub use certificates::{CertificateError, CertificateStatus, Certificates};
+pub use socket::{BindError, Bound, adopt, bind};
+pub use stream::Stream;
+pub use tls::{TlsError, server_config};

@@ -1,38 +1,21 @@
 //! Listeners, certificates, client identity, routes and upstreams.
 
-use serde::Deserialize;
+mod bounds;
+mod client;
+mod http;
+mod listener;
+mod route;
+mod tls;
+mod upstream;
+
+pub use self::client::{Client, ForwardedHeader, MAX_TRUSTED, RawClient};
+pub use self::http::{Http, MAX_HEADER_BYTES, MAX_HEADERS, RawHttp};
+pub use self::listener::{Listener, MAX_CONNECTIONS, MAX_LISTENERS, ProxyProtocol, RawListener};
+pub use self::route::{MAX_ROUTES, PathMatch, RawRoute, Route};
+pub use self::tls::{Certificate, MAX_CERTIFICATES, MinVersion, RawTls, Tls};
+pub use self::upstream::{Balance, MAX_SERVERS, MAX_UPSTREAMS, RawUpstream, Server, Upstream};
 
 use super::{Base, Problems};
-
-/// `[[listeners]]` as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawListener {}
-
-/// `[tls]` as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawTls {}
-
-/// `[client]` as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawClient {}
-
-/// `[http]` as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawHttp {}
-
-/// `[[upstreams]]` as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawUpstream {}
-
-/// `[[routes]]` as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawRoute {}
 
 /// All of the edge's sections, as written.
 #[derive(Debug)]
@@ -47,9 +30,33 @@ pub(super) struct RawEdge {
 
 /// The edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edge {}
-
-pub(super) fn check(raw: RawEdge, _base: &Base, _problems: &mut Problems<'_>) -> Edge {
-    let RawEdge { listeners: _, tls: _, client: _, http: _, upstreams: _, routes: _ } = raw;
-    Edge {}
+pub struct Edge {
+    /// Default: plain HTTP at 0.0.0.0:8080 and TLS at 0.0.0.0:8443. 1 to 64.
+    pub listeners: Vec<Listener>,
+    /// Certificates and versions.
+    pub tls: Tls,
+    /// Client identity.
+    pub client: Client,
+    /// What a client may send, and how slowly.
+    pub http: Http,
+    /// Pools of servers; default none. At most 1,024.
+    pub upstreams: Vec<Upstream>,
+    /// Default: everything to the only upstream; with none or several, nothing (404). At most 4,096.
+    pub routes: Vec<Route>,
 }
+
+pub(super) fn check(raw: RawEdge, base: &Base, problems: &mut Problems<'_>) -> Edge {
+    let RawEdge { listeners, tls, client, http, upstreams, routes } = raw;
+    let upstreams = upstream::check(upstreams, problems);
+    Edge {
+        listeners: listener::check(listeners, problems),
+        tls: tls::check(tls, base, problems),
+        client: client::check(client, problems),
+        http: http::check(http, problems),
+        routes: route::check(routes, &upstreams, problems),
+        upstreams,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! Bitmaps in front of the tables: most packets end here, on one cached word.
+//!
+//! IPv4: two bits for each /24 of the address space (4 MiB): [`HOSTS`] when a single host inside is in the table,
+//! [`PREFIX`] when a prefix touches it. IPv6: one bit for the hash of a piece. A set bit is a hint to look closer, a
+//! clear bit is certain. Bits are set before the entry is written and cleared only by rebuilding the whole bitmap.
+
+/// A host of this /24 is in the table.
+pub const HOSTS: u64 = 1;
+/// A prefix covers or lies in this /24.
+pub const PREFIX: u64 = 2;
+/// Two-bit fields in a word.
+pub const FIELDS: u32 = 32;
+/// Words of the IPv4 marks: 2^24 fields.
+pub const V4_WORDS: u32 = (1 << 24) / FIELDS;
+/// Bits of the hashed IPv6 marks.
+pub const V6_BITS: u32 = 1 << 24;
+/// Words of the hashed IPv6 marks.
+pub const V6_WORDS: u32 = V6_BITS / 64;
+
+/// Word of the /24 of an address.
+#[inline(always)]
+pub const fn v4_word(address: u32) -> u32 {
+    address >> 13
+}
+
+/// Shift of the field of the /24 of an address inside its word.
+#[inline(always)]
+pub const fn v4_shift(address: u32) -> u32 {
+    ((address >> 8) & (FIELDS - 1)) * 2
+}
+
+/// Words of the policy guard: 65,536 bits for IPv4 /16s, then as many for hashed IPv6 /32s.
+pub const GUARD_WORDS: u32 = 2048;
+
+/// Bit of an IPv4 address in the policy guard.
+#[inline(always)]
+pub const fn guard_v4(address: u32) -> u32 {
+    address >> 16
+}
+
+/// Bit of an IPv6 address in the policy guard, by its first 32 bits.
+#[inline(always)]
+pub const fn guard_v6(high: u64) -> u32 {
+    let top = (high >> 32) as u32;
+    65_536 + (top.wrapping_mul(0x9e37_79b1) >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edges_of_the_address_space_have_a_field() {
+        assert_eq!((v4_word(0), v4_shift(0)), (0, 0));
+        assert_eq!((v4_word(u32::MAX), v4_shift(u32::MAX)), (V4_WORDS - 1, 62));
+        assert_eq!((v4_word(0x0000_2000), v4_shift(0x0000_2000)), (1, 0));
+        assert!(guard_v4(u32::MAX) / 64 < GUARD_WORDS / 2);
+        assert!(guard_v6(u64::MAX) / 64 < GUARD_WORDS);
+        assert!(guard_v6(0) / 64 >= GUARD_WORDS / 2);
+    }
+}

@@ -1,0 +1,134 @@
+//! IPv6 and its extension headers (RFC 8200).
+
+use super::{Fragment, Source};
+use crate::{address::Wide, reason::Reason};
+
+/// Bytes of the fixed header.
+pub const FIXED_HEADER: u32 = 40;
+/// Extension headers that are followed.
+pub const MAX_EXTENSIONS: u32 = 6;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
+
+/// What is needed of an IPv6 header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Source address.
+    pub source: Wide,
+    /// Destination address.
+    pub destination: Wide,
+    /// Protocol number of the next header.
+    pub next: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Offset in the frame of what follows the fixed header.
+    pub payload: u32,
+    /// The fault found after the addresses were known, if any.
+    pub fault: Option<Reason>,
+}
+
+/// Where the extension headers end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upper {
+    /// Protocol number of the upper layer.
+    pub protocol: u8,
+    /// Its offset in the frame.
+    pub offset: u32,
+    /// Position among fragments.
+    pub fragment: Fragment,
+}
+
+/// Parses the fixed header at `offset`.
+///
+/// # Errors
+/// [`Reason::Truncated`] or [`Reason::Ipv6Header`] when there are no addresses to check.
+#[inline(always)]
+pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Result<Header, Reason> {
+    let Some(ip) = packet.window::<{ FIXED_HEADER as usize }>(offset) else { return Err(Reason::Truncated) };
+    if ip.u8(0) >> 4 != 6 {
+        return Err(Reason::Ipv6Header);
+    }
+    let source = Wide { high: ip.u64(8), low: ip.u64(16) };
+    let payload = offset + FIXED_HEADER;
+    let fault = if packet.length().is_some_and(|length| payload + ip.u16(4) as u32 > length) {
+        Some(Reason::Truncated)
+    } else if bogus_source(source) {
+        Some(Reason::BogusSource)
+    } else {
+        None
+    };
+    Ok(Header {
+        source,
+        destination: Wide { high: ip.u64(24), low: ip.u64(32) },
+        next: ip.u8(6),
+        hop_limit: ip.u8(7),
+        payload,
+        fault,
+    })
+}
+
+/// Walks the extension headers that start at `offset` with protocol `next`.
+///
+/// # Errors
+/// [`Reason::Truncated`], or [`Reason::ExtensionDepth`] for a seventh header.
+#[inline(always)]
+pub fn extensions<S: Source + ?Sized>(packet: &S, next: u8, offset: u32) -> Result<Upper, Reason> {
+    let mut upper = Upper { protocol: next, offset, fragment: Fragment::Whole };
+    let mut i = 0;
+    while i < MAX_EXTENSIONS {
+        if !is_extension(upper.protocol) {
+            return Ok(upper);
+        }
+        let Some(extension) = packet.window::<8>(upper.offset) else { return Err(Reason::Truncated) };
+        let length = match upper.protocol {
+            FRAGMENT => {
+                let word = extension.u16(2);
+                if word & 0xfff8 != 0 {
+                    upper.fragment = Fragment::Later;
+                } else if word & 1 != 0 {
+                    upper.fragment = Fragment::First;
+                }
+                8
+            }
+            AUTHENTICATION => (extension.u8(1) as u32 + 2) * 4,
+            _ => (extension.u8(1) as u32 + 1) * 8,
+        };
+        upper.protocol = extension.u8(0);
+        upper.offset += length;
+        if matches!(upper.fragment, Fragment::Later) {
+            return Ok(upper);
+        }
+        i += 1;
+    }
+    if is_extension(upper.protocol) { Err(Reason::ExtensionDepth) } else { Ok(upper) }
+}
+
+/// True for the headers that [`extensions`] walks over.
+#[inline(always)]
+pub const fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        HOP_BY_HOP
+            | ROUTING
+            | FRAGMENT
+            | AUTHENTICATION
+            | DESTINATION_OPTIONS
+            | MOBILITY
+            | HIP
+            | SHIM6
+    )
+}
+
+/// Sources that no packet from the wire may have: multicast, loopback, IPv4-mapped (RFC 4291, RFC 6890).
+#[inline(always)]
+pub const fn bogus_source(address: Wide) -> bool {
+    address.high >> 56 == 0xff
+        || (address.high == 0 && (address.low == 1 || address.low >> 32 == 0xffff))
+}

@@ -1,0 +1,280 @@
+//! Bans on the tables: pieces, marks, listing, sweeping. One writer at a time.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Relaxed, Release},
+    },
+    time::Duration,
+};
+
+use gateway_common::{
+    address::Wide,
+    bans::{Tag, ban_length, length_code},
+    marks::{self, FIELDS, V4_WORDS, V6_WORDS},
+    reason::BanReason,
+};
+use serde::{Serialize, Serializer};
+
+use super::{
+    error::BanError,
+    host_table::HostTable,
+    load::Loaded,
+    target::Target,
+    wide_table::{Piece, WideTable},
+};
+
+/// A ban as it stands in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ban {
+    /// What it covers.
+    pub target: Target,
+    /// Why.
+    #[serde(serialize_with = "reason_name")]
+    pub reason: BanReason,
+    /// Time left; `None` is for ever.
+    pub remaining: Option<Duration>,
+    /// Packets dropped by it.
+    pub hits: u64,
+}
+
+fn reason_name<S: Serializer>(reason: &BanReason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(reason.name())
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Swept {
+    /// Entries whose time was up.
+    pub expired: u64,
+    /// Entries that stand.
+    pub standing: u64,
+}
+
+/// The pieces of a target: lengths that are whole bytes.
+fn pieces(target: &Target) -> impl Iterator<Item = Piece> + use<> {
+    let length = target.wide_length().max(1);
+    let piece = length.div_ceil(8) * 8;
+    let code = length_code(piece, length);
+    let base = target.wide();
+    (0..1u64 << (piece - length)).map(move |i| {
+        let offset = u128::from(i) << (128 - piece);
+        let high = base.high | (offset >> 64) as u64;
+        Piece { address: Wide { high, low: base.low | offset as u64 }, code }
+    })
+}
+
+impl Loaded {
+    /// The table of IPv4 hosts.
+    pub fn host_table(&self) -> HostTable<'_> {
+        HostTable { buckets: &self.hosts, hits: &self.host_hits, key: self.key() }
+    }
+
+    /// The table of everything else.
+    pub fn wide_table(&self) -> WideTable<'_> {
+        WideTable { buckets: &self.wide, hits: &self.wide_hits, key: self.key() }
+    }
+
+    /// Bans a target that the guard has let pass. True when it is new.
+    pub fn ban(&self, target: &Target, expiry: u32, reason: BanReason) -> Result<bool, BanError> {
+        let tag = Tag::new(expiry, reason.code());
+        let now = self.clock.expiry_now();
+        if let Some(v4) = target.v4_host() {
+            mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
+            let table = self.host_table();
+            return table.insert(v4, tag, now).map_err(|_| full(target, table.buckets.len() * 8));
+        }
+        let table = self.wide_table();
+        self.mark_wide(target);
+        let mut fresh = false;
+        for (done, piece) in pieces(target).enumerate() {
+            if !target.is_v4() {
+                mark_bit(&self.marks6, table.places(&piece).mark);
+            }
+            match table.insert(&piece, tag, now) {
+                Ok(new) => fresh |= new,
+                Err(_) => {
+                    for piece in pieces(target).take(done) {
+                        table.remove(&piece, now);
+                    }
+                    return Err(full(target, table.buckets.len() * 3));
+                }
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// Marks that make the kernel look for a target in the wide table: /24s for IPv4, the piece's length for IPv6.
+    fn mark_wide(&self, target: &Target) {
+        if target.is_v4() {
+            let first = target.wide().low as u32 >> 8;
+            let count = 1u32 << 24u32.saturating_sub(u32::from(target.length()));
+            let every = u64::MAX / 3 * marks::PREFIX;
+            let mut field = first;
+            while field < first + count {
+                let (word, bits) = if field.is_multiple_of(FIELDS) && field + FIELDS <= first + count {
+                    (field / FIELDS, every)
+                } else {
+                    (field / FIELDS, marks::PREFIX << ((field % FIELDS) * 2))
+                };
+                mark(&self.marks4, word, bits);
+                field += if bits == every { FIELDS } else { 1 };
+            }
+            return;
+        }
+        let bytes = target.wide_length().max(1).div_ceil(8);
+        let control = &self.control[0];
+        let count = control.length_count.load(Relaxed);
+        let used = |i: u32| (control.lengths[i as usize / 4].load(Relaxed) >> (i % 4 * 8)) & 0xff;
+        if (0..count).any(|i| used(i) == bytes) {
+            return;
+        }
+        let slot = &control.lengths[count as usize / 4];
+        slot.store(slot.load(Relaxed) | bytes << (count % 4 * 8), Release);
+        control.length_count.store(count + 1, Release);
+    }
+
+    /// Lifts a ban. True when it was standing. Marks stay until the next sweep: they only cost a look.
+    pub fn unban(&self, target: &Target) -> bool {
+        let now = self.clock.expiry_now();
+        if let Some(v4) = target.v4_host() {
+            return self.host_table().remove(v4, now);
+        }
+        let table = self.wide_table();
+        pieces(target).fold(false, |held, piece| table.remove(&piece, now) | held)
+    }
+
+    /// The ban on exactly this target, if it stands.
+    pub fn find(&self, target: &Target) -> Option<Ban> {
+        let now = self.clock.expiry_now();
+        if let Some(v4) = target.v4_host() {
+            let table = self.host_table();
+            let entry = table.entry(table.find(v4)?);
+            return entry.tag.holds(now).then(|| self.describe(*target, entry.tag, entry.hits.into()));
+        }
+        let table = self.wide_table();
+        let mut found = None;
+        let mut hits = 0;
+        for piece in pieces(target) {
+            let entry = table.entry(table.find(&piece)?);
+            hits += u64::from(entry.hits);
+            found = entry.tag.holds(now).then_some(entry.tag);
+        }
+        found.map(|tag| self.describe(*target, tag, hits))
+    }
+
+    fn describe(&self, target: Target, tag: Tag, hits: u64) -> Ban {
+        let reason = BanReason::from_code(tag.reason()).unwrap_or(BanReason::Unspecified);
+        Ban { target, reason, remaining: self.clock.remaining(tag.expiry()), hits }
+    }
+
+    /// Every ban that stands, in no order; pieces put together again.
+    pub fn bans(&self) -> Vec<Ban> {
+        let now = self.clock.expiry_now();
+        let hosts = self.host_table();
+        let mut bans: Vec<Ban> = hosts
+            .entries(0..hosts.buckets.len())
+            .filter(|(_, entry)| entry.tag.holds(now))
+            .map(|(_, entry)| {
+                let target = Target::of(Wide::mapped(entry.address), 128);
+                self.describe(target, entry.tag, entry.hits.into())
+            })
+            .collect();
+        let wide = self.wide_table();
+        let mut places: HashMap<Target, usize> = HashMap::new();
+        for (_, entry) in wide.entries(0..wide.buckets.len()).filter(|(_, entry)| entry.tag.holds(now)) {
+            let length = ban_length(entry.piece.code);
+            let target = Target::of(entry.piece.address, length as u8);
+            if length.is_multiple_of(8) {
+                bans.push(self.describe(target, entry.tag, entry.hits.into()));
+                continue;
+            }
+            match places.get(&target) {
+                Some(place) => bans[*place].hits += u64::from(entry.hits),
+                None => {
+                    places.insert(target, bans.len());
+                    bans.push(self.describe(target, entry.tag, entry.hits.into()));
+                }
+            }
+        }
+        bans
+    }
+
+    /// Clears entries whose time is up, and rebuilds the marks from what stands when anything was cleared.
+    pub fn sweep(&self) -> Swept {
+        let now = self.clock.expiry_now();
+        let (hosts, wide) = (self.host_table(), self.wide_table());
+        let mut swept = Swept::default();
+        let mut marks4 = vec![0u64; V4_WORDS as usize];
+        let mut marks6 = vec![0u64; V6_WORDS as usize];
+        for (place, entry) in hosts.entries(0..hosts.buckets.len()) {
+            if entry.tag.holds(now) {
+                swept.standing += 1;
+                marks4[marks::v4_word(entry.address) as usize] |=
+                    marks::HOSTS << marks::v4_shift(entry.address);
+            } else {
+                hosts.clear(place);
+                swept.expired += 1;
+            }
+        }
+        for (place, entry) in wide.entries(0..wide.buckets.len()) {
+            if !entry.tag.holds(now) {
+                wide.clear(place);
+                swept.expired += 1;
+                continue;
+            }
+            swept.standing += 1;
+            let piece = entry.piece;
+            if Target::of(piece.address, (piece.bytes() * 8) as u8).is_v4() {
+                mark_pieces(&mut marks4, piece);
+            } else {
+                let bit = wide.places(&piece).mark as usize;
+                marks6[bit / 64] |= 1 << (bit % 64);
+            }
+        }
+        settle(&self.marks4, &marks4);
+        settle(&self.marks6, &marks6);
+        swept
+    }
+}
+
+/// Marks the /24s of an IPv4 piece, which are one or a run of 256 or 65,536 that starts at a word.
+fn mark_pieces(words: &mut [u64], piece: Piece) {
+    let first = piece.address.low as u32;
+    let length = piece.bytes() * 8 - 96;
+    if length >= 24 {
+        words[marks::v4_word(first) as usize] |= marks::PREFIX << marks::v4_shift(first);
+        return;
+    }
+    let word = marks::v4_word(first) as usize;
+    let count = 1usize << (24 - length) >> FIELDS.trailing_zeros();
+    for word in &mut words[word..word + count] {
+        *word |= u64::MAX / 3 * marks::PREFIX;
+    }
+}
+
+/// Writes the words that differ. Nothing inserts meanwhile: the caller is the one writer.
+fn settle(cells: &[AtomicU64], words: &[u64]) {
+    for (cell, word) in cells.iter().zip(words) {
+        if cell.load(Relaxed) != *word {
+            cell.store(*word, Relaxed);
+        }
+    }
+}
+
+fn mark(cells: &[AtomicU64], word: u32, bits: u64) {
+    let cell = &cells[word as usize];
+    let old = cell.load(Relaxed);
+    if old & bits != bits {
+        cell.store(old | bits, Release);
+    }
+}
+
+fn mark_bit(cells: &[AtomicU64], bit: u32) {
+    mark(cells, bit / 64, 1 << (bit % 64));
+}
+
+fn full(target: &Target, entries: usize) -> BanError {
+    BanError::Full { target: *target, capacity: entries as u64 }
+}

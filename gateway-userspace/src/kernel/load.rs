@@ -1,0 +1,306 @@
+//! Loading the object into the kernel: maps pinned or adopted, programs verified.
+
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
+    maps::{LpmTrie, Map, MapData, MapError, RingBuf, lpm_trie::Key},
+    programs::{Program, ProgramError, Xdp},
+};
+use gateway_common::{
+    SCHEMA,
+    bans::{HOST_WAYS, WIDE_WAYS},
+    hash::HashKey,
+    marks::{GUARD_WORDS, V4_WORDS, V6_WORDS},
+    policy::{POLICY_CAPACITY, Policy},
+    reason::{Mode, Modes},
+};
+
+use super::{
+    KernelConfig,
+    clock::Clock,
+    error::KernelError,
+    mapped::{Cell, ControlCell, HostCell, Mapped, StatsCell, WideCell},
+    sys,
+};
+
+/// The compiled programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gateway.o"));
+
+/// Sampled events of one CPU in one jiffy.
+const EVENT_BUDGET: u32 = 8;
+
+/// Numbers of elements of the maps whose size is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    host_buckets: u32,
+    wide_buckets: u32,
+    cpus: u32,
+}
+
+impl Shape {
+    /// The shape for the capacities of a configuration: tables a quarter larger than asked, rounded up to a power of
+    /// two, so that an insertion never has to search long.
+    pub fn new(config: &KernelConfig) -> Result<Self, KernelError> {
+        let buckets = |what, capacity: u32, ways: usize| {
+            if !(1_000..=16_000_000).contains(&capacity) {
+                return Err(KernelError::OutOfBounds {
+                    what,
+                    value: u64::from(capacity),
+                    bounds: "from 1,000 to 16,000,000".into(),
+                });
+            }
+            Ok((u64::from(capacity) * 5 / 4).div_ceil(ways as u64).next_power_of_two() as u32)
+        };
+        let cpus = sys::possible_cpus()
+            .map_err(|error| KernelError::from_io("counting CPUs in /sys/devices/system/cpu", error))?;
+        Ok(Self {
+            host_buckets: buckets("the capacity for IPv4 hosts", config.capacity_hosts, HOST_WAYS)?,
+            wide_buckets: buckets("the capacity for IPv6 and prefixes", config.capacity_wide, WIDE_WAYS)?,
+            cpus,
+        })
+    }
+
+    /// Name of the pin folder: maps of another layout or size live in another folder.
+    pub fn folder(&self) -> String {
+        format!("v{SCHEMA}-{}-{}-{}", self.host_buckets, self.wide_buckets, self.cpus)
+    }
+
+    /// Every map with its number of elements, value size included for the check of adopted ones.
+    fn maps(&self) -> [(&'static str, u32, u32); 12] {
+        let size = |bytes: usize| bytes as u32;
+        [
+            ("CONTROL", 1, size(size_of::<ControlCell>())),
+            ("STATS", self.cpus, size(size_of::<StatsCell>())),
+            ("MARKS4", V4_WORDS, 8),
+            ("MARKS6", V6_WORDS, 8),
+            ("HOSTS", self.host_buckets, size(size_of::<HostCell>())),
+            ("HOST_HITS", self.host_buckets, size(HOST_WAYS * 4)),
+            ("WIDE", self.wide_buckets, size(size_of::<WideCell>())),
+            ("WIDE_HITS", self.wide_buckets, 16),
+            ("GUARD", GUARD_WORDS, 8),
+            ("POLICY", POLICY_CAPACITY, size(size_of::<Policy>())),
+            ("EVENTS", 262_144, 0),
+            ("CLOCK", 1, 16),
+        ]
+    }
+}
+
+/// The maps and programs in the kernel.
+pub struct Loaded {
+    ebpf: Ebpf,
+    /// Settings.
+    pub control: Mapped<ControlCell>,
+    /// Counters.
+    pub stats: Mapped<StatsCell>,
+    /// Marks of IPv4 /24s.
+    pub marks4: Mapped<AtomicU64>,
+    /// Hashed marks of IPv6 pieces.
+    pub marks6: Mapped<AtomicU64>,
+    /// IPv4 hosts.
+    pub hosts: Mapped<HostCell>,
+    /// Their counters.
+    pub host_hits: Mapped<[AtomicU32; HOST_WAYS]>,
+    /// IPv6 and prefixes.
+    pub wide: Mapped<WideCell>,
+    /// Their counters.
+    pub wide_hits: Mapped<[AtomicU32; 4]>,
+    /// Policy guard.
+    pub guard: Mapped<AtomicU64>,
+    /// Policy trie.
+    pub policy: LpmTrie<MapData, [u8; 16], PolicyPod>,
+    /// Ring of events; taken by the reader.
+    pub events: Option<RingBuf<MapData>>,
+    /// The clock.
+    pub clock: Clock,
+    /// True when pinned maps were adopted.
+    pub adopted: bool,
+}
+
+/// [`Policy`] as aya wants it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct PolicyPod(pub Policy);
+
+#[allow(unsafe_code)]
+// SAFETY: two u32 without padding.
+unsafe impl aya::Pod for PolicyPod {}
+
+/// Key of the policy trie.
+pub type PolicyKey = Key<[u8; 16]>;
+
+impl Loaded {
+    /// Loads the programs, with the maps pinned in `folder` or adopted from there.
+    pub fn new(folder: &Path, shape: &Shape) -> Result<Self, KernelError> {
+        let adopted = folder.join("CONTROL").exists();
+        fs::create_dir_all(folder)
+            .map_err(|error| KernelError::from_io(format!("making {}", folder.display()), error))?;
+        let mut ebpf = load_object(folder, shape)?;
+        check_maps(&ebpf, shape)?;
+        let clock_program = load_program(&mut ebpf, "gateway_clock")?;
+        let readings: Mapped<[AtomicU64; 2]> = mapped(&ebpf, "CLOCK", 1)?;
+        let clock = Clock::measure(clock_program.as_fd(), &readings[0])?;
+        let policy_map = ebpf.take_map("POLICY").ok_or_else(|| missing("POLICY"))?;
+        let policy = LpmTrie::try_from(policy_map).map_err(|error| load_error(&error))?;
+        let events_map = ebpf.take_map("EVENTS").ok_or_else(|| missing("EVENTS"))?;
+        let events = RingBuf::try_from(events_map).map_err(|error| load_error(&error))?;
+        let mut loaded = Self {
+            control: mapped(&ebpf, "CONTROL", 1)?,
+            stats: mapped(&ebpf, "STATS", shape.cpus)?,
+            marks4: mapped(&ebpf, "MARKS4", V4_WORDS)?,
+            marks6: mapped(&ebpf, "MARKS6", V6_WORDS)?,
+            hosts: mapped(&ebpf, "HOSTS", shape.host_buckets)?,
+            host_hits: mapped(&ebpf, "HOST_HITS", shape.host_buckets)?,
+            wide: mapped(&ebpf, "WIDE", shape.wide_buckets)?,
+            wide_hits: mapped(&ebpf, "WIDE_HITS", shape.wide_buckets)?,
+            guard: mapped(&ebpf, "GUARD", GUARD_WORDS)?,
+            policy,
+            events: Some(events),
+            clock,
+            adopted,
+            ebpf,
+        };
+        loaded.start()?;
+        Ok(loaded)
+    }
+
+    /// Fills in the settings of new maps, and those that every start renews.
+    fn start(&mut self) -> Result<(), KernelError> {
+        let control = &self.control[0];
+        if control.schema.load(Relaxed) != SCHEMA {
+            self.adopted = false;
+            let words = sys::random_words::<2>()
+                .map_err(|error| KernelError::from_io("reading random bytes for the tables' key", error))?;
+            for (cell, word) in control.key.iter().zip(words) {
+                cell.store(word, Relaxed);
+            }
+            control.host_mask.store(self.hosts.len() as u32 - 1, Relaxed);
+            control.wide_mask.store(self.wide.len() as u32 - 1, Relaxed);
+            control.event_budget.store(EVENT_BUDGET, Relaxed);
+            control.heartbeat_deadline.store(u64::MAX, Relaxed);
+            let enforce = Modes::all(Mode::Enforce).0;
+            control.modes_lapsed.store(enforce, Relaxed);
+            control.modes.store(enforce, Relaxed);
+            control.schema.store(SCHEMA, Relaxed);
+        }
+        control.expiry_shift.store(self.clock.shift(), Relaxed);
+        Ok(())
+    }
+
+    /// Key of the tables' hashes.
+    pub fn key(&self) -> HashKey {
+        let control = &self.control[0];
+        HashKey { words: std::array::from_fn(|i| control.key[i].load(Relaxed)) }
+    }
+
+    /// The program for an interface: the plain one, or the one that takes frames in several buffers.
+    pub fn program(&mut self, frags: bool) -> Result<OwnedFd, KernelError> {
+        load_program(&mut self.ebpf, if frags { "gateway_frags" } else { "gateway" })
+    }
+
+    /// Instructions that the verifier walked through to accept the program (Linux 5.16 and later).
+    pub fn verified_instructions(&mut self) -> Option<u32> {
+        self.program(false).ok()?;
+        let program: &mut Xdp = self.ebpf.program_mut("gateway")?.try_into().ok()?;
+        program.info().ok()?.verified_instruction_count()
+    }
+}
+
+fn load_object(folder: &Path, shape: &Shape) -> Result<Ebpf, KernelError> {
+    let maps = shape.maps();
+    let paths: Vec<PathBuf> = maps.iter().map(|(name, ..)| folder.join(name)).collect();
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(VerifierLogLevel::DISABLE | VerifierLogLevel::STATS);
+    for ((name, count, _), path) in maps.iter().zip(&paths) {
+        loader.map_max_entries(name, *count).map_pin_path(name, path.as_path());
+    }
+    loader.load(OBJECT).map_err(|error| match &error {
+        EbpfError::MapError(MapError::CreateError { name, io_error, .. }) => from_os(
+            format!("making the BPF map {name}"),
+            io_error.raw_os_error(),
+            &error,
+        ),
+        EbpfError::MapError(MapError::SyscallError(syscall)) => {
+            from_os("making the BPF maps".to_owned(), syscall.io_error.raw_os_error(), &error)
+        }
+        other => load_error(other),
+    })
+}
+
+fn from_os(what: String, code: Option<i32>, error: &EbpfError) -> KernelError {
+    match code {
+        Some(code) => KernelError::from_io(what, std::io::Error::from_raw_os_error(code)),
+        None => load_error(error),
+    }
+}
+
+/// An error of aya with all its causes.
+pub(super) fn load_error(error: &dyn std::error::Error) -> KernelError {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        message.push_str(": ");
+        message.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    KernelError::Load { message }
+}
+
+fn missing(name: &str) -> KernelError {
+    KernelError::Load { message: format!("the object has no {name}; build it again") }
+}
+
+fn map_data<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, KernelError> {
+    match ebpf.map(name) {
+        Some(Map::Array(data) | Map::LpmTrie(data) | Map::RingBuf(data)) => Ok(data),
+        _ => Err(missing(name)),
+    }
+}
+
+/// A pinned map of another size is taken without a word by the kernel: look at each.
+fn check_maps(ebpf: &Ebpf, shape: &Shape) -> Result<(), KernelError> {
+    for (name, count, value) in shape.maps() {
+        let info = map_data(ebpf, name)?.info().map_err(|error| load_error(&error))?;
+        if info.max_entries() != count || info.value_size() != value {
+            return Err(KernelError::Load {
+                message: format!(
+                    "the pinned map {name} has {} entries of {} bytes, not {count} of {value}; remove it with `gateway xdp detach --all`",
+                    info.max_entries(),
+                    info.value_size()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn mapped<T: Cell>(ebpf: &Ebpf, name: &str, count: u32) -> Result<Mapped<T>, KernelError> {
+    Mapped::new(map_data(ebpf, name)?.fd().as_fd(), count)
+        .map_err(|error| KernelError::from_io(format!("mapping the BPF map {name}"), error))
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, KernelError> {
+    let program: &mut Program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    let program: &mut Xdp = program.try_into().map_err(|error: ProgramError| load_error(&error))?;
+    match program.load() {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+        Err(ProgramError::LoadError { io_error, verifier_log })
+            if io_error.raw_os_error() != Some(libc::EPERM) =>
+        {
+            return Err(KernelError::Load { message: format!("{name}: {io_error}\n{verifier_log}") });
+        }
+        Err(ProgramError::LoadError { io_error, .. }) => {
+            return Err(KernelError::from_io(format!("loading the program {name}"), io_error));
+        }
+        Err(error) => return Err(load_error(&error)),
+    }
+    let fd = program.fd().map_err(|error| load_error(&error))?;
+    fd.as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| KernelError::from_io("duplicating the program's descriptor", error))
+}

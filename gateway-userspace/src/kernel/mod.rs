@@ -1,0 +1,399 @@
+//! The hand on the kernel: loads and attaches the XDP programs, writes bans and settings, reads counters and events.
+//!
+//! Nothing here knows of the rest of the daemon. State lives in maps pinned on a BPF file system, so bans outlive
+//! the daemon; a new daemon adopts them and swaps the program through the pinned link between two packets.
+//!
+//! Tables are written through shared memory by one writer at a time ([`Kernel`] has the lock; a second process is
+//! refused); the kernel reads without locks.
+
+mod attach;
+mod bans;
+mod clock;
+mod error;
+mod events;
+mod guard;
+mod host_table;
+mod load;
+mod mapped;
+mod stats;
+mod sys;
+mod target;
+mod wide_table;
+
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    time::{Duration, SystemTime},
+};
+
+use gateway_common::{address::Wide, policy::Policy};
+
+pub use attach::{AttachMode, Attachment, InterfaceConfig};
+pub use bans::{Ban, Swept};
+pub use error::{BanError, KernelError};
+pub use events::{DropEvent, Events};
+pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
+pub use stats::{BanStats, ReasonStats, Stats};
+pub use sys::TestRunResult;
+pub use target::{Expiry, Target, TargetError};
+
+use attach::Links;
+use guard::Guard;
+use load::{Loaded, PolicyKey, PolicyPod, Shape};
+
+/// Where BPF objects are pinned by default.
+pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/gateway";
+
+/// Settings of the kernel side that hold for its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelConfig {
+    /// Folder on a BPF file system; `/sys/fs/bpf` is mounted when it is not.
+    pub pin_root: PathBuf,
+    /// Banned IPv4 hosts to hold: 1,000 to 16,000,000; 10 bytes and up of kernel memory each.
+    pub capacity_hosts: u32,
+    /// Banned IPv6 hosts and pieces of prefixes to hold: 1,000 to 16,000,000; 27 bytes and up each.
+    pub capacity_wide: u32,
+    /// How long limits and port policy stay enforced without a heartbeat of the daemon.
+    pub heartbeat_timeout: Duration,
+}
+
+impl Default for KernelConfig {
+    fn default() -> Self {
+        Self {
+            pin_root: DEFAULT_PIN_ROOT.into(),
+            capacity_hosts: 1_000_000,
+            capacity_wide: 1_000_000,
+            heartbeat_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// One change to the bans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BanChange {
+    /// Make a ban, or replace the one on the same target.
+    Ban {
+        /// What.
+        target: Target,
+        /// Until when.
+        until: Expiry,
+        /// Why.
+        reason: BanReason,
+    },
+    /// Lift a ban.
+    Unban {
+        /// What.
+        target: Target,
+    },
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Changes made, replacements included.
+    pub changed: usize,
+    /// Changes refused: their place in the batch, and why.
+    pub refused: Vec<(usize, BanError)>,
+}
+
+/// The kernel side, open. Dropping it leaves programs, links and bans in place.
+pub struct Kernel {
+    state: Mutex<State>,
+    links: Links,
+    folder: PathBuf,
+    root: PathBuf,
+    heartbeat_timeout: Duration,
+    _lock: OwnedFd,
+}
+
+struct State {
+    loaded: Loaded,
+    guard: Guard,
+}
+
+impl Kernel {
+    /// Loads the programs and their maps, adopting the pinned state of an earlier daemon of the same layout.
+    /// Nothing is attached that was not before.
+    ///
+    /// # Errors
+    /// [`KernelError`], each with what to do about it.
+    pub fn open(config: &KernelConfig) -> Result<Self, KernelError> {
+        let shape = Shape::new(config)?;
+        let root = config.pin_root.clone();
+        prepare_root(&root)?;
+        let lock = sys::lock_folder(&root)
+            .map_err(|error| KernelError::from_io(format!("locking {}", root.display()), error))?
+            .ok_or_else(|| KernelError::InUse { path: root.clone() })?;
+        let folder = root.join(shape.folder());
+        let loaded = Loaded::new(&folder, &shape)?;
+        let kernel = Self {
+            links: Links::new(&root)?,
+            state: Mutex::new(State { loaded, guard: Guard::new([]) }),
+            folder,
+            root,
+            heartbeat_timeout: config.heartbeat_timeout,
+            _lock: lock,
+        };
+        kernel.set_allowlist(&[], &[])?;
+        Ok(kernel)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while holding the lock and half-way through a change of the tables.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True when this daemon adopted the maps of an earlier one.
+    pub fn adopted(&self) -> bool {
+        self.state().loaded.adopted
+    }
+
+    /// Puts the programs on interfaces. An interface that has our link already gets the program swapped in place.
+    ///
+    /// # Errors
+    /// For the first interface that fails; those before it are attached.
+    pub fn attach(&self, interfaces: &[InterfaceConfig]) -> Result<Vec<Attachment>, KernelError> {
+        let mut state = self.state();
+        interfaces.iter().map(|config| self.links.attach(&mut state.loaded, config)).collect()
+    }
+
+    /// Takes the program off an interface. True when it was on it.
+    ///
+    /// # Errors
+    /// When the pinned link cannot be removed.
+    pub fn detach(&self, interface: &str) -> Result<bool, KernelError> {
+        self.links.detach(interface)
+    }
+
+    /// Takes the program off every interface; how many there were. Bans stay in the maps.
+    ///
+    /// # Errors
+    /// When a pinned link cannot be removed.
+    pub fn detach_all(&self) -> Result<usize, KernelError> {
+        self.links.detach_all()
+    }
+
+    /// Detaches everywhere and removes every pin: nothing is left behind.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn uninstall(self) -> Result<(), KernelError> {
+        self.links.detach_all()?;
+        remove_tree(&self.root)
+    }
+
+    /// Bans a target until `until`. True when it was not banned before; an existing ban on the same target is replaced.
+    ///
+    /// # Errors
+    /// [`BanError`]: it touches a guarded address, is too wide, or the table is full.
+    pub fn ban(&self, target: Target, until: Expiry, reason: BanReason) -> Result<bool, BanError> {
+        let state = self.state();
+        state.guard.check(&target)?;
+        let expiry = state.loaded.clock.expiry(until, SystemTime::now());
+        state.loaded.ban(&target, expiry, reason)
+    }
+
+    /// Lifts the ban on exactly this target. True when it stood.
+    pub fn unban(&self, target: Target) -> bool {
+        self.state().loaded.unban(&target)
+    }
+
+    /// Makes many changes, in order, under one lock.
+    pub fn apply(&self, changes: &[BanChange]) -> Applied {
+        let state = self.state();
+        let wall = SystemTime::now();
+        let mut applied = Applied::default();
+        for (place, change) in changes.iter().enumerate() {
+            let result = match change {
+                BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
+                    let expiry = state.loaded.clock.expiry(*until, wall);
+                    state.loaded.ban(target, expiry, *reason).map(drop)
+                }),
+                BanChange::Unban { target } => {
+                    state.loaded.unban(target);
+                    Ok(())
+                }
+            };
+            match result {
+                Ok(()) => applied.changed += 1,
+                Err(error) => applied.refused.push((place, error)),
+            }
+        }
+        applied
+    }
+
+    /// The ban on exactly this target, if it stands.
+    pub fn find(&self, target: Target) -> Option<Ban> {
+        self.state().loaded.find(&target)
+    }
+
+    /// Every ban that stands, in no order.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.state().loaded.bans()
+    }
+
+    /// Clears what has expired. Call it now and then (a minute apart is enough): expired bans do nothing, but take
+    /// room and leave marks that cost a look.
+    pub fn sweep(&self) -> Swept {
+        self.state().loaded.sweep()
+    }
+
+    /// Replaces the allowlist (never dropped, never banned) and the protected prefixes (never banned: trusted
+    /// proxies, management sources). The host's own addresses are always protected. Standing bans that touch any of
+    /// them are lifted; their number is returned.
+    ///
+    /// # Errors
+    /// When there are more than 8,192 prefixes, or the kernel refuses one.
+    pub fn set_allowlist(&self, allow: &[Target], protected: &[Target]) -> Result<usize, KernelError> {
+        let own = sys::own_addresses()
+            .map_err(|error| KernelError::from_io("listing the host's own addresses", error))?;
+        let guarded = |kind| move |target: &Target| (*target, kind);
+        let guard = Guard::new(
+            own.into_iter()
+                .map(|address| (Target::from(address), "this host's own address"))
+                .chain(protected.iter().map(guarded("a protected source")))
+                .chain(allow.iter().map(guarded("on the allowlist"))),
+        );
+        let mut state = self.state();
+        state.loaded.set_policy(allow)?;
+        let touching: Vec<Target> = state
+            .loaded
+            .bans()
+            .into_iter()
+            .map(|ban| ban.target)
+            .filter(|target| guard.check(target).is_err())
+            .collect();
+        for target in &touching {
+            state.loaded.unban(target);
+        }
+        state.guard = guard;
+        Ok(touching.len())
+    }
+
+    /// Sets what the parts do.
+    pub fn set_modes(&self, modes: Modes) {
+        let state = self.state();
+        let lapsed = [Part::Ports, Part::Limits, Part::Flood].into_iter().fold(modes, |lapsed, part| {
+            let mode = lapsed.get(part);
+            lapsed.with(part, if mode == Mode::Enforce { Mode::Observe } else { mode })
+        });
+        let control = &state.loaded.control[0];
+        control.modes_lapsed.store(lapsed.0, Relaxed);
+        control.modes.store(modes.0, Relaxed);
+    }
+
+    /// What the parts do while the heartbeat is fresh.
+    pub fn modes(&self) -> Modes {
+        Modes(self.state().loaded.control[0].modes.load(Relaxed))
+    }
+
+    /// Tells the kernel that the daemon is alive. When it has not for the time configured, limits, port policy and
+    /// flood defences only observe; bans and feeds go on.
+    pub fn heartbeat(&self) {
+        let state = self.state();
+        let clock = &state.loaded.clock;
+        let deadline = clock.jiffies().saturating_add(clock.ticks(self.heartbeat_timeout));
+        state.loaded.control[0].heartbeat_deadline.store(deadline, Relaxed);
+    }
+
+    /// Everything counted since the maps were made.
+    pub fn stats(&self) -> Stats {
+        Stats::read(&self.state().loaded.stats)
+    }
+
+    /// The reading end of the sampled drops; there is one, so the second call gives `None`.
+    pub fn events(&self) -> Option<Events> {
+        let mut state = self.state();
+        let clock = state.loaded.clock;
+        state.loaded.events.take().map(|ring| Events::new(ring, clock))
+    }
+
+    /// Runs the program on a packet without any interface, `repeat` times.
+    ///
+    /// # Errors
+    /// When the program does not load or the kernel refuses the packet (under 14 bytes, over a page).
+    pub fn test_run(&self, packet: &[u8], repeat: u32) -> Result<TestRunResult, KernelError> {
+        let program = self.state().loaded.program(false)?;
+        sys::test_run(program.as_fd(), packet, repeat, None)
+            .map_err(|error| KernelError::from_io("running the program on a test packet", error))
+    }
+
+    /// Instructions that the verifier walked to accept the program; `None` before Linux 5.16.
+    pub fn verified_instructions(&self) -> Option<u32> {
+        self.state().loaded.verified_instructions()
+    }
+
+    /// The folder of pinned maps.
+    pub fn pin_folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Loaded {
+    /// Writes the policy trie: new prefixes first, then the guard bits, then what is no longer wanted goes.
+    fn set_policy(&mut self, allow: &[Target]) -> Result<(), KernelError> {
+        let capacity = gateway_common::policy::POLICY_CAPACITY as usize;
+        if allow.len() > capacity {
+            return Err(KernelError::OutOfBounds {
+                what: "the number of allowlist entries",
+                value: allow.len() as u64,
+                bounds: format!("at most {capacity}"),
+            });
+        }
+        let value = PolicyPod(Policy { flags: gateway_common::policy::ALLOW, class: 0 });
+        let wanted: Vec<PolicyKey> = allow.iter().map(policy_key).collect();
+        let present: Vec<PolicyKey> = self
+            .policy
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(|error| load::load_error(&error))?;
+        for (cell, bits) in self.guard.iter().zip(guard::guard_bits(allow)) {
+            cell.store(bits | cell.load(Relaxed), Relaxed);
+        }
+        let same = |a: &PolicyKey, b: &PolicyKey| a.prefix_len() == b.prefix_len() && a.data() == b.data();
+        for key in present.iter().filter(|key| !wanted.iter().any(|wanted| same(wanted, key))) {
+            self.policy.remove(key).map_err(|error| load::load_error(&error))?;
+        }
+        for key in &wanted {
+            self.policy.insert(key, value, 0).map_err(|error| load::load_error(&error))?;
+        }
+        for (cell, bits) in self.guard.iter().zip(guard::guard_bits(allow)) {
+            cell.store(bits, Relaxed);
+        }
+        Ok(())
+    }
+}
+
+fn policy_key(target: &Target) -> PolicyKey {
+    let Wide { high, low } = target.wide();
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&high.to_be_bytes());
+    bytes[8..].copy_from_slice(&low.to_be_bytes());
+    PolicyKey::new(target.wide_length(), bytes)
+}
+
+/// Makes the pin root, mounting the BPF file system where it belongs if it is not there.
+fn prepare_root(root: &Path) -> Result<(), KernelError> {
+    let standard = Path::new("/sys/fs/bpf");
+    let failed = |what: &str, path: &Path, error| KernelError::from_io(format!("{what} {}", path.display()), error);
+    if root.starts_with(standard) {
+        let mounted = sys::is_bpffs(standard).map_err(|error| failed("looking at", standard, error))?;
+        if !mounted {
+            sys::mount_bpffs(standard)
+                .map_err(|error| failed("mounting a BPF file system on", standard, error))?;
+        }
+    }
+    let existing = root.ancestors().find(|path| path.exists()).unwrap_or(standard);
+    if !sys::is_bpffs(existing).map_err(|error| failed("looking at", existing, error))? {
+        return Err(KernelError::NotBpffs { path: root.to_owned() });
+    }
+    fs::create_dir_all(root).map_err(|error| failed("making", root, error))
+}
+
+/// Removes a folder of pins and everything in it.
+fn remove_tree(path: &Path) -> Result<(), KernelError> {
+    fs::remove_dir_all(path)
+        .map_err(|error| KernelError::from_io(format!("removing {}", path.display()), error))
+}

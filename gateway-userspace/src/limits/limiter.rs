@@ -1,0 +1,279 @@
+//! Decides on requests: all limits that apply together, all or nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+
+use super::decision::{Decision, Held, Permit, Persistence, Refusal, Report, Reports, Response, Standing};
+use super::key::Secret;
+use super::pending::Pending;
+use super::policy::{Kind, Limit, Policy, RateLimit};
+use super::request::{LimitRequest, Outcome};
+use super::running::{Entered, Running};
+use super::slot::{SECOND, Slot, Took, seconds};
+use super::table::{Key, Table};
+use super::window::{Nanos, Verdict};
+use crate::config::limits::{Action, Limits};
+
+/// Most requests that are held back at a time (action `delay`); further ones are refused at once.
+pub const MAX_DELAYED: usize = 4096;
+
+/// The limits of this process.
+#[derive(Clone)]
+pub struct Limiter {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What a check came to.
+pub enum Check<'a> {
+    /// A decision, without waiting.
+    Done(Decision),
+    /// Redis has to be asked, or the request is held back: await the decision.
+    Pending(Pending<'a>),
+}
+
+pub(super) struct Inner {
+    pub(super) policy: ArcSwap<Policy>,
+    pub(super) secret: Secret,
+    pub(super) local: Table<Slot>,
+    pub(super) running: Running,
+    pub(super) delayed: AtomicUsize,
+}
+
+/// One go at a decision.
+pub(super) enum Attempt {
+    Done(Decision),
+    /// The limit has room for the request after this time, and its action is to hold back.
+    Delay(Nanos),
+}
+
+/// What was taken so far in an attempt.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    index: u16,
+    key: Key,
+    cost: u32,
+}
+
+impl Limiter {
+    /// Limits as configured, with nothing counted yet. `random` keys the hashes and must not be guessable.
+    pub fn new(limits: &Limits, random: [u64; 2]) -> Self {
+        let secret = Secret::new(random);
+        let inner = Inner {
+            policy: ArcSwap::from_pointee(Policy::new(&limits.limits, secret, None)),
+            secret,
+            local: Table::with_memory(limits.store.memory),
+            running: Running::new(),
+            delayed: AtomicUsize::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Puts other limits in place. Limits that count the same as before go on with their counters.
+    pub fn reload(&self, limits: &Limits) {
+        let old = self.inner.policy.load();
+        self.inner.policy.store(Arc::new(Policy::new(&limits.limits, self.inner.secret, Some(&old))));
+    }
+
+    /// Decides on a request. Returns at once; a decision that has to wait is [`Check::Pending`].
+    pub fn check<'a>(&self, request: &'a LimitRequest<'a>) -> Check<'a> {
+        let policy = self.inner.policy.load();
+        match self.inner.attempt(&policy, request, request.now, Duration::ZERO) {
+            Attempt::Done(decision) => Check::Done(decision),
+            Attempt::Delay(wait) => {
+                Check::Pending(Pending::new(self.clone(), Arc::clone(&policy), request, wait))
+            }
+        }
+    }
+
+    /// Decides on a request, waiting where that is needed.
+    pub async fn decide(&self, request: &LimitRequest<'_>) -> Decision {
+        match self.check(request) {
+            Check::Done(decision) => decision,
+            Check::Pending(pending) => pending.decide().await,
+        }
+    }
+}
+
+impl Inner {
+    /// Decides at `now`, the request having been held back for `waited` so far.
+    pub(super) fn attempt(
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
+        request: &LimitRequest<'_>,
+        now: Nanos,
+        waited: Duration,
+    ) -> Attempt {
+        let mut taken: SmallVec<[Taken; 8]> = SmallVec::new();
+        let mut reports = Reports::new();
+        let mut shadowed: SmallVec<[u16; 4]> = SmallVec::new();
+        // Limits with the same way to tell clients apart stand together: their key is hashed once.
+        let mut last: (Option<u16>, Option<Key>) = (None, None);
+        for limit in policy.on_route(request.route) {
+            let Some(spec) = policy.specs.get(usize::from(limit.spec)) else { continue };
+            if !limit.applies(request, &spec.key) {
+                continue;
+            }
+            if last.0 != Some(limit.spec) {
+                last = (Some(limit.spec), spec.key.hash(request, &self.secret, spec.id));
+            }
+            let Some(key) = last.1 else { continue };
+            let key = key.salted(limit.salt);
+            let index = limit.index;
+            let cost = limit.cost(request);
+            let took = match &limit.kind {
+                Kind::Concurrency(most) => self.enter(key, *most),
+                Kind::Rate(rate) if cost == 0 && !rate.settles => continue,
+                Kind::Rate(rate) => self.take(limit, rate, key, now, cost),
+            };
+            let Took { verdict, offence } = took;
+            if verdict.ok {
+                reports.push(Report { index, remaining: verdict.remaining, reset: verdict.reset });
+                taken.push(Taken { index, key, cost });
+            } else if limit.is_shadow() {
+                limit.metrics.shadowed.add();
+                shadowed.push(index);
+            } else {
+                for taken in &taken {
+                    self.put_back(policy, taken, now);
+                }
+                reports.push(Report { index, remaining: verdict.remaining, reset: verdict.reset });
+                return self.refused(policy, request, limit, took, reports, waited, offence);
+            }
+        }
+        for report in &reports {
+            if let Some(limit) = policy.limits.get(usize::from(report.index)) {
+                limit.metrics.allowed.add();
+            }
+        }
+        let held = self.held(policy, &taken, now);
+        let inner = if held.is_empty() { None } else { Some(Arc::clone(self)) };
+        let standing = Standing { policy: Arc::clone(policy), reports };
+        Attempt::Done(Decision::Allowed(Permit { standing, held, shadowed, inner }))
+    }
+
+    fn take(&self, limit: &Limit, rate: &RateLimit, key: Key, now: Nanos, cost: u32) -> Took {
+        self.local.update(key, seconds(now), |slot| {
+            // A request that is paid for afterwards needs room for one unit at least.
+            let took = if cost > 0 || slot.state.peek(&rate.rule, now, 1).ok {
+                slot.take(limit, rate, 1, now, cost)
+            } else {
+                Took { verdict: slot.state.peek(&rate.rule, now, 1), offence: slot.refuse(limit, rate, now) }
+            };
+            (took, slot.mark(rate, &took.verdict))
+        })
+    }
+
+    fn enter(&self, key: Key, most: u32) -> Took {
+        let (ok, remaining) = match self.running.enter(key, most) {
+            Entered::Counted { left } => (true, left),
+            Entered::Uncounted => (true, 0),
+            Entered::Full => (false, 0),
+        };
+        // When a place becomes free is not known: a second is the shortest that can be told.
+        Took { verdict: Verdict { ok, remaining, reset: SECOND }, offence: None }
+    }
+
+    fn put_back(&self, policy: &Policy, taken: &Taken, now: Nanos) {
+        let Some(limit) = policy.limits.get(usize::from(taken.index)) else { return };
+        match &limit.kind {
+            Kind::Concurrency(_) => self.running.leave(taken.key),
+            Kind::Rate(rate) => self.give_back(rate, taken.key, now, now, taken.cost),
+        }
+    }
+
+    fn give_back(&self, rate: &RateLimit, key: Key, taken: Nanos, now: Nanos, cost: u32) {
+        self.local.update(key, seconds(now), |slot| {
+            slot.state.give_back(&rate.rule, taken, now, cost);
+            let verdict = slot.state.peek(&rate.rule, now, 0);
+            ((), slot.mark(rate, &verdict))
+        });
+    }
+
+    fn held(&self, policy: &Policy, taken: &[Taken], now: Nanos) -> SmallVec<[Held; 2]> {
+        let hold = |taken: &Taken| {
+            let limit = policy.limits.get(usize::from(taken.index))?;
+            match &limit.kind {
+                Kind::Concurrency(_) => Some(Held::Place(taken.key)),
+                Kind::Rate(rate) if rate.settles => Some(Held::Units {
+                    index: taken.index,
+                    key: taken.key,
+                    cost: taken.cost,
+                    at: now,
+                    redis_key: None,
+                }),
+                Kind::Rate(_) => None,
+            }
+        };
+        taken.iter().filter_map(hold).collect()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call, apart only for length")]
+    fn refused(
+        &self,
+        policy: &Arc<Policy>,
+        request: &LimitRequest<'_>,
+        limit: &Limit,
+        took: Took,
+        reports: Reports,
+        waited: Duration,
+        offence: Option<u16>,
+    ) -> Attempt {
+        let wait = Duration::from_nanos(took.verdict.reset);
+        if let Action::Delay(most) = limit.config.action
+            && waited + wait <= most
+            && (!waited.is_zero() || self.delayed.load(Ordering::Relaxed) < MAX_DELAYED)
+        {
+            return Attempt::Delay(took.verdict.reset);
+        }
+        limit.metrics.refused.add();
+        let offence = offence.map(|refusals| Persistence {
+            client: request.client,
+            limit: Arc::clone(&limit.name),
+            refusals,
+            ban: limit.config.action == Action::Ban,
+            until_reset: wait,
+        });
+        let response = match limit.config.action {
+            Action::Challenge => Response::Challenge,
+            _ => Response::TooManyRequests,
+        };
+        Attempt::Done(Decision::Refused(Refusal {
+            limit: Arc::clone(&limit.name),
+            response,
+            retry_after: wait,
+            offence,
+            standing: Standing { policy: Arc::clone(policy), reports },
+        }))
+    }
+
+    /// Settles what a permit held, now that the answer is known.
+    pub(super) fn settle(&self, policy: &Policy, held: Held, outcome: &Outcome<'_>, now: Nanos) {
+        let (index, key, paid, at) = match held {
+            Held::Place(key) => return self.running.leave(key),
+            Held::Units { index, key, cost, at, .. } => (index, key, cost, at),
+        };
+        let Some(limit) = policy.limits.get(usize::from(index)) else { return };
+        let Kind::Rate(rate) = &limit.kind else { return };
+        let cost = limit.final_cost(outcome, paid);
+        if cost < paid {
+            self.give_back(rate, key, at, now, paid - cost);
+        } else if cost > paid {
+            self.local.update(key, seconds(now), |slot| {
+                slot.state.charge(&rate.rule, now, cost - paid);
+                let verdict = slot.state.peek(&rate.rule, now, 0);
+                ((), slot.mark(rate, &verdict))
+            });
+        }
+    }
+
+    /// Gives up what a permit held whose answer never became known: units stay counted.
+    pub(super) fn release(&self, held: Held) {
+        if let Held::Place(key) = held {
+            self.running.leave(key);
+        }
+    }
+}

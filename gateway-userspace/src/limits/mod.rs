@@ -1,0 +1,33 @@
+//! Rate limits: policy, arithmetic, stores, answers.
+//!
+//! A request meets [`Limiter::check`], which decides on all limits that apply to it together and returns at once
+//! unless Redis has to be asked or the request is held back. What is let through carries a [`Permit`], to be
+//! settled when the answer is known.
+
+mod clock;
+mod decision;
+mod headers;
+mod key;
+mod limiter;
+mod metrics;
+mod pending;
+mod policy;
+mod request;
+mod running;
+mod slot;
+pub mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod window;
+
+pub use clock::Clock;
+pub use decision::{Decision, Permit, Persistence, Refusal, Response, Standing};
+pub use headers::Pairs;
+pub use limiter::{Check, Limiter, MAX_DELAYED};
+pub use metrics::{Counter, LimitMetrics};
+pub use pending::Pending;
+pub use policy::{Limit, Policy};
+pub use request::{LimitRequest, Outcome};
+pub use running::MAX_KEYS_PER_SHARD;
