@@ -102,7 +102,6 @@ pub(crate) struct Core {
     pub args_bytes: u64,
     pub files_bytes: u64,
     pub arguments: u64,
-    pub arguments_exceeded: bool,
     pub response_status: u16,
 
     /// The verdict that ended the transaction.
@@ -158,7 +157,6 @@ impl Core {
             args_bytes: 0,
             files_bytes: 0,
             arguments: 0,
-            arguments_exceeded: false,
             response_status: 0,
             ended: None,
             allowed: None,
@@ -205,7 +203,6 @@ impl Core {
         self.args_bytes = 0;
         self.files_bytes = 0;
         self.arguments = 0;
-        self.arguments_exceeded = false;
         self.response_status = 0;
         self.ended = None;
         self.allowed = None;

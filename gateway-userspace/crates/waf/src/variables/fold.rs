@@ -64,7 +64,7 @@ impl FoldIndex {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     index: FoldIndex,
-    names: Vec<Box<[u8]>>,
+    list: Vec<Box<[u8]>>,
     seed: u64,
 }
 
@@ -78,11 +78,11 @@ impl Names {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.names.len()
+        self.list.len()
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&[u8]> {
-        self.names.get(number as usize).map(|n| &**n)
+        self.list.get(number as usize).map(|n| &**n)
     }
 
     pub(crate) fn find(&self, name: &[u8]) -> Option<u32> {
@@ -90,7 +90,7 @@ impl Names {
     }
 
     pub(crate) fn find_hashed(&self, hash: u32, name: &[u8]) -> Option<u32> {
-        self.index.find(hash, |n| self.names[n as usize].eq_ignore_ascii_case(name))
+        self.index.find(hash, |n| self.list[n as usize].eq_ignore_ascii_case(name))
     }
 
     /// The number of a name, given now if it has none.
@@ -98,12 +98,8 @@ impl Names {
         if let Some(number) = self.find(name) {
             return number;
         }
-        self.names.push(name.into());
+        self.list.push(name.into());
         self.index.add(fold_hash(self.seed, name))
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.names.iter().enumerate().map(|(n, name)| (n as u32, &**name))
     }
 }
 
