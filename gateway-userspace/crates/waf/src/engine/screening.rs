@@ -6,9 +6,9 @@ use crate::{
     compile::{Ruleset, pipeline::PipelineId},
     prefilter::{
         plan::{PhasePlan, Plan, leaves_alone},
-        screen::Memo,
+        screen::{Memo, Places},
     },
-    variables::{arena::Span, store::Value},
+    variables::arena::Span,
 };
 
 /// Slots of the memory of routes; one taken by another key is written over.
@@ -16,8 +16,9 @@ const ROUTE_SLOTS: usize = 512;
 
 /// What screening needs and leaves behind. All of it is kept as memory for the next phase.
 pub(crate) struct Screening {
-    memos: [Memo; 5],
+    memo: Memo,
     routes: Vec<RouteSlot>,
+    places: Places,
     /// The rules of the phase that may match, by their place.
     possible: Vec<u64>,
     /// What the value at hand becomes, and the rules that look at it so.
@@ -39,8 +40,9 @@ struct RouteSlot {
 impl Default for Screening {
     fn default() -> Self {
         Self {
-            memos: Default::default(),
+            memo: Memo::default(),
             routes: vec![RouteSlot::default(); ROUTE_SLOTS],
+            places: Places::new(ROUTE_SLOTS),
             possible: Vec::new(),
             forms: Vec::new(),
             forms_used: 0,
@@ -51,15 +53,13 @@ impl Default for Screening {
 }
 
 impl Screening {
-    /// Forgets what was learnt about another rule set.
-    pub(crate) fn forget(&mut self) {
-        self.memos.iter_mut().for_each(Memo::clear);
+    fn forget(&mut self) {
+        self.memo.clear();
         self.routes.iter_mut().for_each(|slot| slot.known = false);
     }
 
-    /// The first place from `from` on whose rule is to be looked at.
     #[inline]
-    pub(crate) fn next(&self, from: usize) -> Option<usize> {
+    fn next(&self, from: usize) -> Option<usize> {
         if !self.is_on {
             return Some(from);
         }
@@ -77,29 +77,45 @@ impl Core {
     /// Screens the values that the rules of a phase look at.
     pub(crate) fn screen_phase(&mut self, phase: u8, rules: &Ruleset) {
         let index = phase as usize - 1;
-        let Some(plan) = rules.plans.get(index).and_then(Option::as_ref) else {
-            self.screening.is_on = false;
-            return;
-        };
-        let mut screening = std::mem::take(&mut self.screening);
-        screening.is_on = true;
+        let Some(mut screening) = self.screening.take() else { return };
+        let plan = rules.plans.get(index).and_then(Option::as_ref);
+        screening.is_on = plan.is_some();
+        if let Some(plan) = plan {
+            self.screen_all(plan, &mut screening, rules);
+        }
+        self.screening = Some(screening);
+    }
+
+    /// The first place of the phase from `from` on whose rule is to be looked at.
+    #[inline]
+    pub(crate) fn next_place(&self, from: usize) -> Option<usize> {
+        self.screening.as_ref().map_or(Some(from), |screening| screening.next(from))
+    }
+
+    /// For another rule set.
+    pub(crate) fn forget_screening(&mut self) {
+        if let Some(screening) = &mut self.screening {
+            screening.forget();
+        }
+    }
+
+    fn screen_all(&mut self, plan: &PhasePlan, screening: &mut Screening, rules: &Ruleset) {
         screening.possible.clear();
         screening.possible.extend_from_slice(&plan.unscreened);
         for (variable, part) in &plan.scalars {
             let value = self.scalar(*variable);
             let value = self.value_bytes(value);
-            self.screen_value(value, part, plan, index, &mut screening, rules);
+            self.screen_value(value, part, plan, screening, rules);
         }
         for list in &plan.lists {
             for at in 0..self.store.list(list.list).len() {
                 let pair = self.store.list(list.list)[at];
                 if let Some(part) = list.plan(pair.name_id) {
                     let value = if list.by_name { pair.name } else { pair.value };
-                    self.screen_value(value, part, plan, index, &mut screening, rules);
+                    self.screen_value(value, part, plan, screening, rules);
                 }
             }
         }
-        self.screening = screening;
     }
 
     fn screen_value(
@@ -107,7 +123,6 @@ impl Core {
         value: Span,
         plan: &Plan,
         phase: &PhasePlan,
-        index: usize,
         screening: &mut Screening,
         rules: &Ruleset,
     ) {
@@ -138,7 +153,13 @@ impl Core {
             let mask = if *span == value { mask } else { ByteMask::of(bytes) };
             screening.candidates.clear();
             screening.candidates.resize(phase.screen.words(), 0);
-            phase.screen.candidates(bytes, mask, &mut screening.memos[index], &mut screening.candidates);
+            phase.screen.candidates(
+                bytes,
+                mask,
+                &plan.question,
+                &mut screening.memo,
+                &mut screening.candidates,
+            );
             let words = screening.possible.iter_mut().zip(&screening.candidates).zip(wanted);
             for ((possible, candidates), wanted) in words {
                 *possible |= candidates & wanted;
@@ -174,13 +195,13 @@ impl Screening {
         // Letters count as a whole here: every letter may be there where one is.
         let letters = if mask.intersects(ByteMask::LETTERS) { ByteMask::LETTERS } else { ByteMask::EMPTY };
         let coarse = mask | letters;
-        let key = (plan.id, coarse.0);
-        let mixed = (coarse.0 ^ (plan.id as u64) << 40).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let at = (mixed >> 40) as usize % ROUTE_SLOTS;
-        let slot = &mut self.routes[at];
-        if slot.known && slot.key == key {
+        let key = (plan.question.id, coarse.0);
+        let routes = &self.routes;
+        let (at, is_known) = self.places.find(key, |at| routes[at].known && routes[at].key == key);
+        if is_known {
             return at;
         }
+        let slot = &mut self.routes[at];
         slot.known = true;
         slot.key = key;
         slot.direct.clear();

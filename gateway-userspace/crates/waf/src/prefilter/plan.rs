@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::screen::{Bits, Screen, insert};
+use super::screen::{Bits, Question, Screen, insert};
 use crate::bytes::ByteMask;
 use crate::compile::pipeline::{PipelineId, Pipelines};
 use crate::compile::rule::{Check, Rule, Selector, Target};
@@ -53,8 +53,7 @@ impl ListPlan {
 /// What is asked about one kind of value.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// A number among the plans of the rule set.
-    pub id: u32,
+    pub question: Question,
     pub routes: Vec<Route>,
 }
 
@@ -107,8 +106,13 @@ impl PhasePlan {
     }
 
     fn add_source(&mut self, source: Source, name: Option<u32>, routes: Routes, next_id: &mut u32) {
-        let routes = routes.into_iter().map(|(pipeline, rules)| Route { pipeline, rules }).collect();
-        let plan = Plan { id: *next_id, routes };
+        let routes: Vec<Route> =
+            routes.into_iter().map(|(pipeline, rules)| Route { pipeline, rules }).collect();
+        let mut wanted = vec![0; self.unscreened.len()];
+        for route in &routes {
+            wanted.iter_mut().zip(&route.rules).for_each(|(word, other)| *word |= other);
+        }
+        let plan = Plan { question: self.screen.question(*next_id, &wanted), routes };
         *next_id += 1;
         let (number, by_name) = match source {
             Source::Scalar(variable) => return self.scalars.push((variable, plan)),
