@@ -4,16 +4,17 @@
 //! enforces it): 1 config, telemetry, client, wire; 2 limits, bans, upstream, listen, access; 3 inspect,
 //! kernel, rules; 4 respond; 5 pipeline; 6 http, admin; 7 app.
 
-pub mod acme;
 pub mod access;
+pub mod acme;
 pub mod admin;
 pub mod bans;
 pub mod cli;
 pub mod client;
 pub mod config;
-pub mod limits;
-pub mod listen;
+pub mod http;
 pub mod inspect;
+pub mod kernel;
+pub mod limits;
 pub mod listen;
 pub mod pipeline;
 pub mod respond;
@@ -21,6 +22,3 @@ pub mod rules;
 pub mod telemetry;
 pub mod upstream;
 pub mod wire;
-//! The gateway daemon.
-
-pub mod kernel;

@@ -375,7 +375,11 @@ fn policy_key(target: &Target) -> PolicyKey {
 }
 
 /// Makes the pin root, mounting the BPF file system where it belongs if it is not there.
-fn prepare_root(root: &Path) -> Result<(), KernelError> {
+/// Makes the folder of pins on a BPF file system, mounting /sys/fs/bpf where it is not mounted.
+///
+/// # Errors
+/// When it cannot be mounted or made; with what to do.
+pub fn prepare_root(root: &Path) -> Result<(), KernelError> {
     let standard = Path::new("/sys/fs/bpf");
     let failed = |what: &str, path: &Path, error| KernelError::from_io(format!("{what} {}", path.display()), error);
     if root.starts_with(standard) {

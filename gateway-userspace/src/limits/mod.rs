@@ -12,6 +12,7 @@ mod limiter;
 mod metrics;
 mod pending;
 mod policy;
+mod redis;
 mod request;
 mod running;
 mod slot;

@@ -50,6 +50,11 @@ impl Conforming {
     pub(super) fn path(&self) -> &[u8] {
         self.target.get(..self.path_len).unwrap_or_default()
     }
+
+    /// What follows the question mark, if there is one.
+    pub(super) fn query(&self) -> Option<&[u8]> {
+        self.target.get(self.path_len + 1..)
+    }
 }
 
 /// Checks a request and brings it into its one form.

@@ -64,9 +64,10 @@ impl Upstream {
         &self,
         worker: usize,
         random: u64,
-        mut request: UpstreamRequest,
+        request: UpstreamRequest,
+        body: Body,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let mut body = std::mem::take(&mut request.body);
+        let mut body = body;
         let mut tried = 0u64;
         let mut attempt = 1;
         loop {
@@ -100,7 +101,9 @@ impl Upstream {
                 Err(failed) => failed,
             };
             match again {
-                Some(again) if failed.is_stale && attempt < MAX_ATTEMPTS && is_idempotent(&request.method) => {
+                Some(again)
+                    if failed.is_stale && attempt < MAX_ATTEMPTS && is_idempotent(&request.method) =>
+                {
                     body = again;
                     attempt += 1;
                     self.retries.fetch_add(1, Ordering::Relaxed);

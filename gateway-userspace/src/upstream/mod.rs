@@ -33,8 +33,6 @@ pub struct UpstreamRequest {
     pub target: Bytes,
     /// The fields, `Host` among them.
     pub headers: HeaderMap,
-    /// The body.
-    pub body: Body,
     /// The protocol of `Upgrade`, where the route lets it through.
     pub upgrade: Option<HeaderValue>,
     /// The client's address, for choosing by it.

@@ -24,10 +24,6 @@ mod variables;
 
 pub use actions::Sanitised;
 pub use compile::{CompileOptions, Entry, Ruleset, settings::Settings};
-#[cfg(test)]
-mod testing;
-
-pub use compile::{CompileOptions, Entry, Ruleset};
 pub use engine::{
     context::{Connection, Scores, Services},
     matched::{Disruption, MatchedRule, MatchedValue, RuleInfo, Severity, Text},

@@ -22,6 +22,7 @@ use crate::{
         diagnostic::{Diagnostic, Level},
     },
     operators::{CompileContext, Operator, OperatorKind, pattern::Pattern},
+    prefilter::plan::PhasePlan,
     source::FileSource,
 };
 
@@ -76,7 +77,13 @@ pub(super) fn build(
     }
     diagnostics.extend(builder.findings.iter().map(|f| diagnostic(f, document)));
     let score_keys = SCORE_KEYS.map(|name| builder.symbols.tx.find(name.as_bytes()));
+    let mut next_plan = 0;
+    let plans = std::array::from_fn(|phase| {
+        let order = flow.phases.get(phase).filter(|_| options.prefilter)?;
+        PhasePlan::new(order, &builder.rules, &builder.pipelines, &mut next_plan)
+    });
     Ruleset {
+        plans,
         rules: builder.rules,
         phases: flow.phases,
         pipelines: builder.pipelines,

@@ -28,6 +28,7 @@ use crate::{
         diagnostic::{Diagnostic, Level},
     },
     operators::pattern::Pattern,
+    prefilter::plan::PhasePlan,
     source::FileSource,
 };
 
@@ -76,6 +77,8 @@ pub struct Ruleset {
     pub(crate) relevant_status: Option<Pattern>,
     pub(crate) score_keys: [Option<u32>; 6],
     pub(crate) options: CompileOptions,
+    /// The screens of the phases, where the prefilter is on.
+    pub(crate) plans: [Option<PhasePlan>; 5],
 }
 
 impl Ruleset {

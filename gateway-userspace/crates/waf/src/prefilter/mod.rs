@@ -8,6 +8,7 @@
 mod fragment;
 mod literal;
 mod node;
+pub(crate) mod plan;
 pub(crate) mod screen;
 
 #[cfg(test)]

@@ -75,8 +75,8 @@ impl Default for Memo {
 }
 
 impl Screen {
-    /// A screen for these operators, numbered in order.
-    pub(crate) fn new(operators: &[&Operator]) -> Self {
+    /// A screen for these operators, numbered in order; a number without an operator is never a candidate.
+    pub(crate) fn new(operators: &[Option<&Operator>]) -> Self {
         let words = operators.len().div_ceil(64);
         let mut screen = Self {
             words,
@@ -89,6 +89,7 @@ impl Screen {
         };
         let mut literals: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
         for (number, operator) in operators.iter().enumerate() {
+            let Some(operator) = operator else { continue };
             let fragments = if literals.len() > LITERALS_MAX { None } else { fragments_of(operator) };
             match fragments {
                 None => insert(&mut screen.always, number as u32),
@@ -272,7 +273,7 @@ fn may_hold(condition: &Condition, key: u64) -> bool {
     key & all == all && key & none == 0 && condition.any.iter().all(|any| key & coarse(*any) != 0)
 }
 
-fn insert(bits: &mut [u64], number: u32) {
+pub(super) fn insert(bits: &mut [u64], number: u32) {
     if let Some(word) = bits.get_mut(number as usize / 64) {
         *word |= 1 << (number % 64);
     }

@@ -117,7 +117,7 @@ fn mutate(value: &mut Vec<u8>, numbers: &mut Numbers) {
 #[test]
 fn what_matches_is_a_candidate() {
     let operators = operators();
-    let refs: Vec<&Operator> = operators.iter().collect();
+    let refs: Vec<Option<&Operator>> = operators.iter().map(Some).collect();
     let screen = Screen::new(&refs);
     let mut memo = Memo::default();
     let mut numbers = Numbers(0x1234_5678_9abc_def1);
@@ -148,7 +148,7 @@ fn what_matches_is_a_candidate() {
 #[test]
 fn plain_values_have_few_candidates() {
     let operators = operators();
-    let refs: Vec<&Operator> = operators.iter().collect();
+    let refs: Vec<Option<&Operator>> = operators.iter().map(Some).collect();
     let screen = Screen::new(&refs);
     let mut memo = Memo::default();
     for (value, most) in [("hello", 5), ("alice42", 6), ("2026-11-21", 6), ("www.example.com", 6)] {

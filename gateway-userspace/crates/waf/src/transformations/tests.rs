@@ -26,9 +26,12 @@ fn check(name: &str, input: &[u8], expected: Option<&[u8]>) {
     );
 }
 
+/// A name, a value, and what becomes of it; none where it stays.
+type Row = (&'static str, &'static [u8], Option<&'static [u8]>);
+
 #[test]
 fn every_transformation() {
-    let rows: &[(&str, &[u8], Option<&[u8]>)] = &[
+    let rows: &[Row] = &[
         ("base64Decode", b"VGVzdA==", Some(b"Test")),
         ("base64Decode", b"VGVz!dA==", Some(b"Tes")),
         ("base64Decode", b"", None),
@@ -199,7 +202,7 @@ fn random_values_never_contradict_the_rules_of_all() {
             out.clear();
             match transformation.apply(&value, &mut out) {
                 Outcome::Unchanged => {
-                    assert!(out.is_empty(), "{transformation:?} of {}", value.escape_ascii())
+                    assert!(out.is_empty(), "{transformation:?} of {}", value.escape_ascii());
                 }
                 Outcome::Changed => {
                     assert!(

@@ -95,12 +95,12 @@ impl Translator<'_> {
                 b')' => self.close_group()?,
                 b'*' | b'+' | b'?' => {
                     self.at += 1;
-                    self.quantifier(char::from(byte).to_string())?;
+                    self.quantifier(char::from(byte).encode_utf8(&mut [0; 4]))?;
                 }
                 b'{' => match counted(&self.pattern[self.at..]) {
                     Some((text, length)) => {
                         self.at += length;
-                        self.quantifier(text)?;
+                        self.quantifier(&text)?;
                     }
                     None => self.literal_at_point(),
                 },
@@ -151,11 +151,11 @@ impl Translator<'_> {
     }
 
     /// Writes a quantifier that has just been read, with what makes it lazy or possessive.
-    fn quantifier(&mut self, text: String) -> Result<(), PatternError> {
+    fn quantifier(&mut self, text: &str) -> Result<(), PatternError> {
         let Some(start) = self.atom else {
             return Err(malformed(self.at - 1, "a quantifier has nothing to repeat"));
         };
-        self.out.push_str(&text);
+        self.out.push_str(text);
         match self.peek(0) {
             Some(b'?') => {
                 self.at += 1;
@@ -340,7 +340,10 @@ impl Translator<'_> {
                 self.at += 2;
                 return Ok(());
             }
-            b'Q' => return self.quoted(),
+            b'Q' => {
+                self.quoted();
+                return Ok(());
+            }
             b'1'..=b'9' => return self.numbered(),
             b'k' | b'g' => return self.reference(byte),
             b'p' | b'P' | b'X' => return Err(unsupported(start, "Unicode properties; rules see bytes")),
@@ -352,7 +355,7 @@ impl Translator<'_> {
     }
 
     /// `\Q..\E`.
-    fn quoted(&mut self) -> Result<(), PatternError> {
+    fn quoted(&mut self) {
         self.at += 2;
         let text = self.pattern.get(self.at..).unwrap_or_default();
         let (length, skip) = memchr::memmem::find(text, br"\E").map_or((text.len(), 0), |end| (end, 2));
@@ -360,7 +363,6 @@ impl Translator<'_> {
             self.literal(byte);
         }
         self.at += length + skip;
-        Ok(())
     }
 
     /// `\1`: a back-reference, or an octal number where PCRE takes it for one.

@@ -1,0 +1,7 @@
+//! The whole request path over loopback: a raw client, the server, a raw origin.
+
+mod gates;
+mod harness;
+mod life;
+
+use harness::{Gateway, Origin};
