@@ -7,6 +7,7 @@
 pub mod access;
 pub mod acme;
 pub mod admin;
+pub mod app;
 pub mod bans;
 pub mod cli;
 pub mod client;

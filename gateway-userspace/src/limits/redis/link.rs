@@ -173,8 +173,11 @@ impl Link {
     async fn probe(&self) -> Result<(), String> {
         let mut connections = connect(&self.store).await.map_err(|e| e.to_string())?;
         for connection in &mut connections {
-            let load = tokio::time::timeout(Duration::from_secs(1), connection.send(&LimitScript::load()));
-            load.await.map_err(|_| "loading the script took over a second".to_owned())?.map_err(|e| e.to_string())?;
+            let script = LimitScript::load();
+            let load = tokio::time::timeout(Duration::from_secs(1), connection.send(&script));
+            load.await
+                .map_err(|_| "loading the script took over a second".to_owned())?
+                .map_err(|e| e.to_string())?;
         }
         let arguments = Arguments::probe(&self.store.prefix);
         for connection in &mut connections {
@@ -210,7 +213,8 @@ impl Link {
             let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {below}", *bound as f64 / 1e6);
         }
         let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {}", m.answers.get());
-        let _ = writeln!(out, "{name}_sum {}\n{name}_count {}", m.latency_us.get() as f64 / 1e6, m.answers.get());
+        let _ =
+            writeln!(out, "{name}_sum {}\n{name}_count {}", m.latency_us.get() as f64 / 1e6, m.answers.get());
     }
 }
 
