@@ -3,5 +3,6 @@
 mod gates;
 mod harness;
 mod life;
+mod smuggling;
 
 use harness::{Gateway, Origin};
