@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) shared: Option<Arc<Shared>>,
     pub(super) running: Running,
     pub(super) delayed: AtomicUsize,
+    /// Where the next sweep goes on.
+    pub(super) swept: AtomicUsize,
 }
 
 /// One go at a decision.
@@ -87,6 +89,7 @@ impl Limiter {
             shared: Shared::start(&limits.store),
             running: Running::new(),
             delayed: AtomicUsize::new(0),
+            swept: AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -95,6 +98,11 @@ impl Limiter {
     pub fn reload(&self, limits: &Limits) {
         let old = self.inner.policy.load();
         self.inner.policy.store(Arc::new(Policy::new(&limits.limits, self.inner.secret, Some(&old))));
+    }
+
+    /// Whether Redis is asked now, or its breaker open; `None` where no Redis is configured.
+    pub fn shared_usable(&self) -> Option<bool> {
+        self.inner.shared.as_ref().map(|shared| shared.usable())
     }
 
     /// Decides on a request. Returns at once; a decision that has to wait is [`Check::Pending`].
@@ -297,6 +305,9 @@ impl Inner {
             && waited + wait <= most
             && (!waited.is_zero() || self.delayed.load(Ordering::Relaxed) < MAX_DELAYED)
         {
+            if waited.is_zero() {
+                limit.metrics.delayed.add();
+            }
             return Attempt::Delay(took.verdict.reset);
         }
         limit.metrics.refused.add();
