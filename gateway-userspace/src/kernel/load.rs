@@ -220,11 +220,9 @@ fn load_object(folder: &Path, shape: &Shape) -> Result<Ebpf, KernelError> {
         loader.map_max_entries(name, *count).map_pin_path(name, path.as_path());
     }
     loader.load(OBJECT).map_err(|error| match &error {
-        EbpfError::MapError(MapError::CreateError { name, io_error, .. }) => from_os(
-            format!("making the BPF map {name}"),
-            io_error.raw_os_error(),
-            &error,
-        ),
+        EbpfError::MapError(MapError::CreateError { name, io_error, .. }) => {
+            from_os(format!("making the BPF map {name}"), io_error.raw_os_error(), &error)
+        }
         EbpfError::MapError(MapError::SyscallError(syscall)) => {
             from_os("making the BPF maps".to_owned(), syscall.io_error.raw_os_error(), &error)
         }

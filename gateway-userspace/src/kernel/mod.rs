@@ -344,11 +344,8 @@ impl Loaded {
         }
         let value = PolicyPod(Policy { flags: gateway_common::policy::ALLOW, class: 0 });
         let wanted: Vec<PolicyKey> = allow.iter().map(policy_key).collect();
-        let present: Vec<PolicyKey> = self
-            .policy
-            .keys()
-            .collect::<Result<_, _>>()
-            .map_err(|error| load::load_error(&error))?;
+        let present: Vec<PolicyKey> =
+            self.policy.keys().collect::<Result<_, _>>().map_err(|error| load::load_error(&error))?;
         for (cell, bits) in self.guard.iter().zip(guard::guard_bits(allow)) {
             cell.store(bits | cell.load(Relaxed), Relaxed);
         }
@@ -377,7 +374,8 @@ fn policy_key(target: &Target) -> PolicyKey {
 /// Makes the pin root, mounting the BPF file system where it belongs if it is not there.
 fn prepare_root(root: &Path) -> Result<(), KernelError> {
     let standard = Path::new("/sys/fs/bpf");
-    let failed = |what: &str, path: &Path, error| KernelError::from_io(format!("{what} {}", path.display()), error);
+    let failed =
+        |what: &str, path: &Path, error| KernelError::from_io(format!("{what} {}", path.display()), error);
     if root.starts_with(standard) {
         let mounted = sys::is_bpffs(standard).map_err(|error| failed("looking at", standard, error))?;
         if !mounted {

@@ -12,9 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::Stream;
-use crate::client::proxy_protocol::{
-    self, ProxyHeader, ProxyHeaderError, V1_MAX, V2_FIXED, V2_SIGNATURE,
-};
+use crate::client::proxy_protocol::{self, ProxyHeader, ProxyHeaderError, V1_MAX, V2_FIXED, V2_SIGNATURE};
 use crate::config::edge::ProxyProtocol;
 
 /// Who is at the other end of a connection, and how it came in.

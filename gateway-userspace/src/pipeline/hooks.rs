@@ -112,7 +112,11 @@ impl Offences {
     pub fn metrics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         for (name, help, value) in [
             ("gateway_pipeline_offences_total", "Offences told.", &self.sent),
-            ("gateway_pipeline_offences_dropped_total", "Offences dropped: the queue was full.", &self.dropped),
+            (
+                "gateway_pipeline_offences_dropped_total",
+                "Offences dropped: the queue was full.",
+                &self.dropped,
+            ),
         ] {
             let value = value.load(Ordering::Relaxed);
             writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}")?;

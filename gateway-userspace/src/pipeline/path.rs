@@ -64,8 +64,23 @@ fn may_stand(b: u8) -> bool {
     b.is_ascii_alphanumeric()
         || matches!(
             b,
-            b'/' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';'
-                | b'=' | b':' | b'@'
+            b'/' | b'-'
+                | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
         )
 }
 
@@ -136,7 +151,10 @@ fn hides_traversal(path: &[u8]) -> bool {
     while let Some(at) = memchr::memmem::find(rest, b"..") {
         let before = &rest[..at];
         let after = &rest[at + 2..];
-        let opens = before.is_empty() || before.ends_with(b"/") || before.ends_with(b"%2F") || before.ends_with(b"%5C");
+        let opens = before.is_empty()
+            || before.ends_with(b"/")
+            || before.ends_with(b"%2F")
+            || before.ends_with(b"%5C");
         let closes = after.is_empty()
             || after.starts_with(b"/")
             || after.starts_with(b"%2F")
@@ -194,7 +212,8 @@ mod tests {
             let got = normalise(path.as_bytes(), true).map(|p| String::from_utf8_lossy(&p).into_owned());
             assert_eq!(got.as_deref(), expected.as_ref().copied(), "{path}");
             if let Ok(once) = got {
-                let twice = normalise(once.as_bytes(), true).map(|p| String::from_utf8_lossy(&p).into_owned());
+                let twice =
+                    normalise(once.as_bytes(), true).map(|p| String::from_utf8_lossy(&p).into_owned());
                 assert_eq!(twice.as_deref(), Ok(once.as_str()), "{path} twice");
             }
         }

@@ -35,7 +35,12 @@ pub(super) struct HttpRules {
 
 impl Site {
     /// Compiles a configuration for `workers` workers; upstreams that didn't change keep their connections.
-    pub fn new(edge: &config::edge::Edge, waf: config::waf::Mode, workers: usize, before: Option<&Self>) -> Self {
+    pub fn new(
+        edge: &config::edge::Edge,
+        waf: config::waf::Mode,
+        workers: usize,
+        before: Option<&Self>,
+    ) -> Self {
         let none = Upstreams::default();
         Self {
             trust: Trust::new(edge.client.trusted_proxies.clone(), edge.client.forwarded_header),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER};
 use http::Version;
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER};
 
 use super::conform::{Conforming, Incoming};
 use super::hooks::{DenyList, LimitCheck, LimitGate, LimitRequest};
@@ -103,10 +103,11 @@ pub(super) fn not_banned(
 pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Result<Routed, Denial> {
     let NotBanned(mut identified) = request;
     let request = &mut identified.request;
-    let route = site.router.find(&request.host, request.path(), &request.method).map_err(|none| match none {
-        NoRoute::Path => Denial::NoRoute,
-        NoRoute::Method(allow) => Denial::Method { allow },
-    })?;
+    let route =
+        site.router.find(&request.host, request.path(), &request.method).map_err(|none| match none {
+            NoRoute::Path => Denial::NoRoute,
+            NoRoute::Method(allow) => Denial::Method { allow },
+        })?;
     trace.route = Some(Arc::clone(&route.name));
     let max = route.max_body.unwrap_or(site.http.max_body);
     match request.body.exact_len() {
@@ -141,9 +142,7 @@ pub(super) async fn admit(
         LimitCheck::Wait(answer) => answer.await,
     };
     match outcome.refused {
-        Some(refusal) => {
-            Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields })
-        }
+        Some(refusal) => Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields }),
         None => Ok((Admitted(request), outcome.fields)),
     }
 }

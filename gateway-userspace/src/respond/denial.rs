@@ -69,13 +69,17 @@ impl Denial {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Head(HeadError::TooLarge | HeadError::TooMany) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Head(HeadError::TooLarge | HeadError::TooMany) => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             Self::Head(HeadError::TargetTooLong) => StatusCode::URI_TOO_LONG,
             Self::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Framing(FramingError::Encoding) => StatusCode::NOT_IMPLEMENTED,
-            Self::Head(_) | Self::Framing(_) | Self::Nomination(_) | Self::Request(_) | Self::Forwarded(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Head(_)
+            | Self::Framing(_)
+            | Self::Nomination(_)
+            | Self::Request(_)
+            | Self::Forwarded(_) => StatusCode::BAD_REQUEST,
             Self::Body(e) => body_status(*e),
             Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -195,7 +199,11 @@ impl Denial {
     pub fn is_protocol_fault(&self) -> bool {
         matches!(
             self,
-            Self::Head(_) | Self::Framing(_) | Self::Nomination(_) | Self::Request(_) | Self::Body(BodyError::Malformed)
+            Self::Head(_)
+                | Self::Framing(_)
+                | Self::Nomination(_)
+                | Self::Request(_)
+                | Self::Body(BodyError::Malformed)
         )
     }
 

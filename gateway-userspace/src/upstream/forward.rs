@@ -100,7 +100,9 @@ impl Upstream {
                 Err(failed) => failed,
             };
             match again {
-                Some(again) if failed.is_stale && attempt < MAX_ATTEMPTS && is_idempotent(&request.method) => {
+                Some(again)
+                    if failed.is_stale && attempt < MAX_ATTEMPTS && is_idempotent(&request.method) =>
+                {
                     body = again;
                     attempt += 1;
                     self.retries.fetch_add(1, Ordering::Relaxed);
