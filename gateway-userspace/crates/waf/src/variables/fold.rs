@@ -121,6 +121,20 @@ pub(crate) fn fold_hash(seed: u64, name: &[u8]) -> u32 {
     (hash ^ (hash >> 32)) as u32
 }
 
+/// A keyed hash of bytes as they are.
+#[inline]
+pub(crate) fn value_hash(seed: u64, value: &[u8]) -> u64 {
+    const K: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut hash = seed ^ (value.len() as u64).wrapping_mul(K);
+    let (blocks, rest) = value.as_chunks::<8>();
+    for block in blocks {
+        hash = mix(hash ^ u64::from_le_bytes(*block), K ^ seed.rotate_left(32));
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(hash ^ u64::from_le_bytes(last), K ^ seed.rotate_left(32))
+}
+
 fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product as u64) ^ (product >> 64) as u64
