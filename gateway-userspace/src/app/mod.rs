@@ -113,7 +113,7 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
     if cut > 0 {
         tracing::warn!(connections = cut, "the drain deadline passed; these connections were cut off");
     }
-    running.close();
+    running.close().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -268,7 +268,8 @@ impl Running {
     }
 
     /// Writes what is still in memory.
-    pub fn close(&self) {
+    pub async fn close(&self) {
+        self.bans.stop().await;
         drop(self.access_writer.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
@@ -359,7 +360,10 @@ pub(super) fn protected(config: &Config) -> Vec<IpNetwork> {
 fn start_bans(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<bans::Handle, AppError> {
     let own = crate::kernel::own_addresses().unwrap_or_default();
     // The bans that the kernel kept from before hold on: a ledger without a database learns them from there.
-    let kept = kernel.map_or_else(Vec::new, |k| kernel::decisions(k));
+    let kept = match kernel {
+        Some(kernel) if config.bans.database.is_none() => kernel::decisions(kernel),
+        _ => Vec::new(),
+    };
     let parts = bans::Parts {
         allow: config.kernel.allow.clone(),
         trusted_proxies: config.edge.client.trusted_proxies.clone(),
