@@ -6,6 +6,12 @@
 #![no_std]
 #![no_main]
 #![allow(unsafe_code)]
+#![allow(internal_features, reason = "the BPF target has no fetch_add or compare_exchange on AtomicU64")]
+#![allow(
+    clippy::inline_always,
+    reason = "a function that is not inlined costs a call, and a frame for the verifier"
+)]
+#![feature(core_intrinsics)]
 
 mod allow;
 mod ban;
@@ -13,8 +19,11 @@ mod clock;
 mod entry;
 mod events;
 mod extensions;
+mod feed;
+mod limit;
 mod maps;
 mod packet;
+mod port;
 mod scene;
 mod verdict;
 
