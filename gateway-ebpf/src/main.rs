@@ -13,6 +13,7 @@ mod ban;
 mod clock;
 mod entry;
 mod events;
+mod extensions;
 mod maps;
 mod packet;
 mod scene;

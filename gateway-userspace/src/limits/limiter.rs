@@ -45,6 +45,8 @@ pub(super) struct Inner {
     pub(super) shared: Option<Arc<Shared>>,
     pub(super) running: Running,
     pub(super) delayed: AtomicUsize,
+    /// Where the next sweep goes on.
+    pub(super) swept: AtomicUsize,
 }
 
 /// One go at a decision.
@@ -89,6 +91,7 @@ impl Limiter {
             shared: Shared::start(&limits.store),
             running: Running::new(),
             delayed: AtomicUsize::new(0),
+            swept: AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -99,13 +102,18 @@ impl Limiter {
         self.inner.policy.store(Arc::new(Policy::new(&limits.limits, self.inner.secret, Some(&old))));
     }
 
+    /// Whether Redis is asked now, or its breaker open; `None` where no Redis is configured.
+    pub fn shared_usable(&self) -> Option<bool> {
+        self.inner.shared.as_ref().map(|shared| shared.usable())
+    }
+
     /// Decides on a request. Returns at once; a decision that has to wait is [`Check::Pending`].
-    pub fn check<'a>(&self, request: &'a LimitRequest<'a>) -> Check<'a> {
+    pub fn check<'a>(&self, request: &LimitRequest<'a>) -> Check<'a> {
         let policy = self.inner.policy.load();
         let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
         match self.inner.attempt(&policy, request, moment) {
             Attempt::Done(decision) => Check::Done(decision),
-            first => Check::Pending(Pending::new(self.clone(), Arc::clone(&policy), request, first)),
+            first => Check::Pending(Pending::new(self.clone(), Arc::clone(&policy), *request, first)),
         }
     }
 
@@ -298,6 +306,9 @@ impl Inner {
             && waited + wait <= most
             && (!waited.is_zero() || self.delayed.load(Ordering::Relaxed) < MAX_DELAYED)
         {
+            if waited.is_zero() {
+                limit.metrics.delayed.add();
+            }
             return Attempt::Delay(took.verdict.reset);
         }
         limit.metrics.refused.add();

@@ -350,6 +350,12 @@ impl Client {
         Some(response)
     }
 
+    /// What comes within a short while, which should be nothing.
+    pub(super) fn whatever_follows(&mut self) -> String {
+        self.stream.set_read_timeout(Some(Duration::from_millis(30))).expect("timeout");
+        self.rest()
+    }
+
     /// Everything until the end.
     pub(super) fn rest(&mut self) -> String {
         let _ = fill_until(&mut self.stream, &mut self.buf, |_| None);

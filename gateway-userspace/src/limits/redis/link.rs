@@ -14,7 +14,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::connect::{Connection, connect};
+use super::connect::{CONNECT_TIMEOUT, Connection, connect};
 use super::script::{Arguments, LimitScript};
 use crate::config::limits::RedisStore;
 use crate::limits::metrics::{Counter, head};
@@ -139,8 +139,8 @@ impl Link {
         let mut connection = connections.first().cloned().ok_or(LinkError::Open)?;
         let mut cmd = redis::cmd("DEL");
         cmd.arg(Arguments::show(&self.store.prefix, text).key());
-        let sent = tokio::time::timeout(Duration::from_secs(1), connection.send(&cmd));
-        sent.await.map_err(|_| LinkError::Deadline(Duration::from_secs(1)))??;
+        let sent = tokio::time::timeout(CONNECT_TIMEOUT, connection.send(&cmd)).await;
+        sent.map_err(|_| LinkError::Deadline(CONNECT_TIMEOUT))??;
         Ok(())
     }
 
@@ -173,11 +173,10 @@ impl Link {
     async fn probe(&self) -> Result<(), String> {
         let mut connections = connect(&self.store).await.map_err(|e| e.to_string())?;
         for connection in &mut connections {
-            let script = LimitScript::load();
-            let load = tokio::time::timeout(Duration::from_secs(1), connection.send(&script));
-            load.await
-                .map_err(|_| "loading the script took over a second".to_owned())?
-                .map_err(|e| e.to_string())?;
+            let load = LimitScript::load();
+            let loaded = tokio::time::timeout(CONNECT_TIMEOUT, connection.send(&load)).await;
+            let loaded = loaded.map_err(|_| format!("loading the script took over {CONNECT_TIMEOUT:?}"))?;
+            loaded.map_err(|e| e.to_string())?;
         }
         let arguments = Arguments::probe(&self.store.prefix);
         for connection in &mut connections {
