@@ -147,9 +147,20 @@ pub async fn run(rows: &mut Rows) {
                 let (exact, most) = against_exact(&arrived, &admitted);
                 let name = format!("{:?}, {count} node(s)", Arrivals::ALL[i]);
                 if algorithm == "sliding-window" {
-                    rows.within(&format!("accuracy: {name}: most in a window"), most as f64, "", QUOTA as f64);
+                    rows.within(
+                        &format!("accuracy: {name}: most in a window"),
+                        most as f64,
+                        "",
+                        QUOTA as f64,
+                    );
                     let share = admitted.len() as f64;
-                    rows.at_least(&format!("accuracy: {name}: admitted"), share, "", (exact as f64, "exact log"), 0.95);
+                    rows.at_least(
+                        &format!("accuracy: {name}: admitted"),
+                        share,
+                        "",
+                        (exact as f64, "exact log"),
+                        0.95,
+                    );
                 } else {
                     rows.note(format!(
                         "two weighted counters instead, {name}: {} admitted of {exact}, at most {most} in a window of {QUOTA}",

@@ -50,6 +50,11 @@ pub fn run(rows: &mut Rows) {
         wrong += u32::from(more != 40);
     }
     rows.within("flood: memory after 10,000,000 keys", grown / 1_048_576.0, "MiB", MEMORY / 1_048_576.0);
-    rows.within("flood: good clients (60 of 100 used) whose count was lost, +1", f64::from(wrong) + 1.0, "", 1.0);
+    rows.within(
+        "flood: good clients (60 of 100 used) whose count was lost, +1",
+        f64::from(wrong) + 1.0,
+        "",
+        1.0,
+    );
     rows.within("flood: a new key while full", each, "ns", 500.0);
 }

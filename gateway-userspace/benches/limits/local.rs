@@ -92,10 +92,14 @@ pub fn run(rows: &mut Rows) {
     ] {
         let (ours, theirs) = measure(&text, keys);
         rows.within(&format!("local: {case}"), ours, "ns", 150.0);
-        rows.note(format!("{case}: governor, in turns on the same keys, {theirs:.0} ns ({:.2} of it)", ours / theirs));
+        rows.note(format!(
+            "{case}: governor, in turns on the same keys, {theirs:.0} ns ({:.2} of it)",
+            ours / theirs
+        ));
     }
-    let three =
-        one("a", "sliding-window", 1_000_000) + &one("b", "gcra", 1_000_000) + &one("c", "sliding-window", 100_000_000);
+    let three = one("a", "sliding-window", 1_000_000)
+        + &one("b", "gcra", 1_000_000)
+        + &one("c", "sliding-window", 100_000_000);
     let (ours, theirs) = measure(&three, 10_000);
     rows.at_most("local: three limits at once, 10,000 keys", ours, "ns", (theirs * 3.0, "3 x governor"), 1.5);
     bytes(rows);
@@ -112,7 +116,8 @@ fn bytes(rows: &mut Rows) {
     }
     let theirs = (resident() - before) / f64::from(KEYS);
     // As large as fits these keys with none pushed out to speak of.
-    let limiter = limiter(&format!("[limit_store]\nmemory = \"160MiB\"\n{}", one("a", "sliding-window", 1000)));
+    let limiter =
+        limiter(&format!("[limit_store]\nmemory = \"160MiB\"\n{}", one("a", "sliding-window", 1000)));
     let headers = HeaderMap::new();
     let before = resident();
     for i in 0..KEYS {

@@ -84,7 +84,12 @@ async fn hot(rows: &mut Rows, text: &str) {
     let mut times: Vec<Duration> = tasks.join_all().await.into_iter().flatten().collect();
     times.sort();
     let rate = times.len() as f64 / started.elapsed().as_secs_f64();
-    rows.within("redis: commands a request, hot key, 3 nodes", (commands() - before) / times.len() as f64, "", 0.02);
+    rows.within(
+        "redis: commands a request, hot key, 3 nodes",
+        (commands() - before) / times.len() as f64,
+        "",
+        0.02,
+    );
     rows.note(format!(
         "hot key: {rate:.0} requests a second over 3 nodes, median {:?}, p99 {:?}",
         times[times.len() / 2],
@@ -98,7 +103,8 @@ async fn cold(rows: &mut Rows, server: &Server, text: &str) {
     node.until_usable(true).await;
     let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).expect("an address");
     let info = redis::IntoConnectionInfo::into_connection_info(format!("redis://127.0.0.1:{}", server.port));
-    let info = info.expect("an address").set_tcp_settings(redis::io::tcp::TcpSettings::default().set_nodelay(true));
+    let info =
+        info.expect("an address").set_tcp_settings(redis::io::tcp::TcpSettings::default().set_nodelay(true));
     drop(client);
     let client = redis::Client::open(info).expect("an address");
     let config = redis::AsyncConnectionConfig::new().set_pipeline_buffer_size(4096);

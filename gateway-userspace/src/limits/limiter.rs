@@ -7,14 +7,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
-use super::decision::{Decision, Held, InRedis, Permit, Persistence, Refusal, Report, Reports, Response, Standing};
+use super::decision::{
+    Decision, Held, InRedis, Permit, Persistence, Refusal, Report, Reports, Response, Standing,
+};
 use super::key::Secret;
 use super::pending::Pending;
 use super::policy::{Kind, Limit, Policy, RateLimit};
+use super::redis::{From, Item, Looked, Question, Shared};
 use super::request::{LimitRequest, Outcome};
 use super::running::{Entered, Running};
 use super::slot::{SECOND, Slot, Took, seconds};
-use super::redis::{From, Item, Looked, Question, Shared};
 use super::table::{Key, Table};
 use super::window::{Nanos, Verdict};
 use crate::config::limits::{Action, Limits};
@@ -106,13 +108,12 @@ impl Limiter {
     }
 
     /// Decides on a request. Returns at once; a decision that has to wait is [`Check::Pending`].
-    pub fn check<'a>(&self, request: &'a LimitRequest<'a>) -> Check<'a> {
+    pub fn check<'a>(&self, request: &LimitRequest<'a>) -> Check<'a> {
         let policy = self.inner.policy.load();
-        let moment =
-            Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
+        let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
         match self.inner.attempt(&policy, request, moment) {
             Attempt::Done(decision) => Check::Done(decision),
-            first => Check::Pending(Pending::new(self.clone(), Arc::clone(&policy), request, first)),
+            first => Check::Pending(Pending::new(self.clone(), Arc::clone(&policy), *request, first)),
         }
     }
 

@@ -71,7 +71,12 @@ impl Limiter {
     pub fn metrics(&self, out: &mut dyn Write) {
         let policy = self.inner.policy.load();
         let name = "gateway_limits_requests_total";
-        head(out, name, "counter", "Decisions by limit and outcome; leased and fallback are also counted as such.");
+        head(
+            out,
+            name,
+            "counter",
+            "Decisions by limit and outcome; leased and fallback are also counted as such.",
+        );
         for limit in &policy.limits {
             for (outcome, count) in limit.metrics.rows() {
                 let _ = writeln!(out, "{name}{{limit=\"{}\",outcome=\"{outcome}\"}} {count}", limit.name);

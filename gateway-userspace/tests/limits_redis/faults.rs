@@ -107,7 +107,8 @@ async fn killed_and_back() {
 
 #[tokio::test]
 async fn fallbacks() {
-    for (fallback, nodes, expected) in [("local", 4, 10), ("local", 1, 40), ("open", 4, 60), ("closed", 4, 0)] {
+    for (fallback, nodes, expected) in [("local", 4, 10), ("local", 1, 40), ("open", 4, 60), ("closed", 4, 0)]
+    {
         // Nothing listens there.
         let text = limits(free_port(), &format!("nodes = {nodes}"), &format!("fallback = \"{fallback}\""));
         let node = Node::new(&text);
@@ -180,7 +181,11 @@ async fn slow_and_cut_off() {
     assert_eq!(node.passed("192.0.2.1", "", 10).await, 10);
     way.delay_ms.store(25, Ordering::Relaxed);
     let (passed, times) = timed(&node, 500).await;
-    assert_eq!((passed, node.limiter.shared_usable()), (500, Some(false)), "slower than the deadline is down");
+    assert_eq!(
+        (passed, node.limiter.shared_usable()),
+        (500, Some(false)),
+        "slower than the deadline is down"
+    );
     assert!(times[490] < Duration::from_millis(5), "98% wait for nothing: {:?}", times[490]);
     way.delay_ms.store(0, Ordering::Relaxed);
     node.until_usable(true).await;
@@ -218,7 +223,8 @@ async fn a_sentinel_fails_over() {
         assert!(Instant::now() < until, "the sentinel finds no replica");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let node = Node::new(&limits(sentinel.port, "kind = \"sentinel\"\nmaster = \"main\"\ndeadline = \"50ms\"", ""));
+    let node =
+        Node::new(&limits(sentinel.port, "kind = \"sentinel\"\nmaster = \"main\"\ndeadline = \"50ms\"", ""));
     node.until_usable(true).await;
     assert_eq!(node.passed("192.0.2.1", "", 25).await, 25);
     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -38,7 +38,11 @@ impl Node {
     pub async fn until_usable(&self, usable: bool) {
         let until = Instant::now() + Duration::from_secs(20);
         while self.limiter.shared_usable() != Some(usable) {
-            assert!(Instant::now() < until, "the breaker should be {}", if usable { "closed" } else { "open" });
+            assert!(
+                Instant::now() < until,
+                "the breaker should be {}",
+                if usable { "closed" } else { "open" }
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -58,8 +58,20 @@ impl Server {
         let dir = folder.0.display().to_string();
         let port_text = port.to_string();
         let mut arguments: Vec<String> = [
-            "--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &dir,
-            "--loglevel", "warning", "--enable-debug-command", "yes",
+            "--port",
+            &port_text,
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+            &dir,
+            "--loglevel",
+            "warning",
+            "--enable-debug-command",
+            "yes",
         ]
         .map(str::to_owned)
         .into();
@@ -79,8 +91,7 @@ impl Server {
             folder.0.display()
         );
         std::fs::write(&file, text).expect("the sentinel's file");
-        let server =
-            Self::start("redis-sentinel", port, vec![file.display().to_string()], folder);
+        let server = Self::start("redis-sentinel", port, vec![file.display().to_string()], folder);
         server.wait_until_up();
         server
     }
@@ -167,7 +178,14 @@ pub fn try_command(port: u16, command: &str) -> std::io::Result<String> {
 pub fn cluster() -> Vec<Server> {
     let nodes: Vec<Server> = (0..6)
         .map(|_| {
-            let more = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "1000"];
+            let more = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-config-file",
+                "nodes.conf",
+                "--cluster-node-timeout",
+                "1000",
+            ];
             Server::with(free_port(), &more)
         })
         .collect();
@@ -199,8 +217,10 @@ pub fn certificates(folder: &Path) {
     let issuer = rcgen::Issuer::new(ca, ca_key);
     let key = rcgen::KeyPair::generate().expect("a key");
     let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let certificate =
-        rcgen::CertificateParams::new(names).expect("parameters").signed_by(&key, &issuer).expect("a certificate");
+    let certificate = rcgen::CertificateParams::new(names)
+        .expect("parameters")
+        .signed_by(&key, &issuer)
+        .expect("a certificate");
     for (name, text) in [
         ("ca.pem", ca_certificate.pem()),
         ("server.pem", certificate.pem()),

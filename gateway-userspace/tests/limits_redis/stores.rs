@@ -94,8 +94,10 @@ async fn sentinel() {
 #[tokio::test]
 async fn a_cluster() {
     let nodes = cluster();
-    let text =
-        format!("redis = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\nkind = \"cluster\"", nodes[0].port, nodes[1].port);
+    let text = format!(
+        "redis = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\nkind = \"cluster\"",
+        nodes[0].port, nodes[1].port
+    );
     check(node_of(&text), true).await;
 }
 
@@ -109,10 +111,34 @@ async fn tls_and_acl() {
     let _server = Server::with(
         port,
         &[
-            "--port", "0", "--tls-port", &port_text, "--tls-cert-file", &at("server.pem"), "--tls-key-file",
-            &at("server.key"), "--tls-ca-cert-file", &at("ca.pem"), "--tls-auth-clients", "yes", "--user", "limits",
-            "on", ">secret", "~rl:*", "+@connection", "+evalsha", "+eval", "+script|load", "+time", "+get", "+set",
-            "+del", "--user", "default", "off",
+            "--port",
+            "0",
+            "--tls-port",
+            &port_text,
+            "--tls-cert-file",
+            &at("server.pem"),
+            "--tls-key-file",
+            &at("server.key"),
+            "--tls-ca-cert-file",
+            &at("ca.pem"),
+            "--tls-auth-clients",
+            "yes",
+            "--user",
+            "limits",
+            "on",
+            ">secret",
+            "~rl:*",
+            "+@connection",
+            "+evalsha",
+            "+eval",
+            "+script|load",
+            "+time",
+            "+get",
+            "+set",
+            "+del",
+            "--user",
+            "default",
+            "off",
         ],
     );
     std::fs::write(folder.0.join("password"), "secret\n").expect("the password's file");

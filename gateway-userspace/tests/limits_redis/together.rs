@@ -102,7 +102,12 @@ async fn gcra_keeps_its_spacing_across_nodes() {
         for to in (from..admitted.len()).step_by(5) {
             // A reply may be up to a few milliseconds under way: one unit's worth of time.
             let allowed = 20.0 + (admitted[to] - admitted[from]).as_secs_f64() * 100.0 + 1.0;
-            assert!((to - from + 1) as f64 <= allowed, "{} in {:?}", to - from + 1, admitted[to] - admitted[from]);
+            assert!(
+                (to - from + 1) as f64 <= allowed,
+                "{} in {:?}",
+                to - from + 1,
+                admitted[to] - admitted[from]
+            );
         }
     }
     assert!(admitted.len() >= 380 && admitted.len() <= 421, "{} admitted of 420", admitted.len());

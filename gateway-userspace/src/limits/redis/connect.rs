@@ -98,7 +98,8 @@ fn server(store: &RedisStore, secrets: &Secrets) -> Result<Client, ConnectError>
 }
 
 async fn master_of(store: &RedisStore, master: &str, secrets: &Secrets) -> Result<Client, ConnectError> {
-    let addresses: Vec<ConnectionAddr> = store.addresses.iter().map(|a| address(a, store.tls.is_some())).collect();
+    let addresses: Vec<ConnectionAddr> =
+        store.addresses.iter().map(|a| address(a, store.tls.is_some())).collect();
     let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
         .set_client_to_redis_db(store.database)
         .set_client_to_redis_tcp_settings(tcp())

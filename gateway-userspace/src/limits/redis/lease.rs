@@ -90,7 +90,14 @@ impl Lease {
     }
 
     /// Takes in an answer to what was asked at `sent`.
-    pub(super) fn granted(&mut self, window: Nanos, sent: Nanos, units: u32, left_there: u32, counted_us: u64) {
+    pub(super) fn granted(
+        &mut self,
+        window: Nanos,
+        sent: Nanos,
+        units: u32,
+        left_there: u32,
+        counted_us: u64,
+    ) {
         let end = sent + lease_length(window);
         self.left_there = left_there;
         self.missed = 0;
@@ -177,7 +184,11 @@ mod tests {
             lease.spend(1);
         }
         assert_eq!(lease.in_hand(NOW + MS), 3);
-        assert_eq!(lease.look(WINDOW, NOW + lease_length(WINDOW), 1), Holding::Unknown, "what is left lapses");
+        assert_eq!(
+            lease.look(WINDOW, NOW + lease_length(WINDOW), 1),
+            Holding::Unknown,
+            "what is left lapses"
+        );
         assert_eq!(lease.wanted(WINDOW, NOW + lease_length(WINDOW), 1), 2, "less is asked for");
     }
 

@@ -212,7 +212,8 @@ impl Link {
             let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {below}", *bound as f64 / 1e6);
         }
         let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {}", m.answers.get());
-        let _ = writeln!(out, "{name}_sum {}\n{name}_count {}", m.latency_us.get() as f64 / 1e6, m.answers.get());
+        let _ =
+            writeln!(out, "{name}_sum {}\n{name}_count {}", m.latency_us.get() as f64 / 1e6, m.answers.get());
     }
 }
 

@@ -159,7 +159,9 @@ pub(super) fn lease_length(window: Nanos) -> Nanos {
 /// Reads an answer for `limits` limits; `None` for anything that is not one.
 pub(super) fn answer(value: &Value, limits: usize) -> Option<Answer> {
     let Value::Array(values) = value else { return None };
-    let numbers: Vec<u64> = values.iter().map(|v| if let Value::Int(n) = v { u64::try_from(*n).ok() } else { None })
+    let numbers: Vec<u64> = values
+        .iter()
+        .map(|v| if let Value::Int(n) = v { u64::try_from(*n).ok() } else { None })
         .collect::<Option<_>>()?;
     let (now_us, rest) = (*numbers.first()?, numbers.get(2..)?);
     if rest.len() != limits * ANSWERS {
