@@ -12,6 +12,7 @@ mod ban;
 mod clock;
 mod entry;
 mod events;
+mod extensions;
 mod maps;
 mod packet;
 mod scene;

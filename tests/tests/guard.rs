@@ -60,15 +60,6 @@ fn bans(gateway: &Gateway) -> Result<String> {
     Ok(gateway.ask(&["ban", "list"])?.to_string())
 }
 
-/// Packets that the kernel dropped, from the metrics page.
-fn dropped(lab: &Lab, gateway: &Gateway) -> Result<u64> {
-    let page = gateway.metrics(&lab.gateway)?;
-    let lines = page.lines().filter(|line| line.starts_with("gateway_kernel_dropped_packets_total"));
-    let values: Vec<u64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-    ensure!(!values.is_empty(), "the metrics page has no count of dropped packets:\n{page}");
-    Ok(values.iter().sum())
-}
-
 #[test]
 fn an_attacker_dies_in_the_kernel_and_a_clean_client_goes_on() -> Result<()> {
     let rows: [(&str, IpAddr, IpAddr); 2] = [
@@ -80,7 +71,7 @@ fn an_attacker_dies_in_the_kernel_and_a_clean_client_goes_on() -> Result<()> {
         let gateway = lab.start(&lab.settings())?;
         clean_is_served(&lab)?;
         let echo = Echo::start(&lab.gateway, SocketAddr::new(to, 0))?;
-        let before = dropped(&lab, &gateway)?;
+        let before = gateway.dropped(&lab.gateway)?;
         let probe = Probe::start(&lab.attacker, echo.address())?;
 
         let http = SocketAddr::new(to, Settings::HTTP_PORT);
@@ -90,7 +81,7 @@ fn an_attacker_dies_in_the_kernel_and_a_clean_client_goes_on() -> Result<()> {
         let (first_lost, lost) =
             probe.finish()?.context("the probe's packets all came back: nothing was dropped")?;
         ensure!(bans(&gateway)?.contains(&attacker.to_string()), "the list of bans has no {attacker}");
-        let counted = dropped(&lab, &gateway)? - before;
+        let counted = gateway.dropped(&lab.gateway)? - before;
 
         // The probe's clock says when; the kernel's counter and the probe must agree on how many, give or take the
         // attacker's own connection attempts and neighbour discovery.

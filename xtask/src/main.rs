@@ -6,9 +6,11 @@ mod build;
 mod check;
 #[cfg(feature = "measure")]
 mod crs;
+mod demo;
 mod fuzz;
 #[cfg(not(feature = "measure"))]
 mod measure;
+mod package;
 mod paths;
 mod process;
 mod run;
@@ -39,6 +41,10 @@ enum Verb {
     Check(check::Args),
     /// Set up, build and start a gateway to play with
     Run(run::Args),
+    /// The whole story in network namespaces, in under a minute (root)
+    Demo,
+    /// The daemon as a Debian package and as an archive
+    Package(package::Args),
     /// The whole suite: unit tests, then end-to-end tests in network namespaces (root)
     Test(test::Args),
     /// Load, attach and drop on Debian's kernel, in a virtual machine
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
         Verb::Check(args) => done(check::run(&args, &paths)),
         Verb::Run(args) => done(run::run(&args, &paths)),
         Verb::Fuzz(args) => done(fuzz::run(&args, &paths)),
+        Verb::Demo => done(demo::run(&paths)),
+        Verb::Package(args) => done(package::run(&args, &paths)),
         Verb::Test(args) => done(test::run(&args, &paths)),
         Verb::VmTest(args) => done(vm::run(&args, &paths)),
         #[cfg(feature = "measure")]

@@ -49,10 +49,10 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     let lab = if process::is_root() { Some(lab()?) } else { None };
     match &lab {
         Some(_) => {
-            ui::already("lab", &format!("namespace {LAB}, cable {INTERFACE} ({LAB_ADDRESS}), XDP on it"))
+            ui::already("lab", &format!("namespace {LAB}, cable {INTERFACE} ({LAB_ADDRESS}), XDP on it"));
         }
         None => {
-            ui::note("not root: no lab and no XDP; attacks are refused, and nobody is dropped in the kernel")
+            ui::note("not root: no lab and no XDP; attacks are refused, and nobody is dropped in the kernel");
         }
     }
     let folder = paths.target.join("run");

@@ -4,6 +4,7 @@ mod ban;
 mod connect;
 mod output;
 mod status;
+mod xdp;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -63,6 +64,17 @@ pub enum Command {
     /// Ban, release and list addresses.
     #[command(subcommand)]
     Ban(ban::Command),
+    /// Networks that are never banned.
+    #[command(subcommand)]
+    Allow(ban::Allow),
+    /// Every reason why an address is, or was, refused or let through.
+    Why {
+        /// The client's address.
+        address: std::net::IpAddr,
+    },
+    /// The kernel side.
+    #[command(subcommand)]
+    Xdp(xdp::Command),
     /// Print the version.
     Version,
 }
@@ -114,6 +126,9 @@ impl Cli {
             Command::Status => status::status(&control, out),
             Command::Reload => status::reload(&control, out),
             Command::Ban(command) => ban::run(command, &control, out),
+            Command::Allow(command) => ban::allow(command, &control, out),
+            Command::Why { address } => ban::why(*address, &control, out),
+            Command::Xdp(command) => xdp::run(command, &control, out),
             Command::Run(_) | Command::Check(_) | Command::Version => Ok(()),
         };
         match result {

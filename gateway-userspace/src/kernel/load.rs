@@ -166,6 +166,7 @@ impl Loaded {
             ebpf,
         };
         loaded.start()?;
+        loaded.program(false)?;
         Ok(loaded)
     }
 

@@ -36,7 +36,7 @@ pub use error::{BanError, KernelError};
 pub use events::{DropEvent, Events};
 pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
 pub use stats::{BanStats, ReasonStats, Stats};
-pub use sys::TestRunResult;
+pub use sys::{TestRunResult, own_addresses};
 pub use target::{Expiry, Target, TargetError};
 
 use attach::Links;

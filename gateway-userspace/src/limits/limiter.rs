@@ -108,12 +108,12 @@ impl Limiter {
     }
 
     /// Decides on a request. Returns at once; a decision that has to wait is [`Check::Pending`].
-    pub fn check<'a>(&self, request: &'a LimitRequest<'a>) -> Check<'a> {
+    pub fn check<'a>(&self, request: &LimitRequest<'a>) -> Check<'a> {
         let policy = self.inner.policy.load();
         let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
         match self.inner.attempt(&policy, request, moment) {
             Attempt::Done(decision) => Check::Done(decision),
-            first => Check::Pending(Pending::new(self.clone(), Arc::clone(&policy), request, first)),
+            first => Check::Pending(Pending::new(self.clone(), Arc::clone(&policy), *request, first)),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod clock;
 mod decision;
+mod dry_run;
 mod headers;
 mod key;
 mod limiter;
@@ -21,10 +22,12 @@ pub mod table;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tools;
 pub mod window;
 
 pub use clock::Clock;
 pub use decision::{Decision, Permit, Persistence, Refusal, Response, Standing};
+pub use dry_run::{DryRun, Refused, dry_run};
 pub use headers::Pairs;
 pub use limiter::{Check, Limiter, MAX_DELAYED};
 pub use metrics::{Counter, LimitMetrics};
@@ -32,3 +35,4 @@ pub use pending::Pending;
 pub use policy::{Limit, Policy};
 pub use request::{LimitRequest, Outcome};
 pub use running::MAX_KEYS_PER_SHARD;
+pub use tools::{KeyView, LimitView, Subject, ToolError};

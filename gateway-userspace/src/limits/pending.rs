@@ -21,7 +21,7 @@ const MAX_ROUNDS: usize = 8;
 pub struct Pending<'a> {
     limiter: Limiter,
     policy: Arc<Policy>,
-    request: &'a LimitRequest<'a>,
+    request: LimitRequest<'a>,
     first: Attempt,
     since: Instant,
 }
@@ -30,7 +30,7 @@ impl<'a> Pending<'a> {
     pub(super) fn new(
         limiter: Limiter,
         policy: Arc<Policy>,
-        request: &'a LimitRequest<'a>,
+        request: LimitRequest<'a>,
         first: Attempt,
     ) -> Self {
         Self { limiter, policy, request, first, since: Instant::now() }
@@ -68,7 +68,7 @@ impl<'a> Pending<'a> {
             }
             let may_ask = may_ask && inner.may_ask();
             let moment = Moment { now: later(request.now, since), waited, may_ask };
-            attempt = inner.attempt(&policy, request, moment);
+            attempt = inner.attempt(&policy, &request, moment);
         }
     }
 }

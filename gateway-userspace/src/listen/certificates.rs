@@ -92,6 +92,11 @@ impl Certificates {
         Ok(())
     }
 
+    /// Takes over a set that was loaded apart.
+    pub fn adopt(&self, other: Self) {
+        self.0.store(other.0.into_inner());
+    }
+
     /// What is loaded.
     pub fn status(&self) -> Vec<CertificateStatus> {
         self.0.load().status.clone()

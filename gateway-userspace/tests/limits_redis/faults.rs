@@ -13,8 +13,10 @@ use super::node::Node;
 use super::server::{Server, cluster, free_port};
 
 fn limits(port: u16, more_store: &str, limit: &str) -> String {
+    // A deadline that a busy machine keeps, where the test names none: counts are compared exactly.
+    let deadline = if more_store.contains("deadline") { "" } else { "deadline = \"50ms\"" };
     format!(
-        "[limit_store]\nredis = [\"127.0.0.1:{port}\"]\nbreaker_probe = \"100ms\"\n{more_store}\n\
+        "[limit_store]\nredis = [\"127.0.0.1:{port}\"]\nbreaker_probe = \"100ms\"\n{deadline}\n{more_store}\n\
          [[limits]]\nname = \"l\"\nquota = 40\nwindow = \"1h\"\n{limit}"
     )
 }
@@ -24,9 +26,12 @@ fn limits(port: u16, more_store: &str, limit: &str) -> String {
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("lines")).into_owned()
+    }
+
     fn containing(&self, text: &str) -> usize {
-        let bytes = self.0.lock().expect("lines").clone();
-        String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains(text)).count()
+        self.text().lines().filter(|line| line.contains(text)).count()
     }
 }
 
@@ -70,7 +75,7 @@ async fn paused_and_back() {
     assert_eq!(passed, 2_000, "no request fails for it");
     let p99 = times[times.len() * 99 / 100];
     assert!(p99 <= Duration::from_millis(5), "p99 {p99:?}");
-    assert!(times[times.len() - 1] < Duration::from_millis(100), "the slowest {:?}", times[times.len() - 1]);
+    assert!(times[times.len() - 1] < Duration::from_millis(150), "the slowest {:?}", times[times.len() - 1]);
     assert_eq!(node.limiter.shared_usable(), Some(false));
     // 20 units are gone, and its own share is 10: what it knows is over it.
     assert_eq!(node.passed("192.0.2.1", "", 20).await, 0);
@@ -78,9 +83,9 @@ async fn paused_and_back() {
     server.resume();
     node.until_usable(true).await;
     assert_eq!(node.passed("192.0.2.1", "", 30).await, 20, "Redis remembered");
-    assert_eq!(lines.containing("cannot be asked"), 1);
-    assert_eq!(lines.containing("answers again"), 1);
-    assert_eq!(lines.containing("WARN"), 1);
+    assert_eq!(lines.containing("cannot be asked"), 1, "{}", lines.text());
+    assert_eq!(lines.containing("limits: Redis answers again"), 1);
+    assert_eq!(lines.containing("WARN"), 1, "{}", lines.text());
 }
 
 #[tokio::test]

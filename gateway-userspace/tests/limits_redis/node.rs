@@ -22,6 +22,7 @@ impl Node {
     }
 
     pub fn in_folder(folder: &Path, text: &str) -> Self {
+        let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init();
         let config = Config::parse(&folder.join("gateway.toml"), text).unwrap_or_else(|e| panic!("{e}"));
         let random = [std::process::id().into(), Instant::now().elapsed().as_nanos() as u64];
         Self { limiter: Limiter::new(&config.limits, random), clock: Clock::start(), skew_ns: 0 }

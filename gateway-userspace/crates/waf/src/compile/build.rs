@@ -93,7 +93,6 @@ pub(super) fn build(
         target_removals,
         relevant_status,
         score_keys,
-        options: options.clone(),
     }
 }
 
@@ -197,7 +196,7 @@ impl Builder<'_> {
     ) {
         match selector(target, &mut self.symbols) {
             Ok(selector) if target.negated => {
-                exclusions.push(Exclusion { variable: target.variable, selector })
+                exclusions.push(Exclusion { variable: target.variable, selector });
             }
             Ok(selector) => targets.push(Target { variable: target.variable, count: target.count, selector }),
             Err(message) => {
@@ -260,7 +259,9 @@ impl Builder<'_> {
                 }
                 any = true;
                 for link in 0..chain.links.len() as u32 {
-                    number.iter().for_each(|n| bits.insert(n + link));
+                    if let Some(number) = number {
+                        bits.insert(number + link);
+                    }
                 }
             }
             if !any {

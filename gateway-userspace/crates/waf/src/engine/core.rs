@@ -56,7 +56,8 @@ pub(crate) struct Core {
     pub store: Store,
     pub tx: Tx,
     pub cache: TransformCache,
-    pub screening: Screening,
+    /// Apart, so that it can be lent while the values are read.
+    pub screening: Option<Box<Screening>>,
     pub captures: Captures,
     /// What a transformation writes before it goes to the arena.
     pub transformed: Vec<u8>,
@@ -119,7 +120,7 @@ impl Core {
             store: Store::default(),
             tx: Tx::default(),
             cache: TransformCache::default(),
-            screening: Screening::default(),
+            screening: Some(Box::default()),
             captures: Captures::new(),
             transformed: Vec::new(),
             expanded: Vec::new(),

@@ -38,7 +38,7 @@ impl Core {
         let mut allowed_by = None;
         self.screen_phase(phase, rules);
         let mut at = 0;
-        while let Some(place) = self.screening.next(at)
+        while let Some(place) = self.next_place(at)
             && let Some(&number) = order.get(place)
         {
             at = place + 1;

@@ -79,7 +79,7 @@ impl Core {
         input.extend_from_slice(self.arena.get(text));
         let separator = rules.settings.argument_separator;
         let flags = urlencoded::parse(&input, separator, &mut |name, value| {
-            self.push_argument(list, name, value, rules)
+            self.push_argument(list, name, value, rules);
         });
         self.transformed = input;
         if flags.invalid_encoding {

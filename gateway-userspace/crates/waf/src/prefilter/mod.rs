@@ -10,6 +10,7 @@ mod literal;
 mod node;
 pub(crate) mod plan;
 pub(crate) mod screen;
+pub(crate) mod seen;
 
 #[cfg(test)]
 mod tests;

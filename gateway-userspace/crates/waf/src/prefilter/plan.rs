@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use super::screen::{Bits, Screen, insert};
+use super::screen::{Bits, Question, Screen, insert};
 use crate::bytes::ByteMask;
 use crate::compile::pipeline::{PipelineId, Pipelines};
 use crate::compile::rule::{Check, Rule, Selector, Target};
+use crate::operators::OperatorKind;
 use crate::transformations::Transformation;
 use crate::variables::Variable;
 use crate::variables::fold::NO_NAME;
@@ -20,6 +21,8 @@ use crate::variables::store::{List, View, view};
 #[derive(Debug)]
 pub(crate) struct PhasePlan {
     pub screen: Screen,
+    /// The rules in order.
+    pub order: Box<[u32]>,
     /// The places that are looked at in any case.
     pub unscreened: Bits,
     pub scalars: Vec<(Variable, Plan)>,
@@ -31,6 +34,8 @@ pub(crate) struct PhasePlan {
 pub(crate) struct ListPlan {
     pub list: List,
     pub by_name: bool,
+    /// Whether the same values come with many requests.
+    pub comes_again: bool,
     /// For names that no rule mentions.
     other: Option<Plan>,
     /// For those that one does, by number.
@@ -53,8 +58,7 @@ impl ListPlan {
 /// What is asked about one kind of value.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// A number among the plans of the rule set.
-    pub id: u32,
+    pub question: Question,
     pub routes: Vec<Route>,
 }
 
@@ -98,8 +102,13 @@ impl PhasePlan {
                 add_target(*place, rule, target, pipelines, words, &mut sources);
             }
         }
-        let mut plan =
-            Self { screen: Screen::new(&operators), unscreened, scalars: Vec::new(), lists: Vec::new() };
+        let mut plan = Self {
+            screen: Screen::new(&operators),
+            order: order.into(),
+            unscreened,
+            scalars: Vec::new(),
+            lists: Vec::new(),
+        };
         for ((source, name), routes) in sources {
             plan.add_source(source, name, routes, next_id);
         }
@@ -107,8 +116,13 @@ impl PhasePlan {
     }
 
     fn add_source(&mut self, source: Source, name: Option<u32>, routes: Routes, next_id: &mut u32) {
-        let routes = routes.into_iter().map(|(pipeline, rules)| Route { pipeline, rules }).collect();
-        let plan = Plan { id: *next_id, routes };
+        let routes: Vec<Route> =
+            routes.into_iter().map(|(pipeline, rules)| Route { pipeline, rules }).collect();
+        let mut wanted = vec![0; self.unscreened.len()];
+        for route in &routes {
+            wanted.iter_mut().zip(&route.rules).for_each(|(word, other)| *word |= other);
+        }
+        let plan = Plan { question: self.screen.question(*next_id, &wanted), routes };
         *next_id += 1;
         let (number, by_name) = match source {
             Source::Scalar(variable) => return self.scalars.push((variable, plan)),
@@ -119,7 +133,13 @@ impl PhasePlan {
         let list_plan = match known {
             Some(known) => known,
             None => {
-                self.lists.push(ListPlan { list, by_name, other: None, named: Vec::new() });
+                self.lists.push(ListPlan {
+                    list,
+                    by_name,
+                    comes_again: comes_again(list, by_name),
+                    other: None,
+                    named: Vec::new(),
+                });
                 let last = self.lists.len() - 1;
                 &mut self.lists[last]
             }
@@ -156,6 +176,11 @@ const LISTS: [List; 12] = [
     List::Xml,
 ];
 
+fn comes_again(list: List, by_name: bool) -> bool {
+    by_name && matches!(list, List::ArgsGet | List::ArgsPost | List::RequestCookies)
+        || matches!(list, List::RequestHeaders | List::ResponseHeaders)
+}
+
 fn is_settled_list(list: List) -> bool {
     LISTS.contains(&list)
 }
@@ -185,7 +210,13 @@ fn is_settled(variable: Variable) -> bool {
 }
 
 fn can_be_screened(rule: &Rule) -> bool {
-    let has_plain_operator = matches!(&rule.check, Check::Operator { argument: None, .. });
+    let has_plain_operator = match &rule.check {
+        Check::Operator { operator, argument: None } => !matches!(
+            operator.kind(),
+            OperatorKind::GeoLookup | OperatorKind::Rbl | OperatorKind::UnconditionalMatch
+        ),
+        _ => false,
+    };
     has_plain_operator
         && !rule.negated
         && !rule.targets.is_empty()

@@ -110,6 +110,7 @@ fn every_transformation() {
         ("urlDecode", b"a+%41%zz%u0041%", Some(b"a A%zz%u0041%")),
         ("urlDecode", b"%zz", None),
         ("urlDecodeUni", b"a+%41%u0042%uff1c%u00g1%", Some(b"a AB<%u00g1%")),
+        ("urlDecodeUni", b"%u2019%u00e9%u0127%u1227", Some(b"'eh'")),
         ("urlEncode", b"a b*\xFF", Some(b"a+b*%ff")),
         ("utf8toUnicode", "aé€😀".as_bytes(), Some(b"a%u00e9%u20ac%u1f600")),
         ("utf8toUnicode", b"\xC0\xAE\xE0\x80\xAF\xED\xA0\x80\xFF", Some(b"%u002e%u002f%ud800\xFF")),

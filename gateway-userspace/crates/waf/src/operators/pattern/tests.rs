@@ -123,6 +123,7 @@ fn elements_mean_what_they_mean_in_pcre() {
         ("foo(?=bar)", b"foobar", Some(b"foo")),
         ("foo(?!bar)", b"foobar", None),
         ("(?<=a)b", b"ab", Some(b"b")),
+        ("a(?=b)*(?!c)+", b"ab", Some(b"a")),
         ("(?<!a)b", b"ab", None),
         (r"(a|b)\1", b"abb", Some(b"bb")),
         (r"(?P<q>['x])a(?P=q)", b"'a'", Some(b"'a'")),

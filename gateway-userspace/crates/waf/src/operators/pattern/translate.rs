@@ -41,6 +41,7 @@ pub(super) fn translate(pattern: &[u8]) -> Result<Translated, PatternError> {
         extended: false,
         open: Vec::new(),
         atom: None,
+        after_look_around: false,
         groups: 0,
         total_groups: count_groups(pattern),
         names: BTreeMap::new(),
@@ -71,6 +72,8 @@ struct Translator<'a> {
     open: Vec<OpenGroup>,
     /// Where the last element begins in `out`, when a quantifier may follow it.
     atom: Option<usize>,
+    /// The last element is a look-around.
+    after_look_around: bool,
     groups: usize,
     total_groups: usize,
     names: BTreeMap<Vec<u8>, usize>,
@@ -83,6 +86,7 @@ struct OpenGroup {
     start: usize,
     /// The `x` option outside of it.
     extended: bool,
+    is_look_around: bool,
 }
 
 impl Translator<'_> {
@@ -111,8 +115,7 @@ impl Translator<'_> {
                 }
                 b'.' | b'^' | b'$' => {
                     self.at += 1;
-                    self.atom = Some(self.out.len());
-                    self.out.push(char::from(byte));
+                    self.element(char::from(byte).encode_utf8(&mut [0; 4]));
                 }
                 b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C if self.extended => self.at += 1,
                 b'#' if self.extended => {
@@ -141,11 +144,13 @@ impl Translator<'_> {
     }
 
     fn literal(&mut self, byte: u8) {
+        self.after_look_around = false;
         self.atom = Some(self.out.len());
         push_literal(&mut self.out, byte);
     }
 
     fn element(&mut self, text: &str) {
+        self.after_look_around = false;
         self.atom = Some(self.out.len());
         self.out.push_str(text);
     }
@@ -155,6 +160,10 @@ impl Translator<'_> {
         let Some(start) = self.atom else {
             return Err(malformed(self.at - 1, "a quantifier has nothing to repeat"));
         };
+        if std::mem::take(&mut self.after_look_around) {
+            self.repeat_look_around(start, text);
+            return Ok(());
+        }
         self.out.push_str(text);
         match self.peek(0) {
             Some(b'?') => {
@@ -177,6 +186,22 @@ impl Translator<'_> {
         Ok(())
     }
 
+    /// Looking around twice is looking around once: at most one repetition counts, or none.
+    fn repeat_look_around(&mut self, start: usize, quantifier: &str) {
+        let is_optional = quantifier != "+"
+            && !quantifier
+                .strip_prefix('{')
+                .is_some_and(|text| !text.trim_start_matches('0').starts_with([',', '}']));
+        let is_lazy = self.peek(0) == Some(b'?');
+        if matches!(self.peek(0), Some(b'?' | b'+')) {
+            self.at += 1;
+        }
+        if is_optional {
+            self.out.insert_str(start, if is_lazy { "(?:|" } else { "(?:" });
+            self.out.push_str(if is_lazy { ")" } else { "|)" });
+        }
+    }
+
     fn class(&mut self) -> Result<(), PatternError> {
         let (text, length) = class::translate(self.pattern, self.at)?;
         self.element(&text);
@@ -192,6 +217,7 @@ impl Translator<'_> {
         self.out.push(')');
         self.extended = group.extended;
         self.atom = Some(group.start);
+        self.after_look_around = group.is_look_around;
         Ok(())
     }
 
@@ -199,7 +225,8 @@ impl Translator<'_> {
         if self.open.len() == MAX_GROUP_DEPTH {
             return Err(PatternError::TooDeep { limit: MAX_GROUP_DEPTH });
         }
-        self.open.push(OpenGroup { start: self.out.len(), extended: self.extended });
+        let is_look_around = matches!(opening, "(?=" | "(?!" | "(?<=" | "(?<!");
+        self.open.push(OpenGroup { start: self.out.len(), extended: self.extended, is_look_around });
         self.out.push_str(opening);
         self.at += length;
         self.atom = None;
@@ -330,6 +357,7 @@ impl Translator<'_> {
             b'Z' => r"(?:\n?\z)".to_owned(),
             b'G' => r"\A".to_owned(),
             b'h' | b'H' | b'v' | b'V' | b'N' => class::shorthand(byte),
+            // Atomic in PCRE: \R{2} does not take \r\n apart. Not worth backtracking.
             b'R' => r"(?:\r\n|[\n-\r\x85])".to_owned(),
             b'C' => r"[\x00-\xFF]".to_owned(),
             b'K' => {
