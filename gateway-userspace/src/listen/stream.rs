@@ -8,13 +8,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::Recorder;
+
 /// Bytes as the client and we exchange them, TLS taken off.
 #[derive(Debug)]
 pub enum Stream {
     /// As on the wire.
     Plain(TcpStream),
     /// Through TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Recorder>>),
 }
 
 impl Stream {
@@ -22,7 +24,7 @@ impl Stream {
     pub fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => tls.get_ref().0.socket(),
         }
     }
 }

@@ -99,6 +99,7 @@ impl Denial {
                 UpstreamError::ConnectTimeout | UpstreamError::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
                 UpstreamError::RequestBody(e) => body_status(*e),
                 UpstreamError::Connect
+                | UpstreamError::Handshake
                 | UpstreamError::Closed
                 | UpstreamError::Malformed(_)
                 | UpstreamError::Framing(_)
@@ -149,6 +150,7 @@ impl Denial {
                 UpstreamError::Unhealthy => "upstream_unhealthy",
                 UpstreamError::Full => "upstream_full",
                 UpstreamError::Connect => "upstream_connect",
+                UpstreamError::Handshake => "upstream_handshake",
                 UpstreamError::ConnectTimeout => "upstream_connect_timeout",
                 UpstreamError::ResponseTimeout => "upstream_timeout",
                 UpstreamError::Closed => "upstream_closed",

@@ -80,7 +80,8 @@ impl Sending {
                 *progress = true;
             }
             if self.is_body_done {
-                return Poll::Ready(Ok(()));
+                // TLS may hold back what was written.
+                return Pin::new(&mut connection.io).poll_flush(cx).map_err(|_| SendError::Server);
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => {

@@ -196,7 +196,7 @@ impl Gateway {
             .unwrap_or_else(|d| panic!("{d:?}"));
         let (queue, offences) = tokio::sync::mpsc::channel(64);
         let mode = if options.rules.is_empty() { crate::config::waf::Mode::Off } else { config.waf.mode };
-        let site = Site::new(&config.edge, mode, workers, None);
+        let site = Site::new(&config.edge, mode, workers, None).expect("upstreams");
         let pipeline = Arc::new(Pipeline::new(Parts {
             site,
             rules: Arc::new(Rules::new(Arc::new(ruleset))),
