@@ -24,8 +24,6 @@ use report::{Report, Row};
 
 /// Turns that each side takes.
 const ROUNDS: usize = 7;
-/// Time for one turn of one side, nanoseconds.
-const TURN_NANOS: u64 = 25_000_000;
 /// Runs of a turn with swept caches.
 const COLD_RUNS: u32 = 12;
 /// Most runs in a turn.
@@ -46,6 +44,9 @@ pub struct Args {
     /// Measure only cases whose name has this in it.
     #[arg(long)]
     only: Option<String>,
+    /// Time for one turn of one side, milliseconds.
+    #[arg(long, default_value_t = 25)]
+    turn_ms: u64,
     /// Leave libmodsecurity out.
     #[arg(long)]
     alone: bool,
@@ -107,7 +108,7 @@ fn measure(args: &Args, crs: &Crs, cases: &[Case], work: &Path, report: &mut Rep
             report.push(Row::limit("resident memory after load", memory, "MiB", loaded.map(|l| l.1), 60.0));
         }
         for (index, case) in cases.iter().enumerate() {
-            let (ours, theirs) = hot(&mut engine, peer.as_mut(), case, index)?;
+            let (ours, theirs) = hot(&mut engine, peer.as_mut(), case, index, args.turn_ms * 1_000_000)?;
             let name = format!("{} PL{level}", case.name);
             let goal = if level == 1 { case.goal } else { None };
             report.push(Row::ratio(&name, ours, theirs, goal));
@@ -143,11 +144,12 @@ fn hot(
     mut peer: Option<&mut Peer>,
     case: &Case,
     index: usize,
+    turn_nanos: u64,
 ) -> Result<(f64, Option<f64>)> {
     let probe = engine.hot(case, 20).max(1) / 20;
-    let our_runs = (TURN_NANOS / probe.max(1)).clamp(1, MAX_RUNS) as u32;
+    let our_runs = (turn_nanos / probe.max(1)).clamp(1, MAX_RUNS) as u32;
     let their_runs = match peer.as_deref_mut() {
-        Some(peer) => (TURN_NANOS / peer.hot(index, 1)?.max(1)).clamp(1, MAX_RUNS) as u32,
+        Some(peer) => (turn_nanos / peer.hot(index, 1)?.max(1)).clamp(1, MAX_RUNS) as u32,
         None => 0,
     };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

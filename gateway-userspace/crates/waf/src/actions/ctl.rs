@@ -69,7 +69,7 @@ pub(super) fn parse(text: &str, cx: &mut ActionContext<'_>) -> Result<Option<Ctl
         "ruleremovebyid" => remove(ids(value).ok_or_else(|| wrong("ids"))?, cx),
         "ruleremovebytag" if !value.is_empty() => remove(RuleQuery::Tag(value.to_owned()), cx),
         "ruleremovebymsg" if !value.is_empty() => remove(RuleQuery::Message(value.to_owned()), cx),
-        "ruleremovetargetbyid" => remove_target(value, |v| ids(v), cx)?,
+        "ruleremovetargetbyid" => remove_target(value, ids, cx)?,
         "ruleremovetargetbytag" => remove_target(value, |v| Some(RuleQuery::Tag(v.to_owned())), cx)?,
         "ruleremovetargetbymsg" => remove_target(value, |v| Some(RuleQuery::Message(v.to_owned())), cx)?,
         "debugloglevel"

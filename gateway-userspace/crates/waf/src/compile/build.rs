@@ -22,6 +22,7 @@ use crate::{
         diagnostic::{Diagnostic, Level},
     },
     operators::{CompileContext, Operator, OperatorKind, pattern::Pattern},
+    prefilter::plan::PhasePlan,
     source::FileSource,
 };
 
@@ -76,7 +77,13 @@ pub(super) fn build(
     }
     diagnostics.extend(builder.findings.iter().map(|f| diagnostic(f, document)));
     let score_keys = SCORE_KEYS.map(|name| builder.symbols.tx.find(name.as_bytes()));
+    let mut next_plan = 0;
+    let plans = std::array::from_fn(|phase| {
+        let order = flow.phases.get(phase).filter(|_| options.prefilter)?;
+        PhasePlan::new(order, &builder.rules, &builder.pipelines, &mut next_plan)
+    });
     Ruleset {
+        plans,
         rules: builder.rules,
         phases: flow.phases,
         pipelines: builder.pipelines,
@@ -86,7 +93,6 @@ pub(super) fn build(
         target_removals,
         relevant_status,
         score_keys,
-        options: options.clone(),
     }
 }
 
@@ -190,7 +196,7 @@ impl Builder<'_> {
     ) {
         match selector(target, &mut self.symbols) {
             Ok(selector) if target.negated => {
-                exclusions.push(Exclusion { variable: target.variable, selector })
+                exclusions.push(Exclusion { variable: target.variable, selector });
             }
             Ok(selector) => targets.push(Target { variable: target.variable, count: target.count, selector }),
             Err(message) => {
@@ -253,7 +259,9 @@ impl Builder<'_> {
                 }
                 any = true;
                 for link in 0..chain.links.len() as u32 {
-                    number.iter().for_each(|n| bits.insert(n + link));
+                    if let Some(number) = number {
+                        bits.insert(number + link);
+                    }
                 }
             }
             if !any {

@@ -28,6 +28,7 @@ use crate::{
         diagnostic::{Diagnostic, Level},
     },
     operators::pattern::Pattern,
+    prefilter::plan::PhasePlan,
     source::FileSource,
 };
 
@@ -75,7 +76,8 @@ pub struct Ruleset {
     pub(crate) target_removals: Vec<TargetRemoval>,
     pub(crate) relevant_status: Option<Pattern>,
     pub(crate) score_keys: [Option<u32>; 6],
-    pub(crate) options: CompileOptions,
+    /// The screens of the phases, where the prefilter is on.
+    pub(crate) plans: [Option<PhasePlan>; 5],
 }
 
 impl Ruleset {
@@ -88,7 +90,7 @@ impl Ruleset {
     ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (document, mut diagnostics) = lang::parse(files, entries);
         let ruleset = build::build(&document, files, options, &mut diagnostics);
-        diagnostics.sort_by(|a, b| b.level.cmp(&a.level));
+        diagnostics.sort_by_key(|d| std::cmp::Reverse(d.level));
         if diagnostics.iter().any(|d| d.level == Level::Error) {
             Err(diagnostics)
         } else {

@@ -148,10 +148,6 @@ impl RuleSetBits {
             *word |= other;
         }
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.words.iter().all(|w| *w == 0)
-    }
 }
 
 /// A `ctl:ruleRemoveTarget*`.

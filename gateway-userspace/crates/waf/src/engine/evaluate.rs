@@ -41,7 +41,7 @@ impl Core {
     }
 
     /// Empties the memory for transformed values; MATCHED_VAR is the one that outlives a rule.
-    fn empty_scratch(&mut self) {
+    pub(crate) fn empty_scratch(&mut self) {
         if let Some(item) = &mut self.matched_last
             && let Value::Bytes(span) = item.value
         {

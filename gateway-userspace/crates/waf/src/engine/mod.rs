@@ -11,6 +11,7 @@ mod record;
 mod request;
 mod request_body;
 mod response;
+mod screening;
 mod select;
 mod time;
 pub mod transaction;

@@ -36,9 +36,12 @@ impl Core {
         self.phase = phase;
         let order = rules.phases.get(phase as usize - 1).map_or(&[][..], |o| o);
         let mut allowed_by = None;
+        self.screen_phase(phase, rules);
         let mut at = 0;
-        while let Some(&number) = order.get(at) {
-            at += 1;
+        while let Some(place) = self.next_place(at)
+            && let Some(&number) = order.get(place)
+        {
+            at = place + 1;
             if (self.any_removed && self.removed.has(number)) || !self.evaluate_chain(number, rules) {
                 continue;
             }

@@ -184,7 +184,7 @@ impl Core {
             ItemName::Span(span) => match selector {
                 Selector::XPath(id) => {
                     let expression = rules.symbols.xpaths.get(*id as usize);
-                    expression.is_some_and(|x| x.as_bytes() == self.arena.get(span))
+                    expression.is_some_and(|x| x.0.as_bytes() == self.arena.get(span))
                 }
                 _ => name_is(selector, self.arena.get(span)),
             },

@@ -68,12 +68,6 @@ impl Tx {
         }
     }
 
-    /// The key of a name that is fixed or was set.
-    pub(crate) fn find(&self, names: &Names, arena: &Arena, name: &[u8]) -> Option<u32> {
-        let hash = fold_hash(names.seed(), name);
-        names.find_hashed(hash, name).or_else(|| self.find_dynamic(arena, hash, name))
-    }
-
     fn find_dynamic(&self, arena: &Arena, hash: u32, name: &[u8]) -> Option<u32> {
         let same = |n: u32| {
             self.dynamic_names.get(n as usize).is_some_and(|s| arena.get(*s).eq_ignore_ascii_case(name))
@@ -125,7 +119,7 @@ mod tests {
         tx.clear(&names);
         assert_eq!(tx.key(&names, &mut arena, b"ANOMALY_SCORE"), Some(fixed));
         let dynamic = tx.key(&names, &mut arena, b"Counter_x").unwrap_or(0);
-        assert_eq!(tx.find(&names, &arena, b"counter_X"), Some(dynamic));
+        assert_eq!(tx.key(&names, &mut arena, b"counter_X"), Some(dynamic));
         tx.set(dynamic, Value::Int(3));
         tx.set(fixed, Value::Bytes(arena.data(b"12x")));
         assert_eq!((tx.number(&arena, dynamic), tx.number(&arena, fixed)), (Some(3), Some(12)));
