@@ -312,7 +312,7 @@ impl Kernel {
     /// # Errors
     /// When there are more than 8,192 prefixes, or the kernel refuses one.
     pub fn set_allowlist(&self, allow: &[Target], protected: &[Target]) -> Result<usize, KernelError> {
-        let own = sys::own_addresses()
+        let own = own_addresses()
             .map_err(|error| KernelError::from_io("listing the host's own addresses", error))?;
         let guarded = |kind| move |target: &Target| (*target, kind);
         let guard = Guard::new(
