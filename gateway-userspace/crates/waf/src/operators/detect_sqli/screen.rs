@@ -72,9 +72,20 @@ static CLASSES: [Class; 256] = {
     classes
 };
 
+/// Longest value that is screened, in bytes. libinjection looks at the first few tokens only, so that for longer ones reading all of
+/// the value would cost more than it spares.
+const MAX_SCREENED_BYTES: usize = 1024;
+
+/// How often it is asked on the way whether going on can still help, in bytes.
+const CHECK_EVERY: usize = 64;
+
 /// Whether libinjection cannot find anything in the value.
 pub(super) fn is_harmless(value: &[u8]) -> bool {
+    if value.len() > MAX_SCREENED_BYTES {
+        return false;
+    }
     let tables = &*TABLES;
+    let mut next_check = CHECK_EVERY;
     let mut found = 0;
     let mut start = 0;
     let mut hash = HASH_START;
@@ -94,13 +105,18 @@ pub(super) fn is_harmless(value: &[u8]) -> bool {
         }
         start = at + 1;
         hash = HASH_START;
+        if at >= next_check {
+            if tables.has_fingerprint_in(found) {
+                return false;
+            }
+            next_check = at + CHECK_EVERY;
+        }
     }
     match tables.word(&value[start..], hash) {
         Some(types) => found |= types,
         None => return false,
     }
-    found = with_folding(found);
-    !tables.fingerprints.iter().any(|fingerprint| fingerprint & !found == 0)
+    !tables.has_fingerprint_in(found)
 }
 
 /// What two signs are together: comments, and the logic operators.
@@ -188,6 +204,12 @@ impl Tables {
         }
         self.words[slot].0 = hash;
         self.words[slot].1 |= types;
+    }
+
+    /// Whether tokens of these types can make up a listed fingerprint.
+    fn has_fingerprint_in(&self, found: u32) -> bool {
+        let found = with_folding(found);
+        self.fingerprints.iter().any(|fingerprint| fingerprint & !found == 0)
     }
 
     fn types_of_hash(&self, hash: u64) -> u32 {
