@@ -6,6 +6,7 @@ use super::{
     CompileOptions, Ruleset,
     draft::{self, Chain, Drafts, Finding, Link, Matcher},
     flow,
+    gate::Gate,
     merge::{Merged, merge},
     pipeline::{PIPELINES_MAX, Pipelines},
     rule::{Check, Exclusion, Operand, Rule, RuleSetBits, Target, TargetRemoval},
@@ -82,7 +83,11 @@ pub(super) fn build(
         let order = flow.phases.get(phase).filter(|_| options.prefilter)?;
         PhasePlan::new(order, &builder.rules, &builder.pipelines, &mut next_plan)
     });
+    let gates = std::array::from_fn(|p| {
+        flow.phases[p].iter().map(|n| Gate::new(&builder.rules[*n as usize])).collect()
+    });
     Ruleset {
+        gates,
         plans,
         rules: builder.rules,
         phases: flow.phases,
