@@ -150,9 +150,10 @@ fn a_bad_file_is_refused_with_its_place() {
         .to_string();
     assert!(error.contains(&format!("{}:2:", file.display())), "{error}");
     let missing = folder.join("none.conf");
-    let error = load(&Waf { mode: Mode::Block, rules: Origin::Files(vec![missing.clone()]), audit_log: None })
-        .expect_err("refused")
-        .to_string();
+    let error =
+        load(&Waf { mode: Mode::Block, rules: Origin::Files(vec![missing.clone()]), audit_log: None })
+            .expect_err("refused")
+            .to_string();
     assert!(error.contains(&missing.display().to_string()), "{error}");
     std::fs::remove_dir_all(&folder).expect("folder");
 }
