@@ -10,6 +10,7 @@ use crate::http::StartError;
 use crate::kernel::KernelError;
 use crate::listen::{BindError, CertificateError, TlsError};
 use crate::rules::RulesError;
+use crate::upstream::UpstreamTlsError;
 
 /// What keeps the gateway from starting; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum AppError {
     /// The TLS settings.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The TLS settings of an upstream.
+    #[error(transparent)]
+    UpstreamTls(#[from] UpstreamTlsError),
     /// The log.
     #[error("the log can't be started: {0}")]
     Log(String),

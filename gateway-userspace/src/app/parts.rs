@@ -168,7 +168,7 @@ impl Running {
         let limiter = Limiter::new(&config.limits, random());
         let rules = Arc::new(Rules::new(Arc::clone(&loaded.ruleset)));
         let pipeline = Arc::new(Pipeline::new(Parts {
-            site: Site::new(&config.edge, config.waf.mode, workers, None),
+            site: Site::new(&config.edge, config.waf.mode, workers, None)?,
             rules: Arc::clone(&rules),
             inspector: Inspector::new(workers, gateway_waf::Services::default()),
             access: Arc::clone(&access),

@@ -64,6 +64,10 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
         }
     };
     let config = &fresh.config;
+    let before = running.pipeline.site();
+    let workers = running.config.server.workers;
+    let site =
+        Site::new(&config.edge, config.waf.mode, workers, Some(&before)).map_err(|e| e.to_string())?;
     // From here on nothing is refused but by the system.
     if let Some(k) = &running.kernel {
         k.set_allowlist(&kernel::targets(&config.kernel.allow), &kernel::targets(&protected(config)))
@@ -73,13 +77,7 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     if let (Some(current), Some(tls)) = (&running.tls, tls) {
         current.store(tls);
     }
-    let before = running.pipeline.site();
-    running.pipeline.set_site(Site::new(
-        &config.edge,
-        config.waf.mode,
-        running.config.server.workers,
-        Some(&before),
-    ));
+    running.pipeline.set_site(site);
     running
         .admission
         .set_bounds(config.edge.http.max_connections, config.edge.http.max_connections_per_source);

@@ -1,6 +1,7 @@
 //! Offences become decisions: scenarios, the ledger, escalation and expiry.
 
 mod clock;
+pub mod cluster;
 mod decision;
 mod denied;
 mod engine;
