@@ -42,6 +42,7 @@ impl Core {
             && let Some(&number) = order.get(place)
         {
             at = place + 1;
+            self.reach(place);
             if (self.any_removed && self.removed.has(number)) || !self.evaluate_chain(number, rules) {
                 continue;
             }
