@@ -5,15 +5,26 @@
 //! the verifier turns into a bounds check and an addition.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the xdp macro makes functions without documentation")]
 #![allow(unsafe_code)]
+#![allow(internal_features, reason = "the BPF target has no fetch_add or compare_exchange on AtomicU64")]
+#![allow(
+    clippy::inline_always,
+    reason = "a function that is not inlined costs a call, and a frame for the verifier"
+)]
+#![feature(core_intrinsics)]
 
 mod allow;
 mod ban;
 mod clock;
 mod entry;
 mod events;
+mod extensions;
+mod feed;
+mod limit;
 mod maps;
 mod packet;
+mod port;
 mod scene;
 mod verdict;
 

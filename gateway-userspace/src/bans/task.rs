@@ -17,6 +17,7 @@ use super::denied::Denied;
 use super::engine::Engine;
 use super::ledger::{Change, Ledger};
 use super::queue::Queue;
+use super::store::{Op, Store};
 use super::traffic::{Rates, Traffic};
 use super::writer::{BanReason, Mailbox, Wish, WriterState};
 use super::{Action, Offence, Scope};
@@ -28,6 +29,8 @@ pub const QUESTIONS: usize = 64;
 const TAKE: usize = 256;
 /// How often what ended is swept, and counts of a flood are judged.
 const TICK: Duration = Duration::from_millis(100);
+/// Changes of one turn that are logged one by one; more are logged as a number.
+const LOG_EACH: usize = 20;
 /// Batches of changes that a listener may lag behind.
 pub const LISTENERS: usize = 1024;
 
@@ -85,6 +88,9 @@ pub struct Task {
     pub shared: Arc<Shared>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Where changes outlive the process; none: they don't.
+    pub store: Option<Arc<Store>>,
+    pub(super) stopping: bool,
     pub(super) asn_of: Option<AsnOf>,
     pub(super) listeners: broadcast::Sender<Arc<[Change]>>,
 }
@@ -99,7 +105,7 @@ impl Task {
         let mut taken = Vec::with_capacity(TAKE);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        while !self.stopping {
             tokio::select! {
                 _ = offences.recv_many(&mut taken, TAKE), if !offences.is_closed() => {
                     for offence in taken.drain(..) {
@@ -116,6 +122,18 @@ impl Task {
         if let Some(mailbox) = &self.shared.mailbox {
             mailbox.close();
         }
+        if let Some(store) = self.store.take() {
+            // Blocks for one commit; the runtime has other threads.
+            let closed = tokio::task::spawn_blocking(move || store.close()).await;
+            if closed.is_err() {
+                tracing::error!("the store was not closed: what it had not committed is in the journal");
+            }
+        }
+    }
+
+    /// Ends the loop after this turn.
+    pub fn stop(&mut self) {
+        self.stopping = true;
     }
 
     fn judge(&mut self, offence: &Offence, count: u32) {
@@ -143,12 +161,32 @@ impl Task {
         self.publish(changes);
     }
 
+    /// Tells the kernel and layer 7 of every decision that holds, as after a start.
+    pub(super) fn publish_all(&mut self) {
+        let ledger = &self.engine.ledger;
+        let scopes: HashSet<&Scope> = ledger.iter().map(|d| &d.scope).collect();
+        if let Some(mailbox) = &self.shared.mailbox {
+            mailbox.put(scopes.iter().filter_map(|s| Some((s.network()?, wish(ledger, s)))));
+        }
+        self.shared.denied.update(scopes.iter().map(|s| ((*s).clone(), ledger.at_layer_7(s).cloned())));
+        self.count();
+    }
+
     fn publish(&mut self, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
-        for change in &changes {
-            log(change);
+        if let Some(store) = &self.store {
+            store.append(changes.iter().map(Op::from).collect());
+        }
+        if changes.len() <= LOG_EACH {
+            changes.iter().for_each(log);
+        } else {
+            tracing::info!(
+                changes = changes.len(),
+                held = self.engine.ledger.len(),
+                "many decisions at once"
+            );
         }
         let scopes: HashSet<&Scope> = changes.iter().map(|c| &c.decision().scope).collect();
         let ledger = &self.engine.ledger;

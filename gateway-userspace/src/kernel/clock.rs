@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use gateway_common::time::{LAST, NEVER, expiry_now, expiry_shift};
+use gateway_common::time::{FARTHEST, NEVER, expiry_now, expiry_shift};
 
 use super::{error::KernelError, sys, target::Expiry};
 
@@ -83,20 +83,25 @@ impl Clock {
         expiry_now(self.jiffies(), self.shift())
     }
 
-    /// An expiry in expiry units, never early. More than the units can hold is the last of them (half a year at
-    /// least), not never.
+    /// An expiry in expiry units, never early. What lies farther ahead than the units can tell (99 days at least) ends
+    /// there: the ledger has to renew it.
     pub fn expiry(&self, expiry: Expiry, wall: SystemTime) -> u32 {
         let left = match expiry {
             Expiry::Never => return NEVER,
             Expiry::In(left) => left,
             Expiry::At(moment) => match moment.duration_since(wall) {
                 Ok(left) => left,
-                Err(_) => return expiry_now(self.jiffies(), self.shift()),
+                Err(_) => return self.expiry_now(),
             },
         };
-        let end = self.jiffies().saturating_add(self.ticks(left));
+        let now = self.jiffies();
         let unit = 1u64 << self.shift();
-        u32::try_from(end.div_ceil(unit)).unwrap_or(LAST).min(LAST)
+        let farthest = now.saturating_add(u64::from(FARTHEST) * unit - unit);
+        let end = now.saturating_add(self.ticks(left)).min(farthest).div_ceil(unit);
+        match end as u32 & NEVER {
+            NEVER => NEVER - 1,
+            end => end,
+        }
     }
 
     /// What is left until an expiry in expiry units; `None` is for ever.
@@ -104,8 +109,14 @@ impl Clock {
         if expiry == NEVER {
             return None;
         }
-        let end = u64::from(expiry) << self.shift();
-        Some(Duration::from_nanos(end.saturating_sub(self.jiffies()).saturating_mul(self.tick_ns)))
+        let now = self.jiffies();
+        let units = expiry.wrapping_sub(expiry_now(now, self.shift())) & NEVER;
+        if units > FARTHEST {
+            return Some(Duration::ZERO);
+        }
+        let into_unit = now & ((1 << self.shift()) - 1);
+        let ticks = (u64::from(units) << self.shift()).saturating_sub(into_unit);
+        Some(Duration::from_nanos(ticks.saturating_mul(self.tick_ns)))
     }
 }
 
@@ -128,13 +139,17 @@ mod tests {
 
     #[test]
     fn expiries_are_never_early_and_at_most_two_units_late() {
-        let clock = Clock { base_jiffies: 5_000_000_000 % (1 << 33), base: sys::monotonic(), tick_ns: 4_000_000 };
+        let clock =
+            Clock { base_jiffies: 5_000_000_000 % (1 << 33), base: sys::monotonic(), tick_ns: 4_000_000 };
         for ms in [0u64, 1, 100, 1_000, 3_600_000] {
             let left = Duration::from_millis(ms);
             let remaining = clock.remaining(clock.expiry(Expiry::In(left), SystemTime::now())).unwrap();
             assert!(remaining + Duration::from_millis(20) >= left, "{ms} ms became {remaining:?}");
             assert!(remaining <= left + Duration::from_millis(320), "{ms} ms became {remaining:?}");
         }
+        let clock = Clock { base_jiffies: 7, base: sys::monotonic(), tick_ns: 4_000_000 };
         assert_eq!(clock.remaining(clock.expiry(Expiry::Never, SystemTime::now())), None);
+        let long = clock.expiry(Expiry::In(Duration::from_secs(10 * 365 * 86_400)), SystemTime::now());
+        assert!(clock.remaining(long).unwrap() > Duration::from_secs(99 * 86_400));
     }
 }

@@ -148,11 +148,14 @@ impl Pipeline {
         let request = stages::identify(request, site, trace)?;
         let request = stages::not_banned(request, self.deny_list.as_deref(), trace)?;
         let request = stages::route(request, site, trace)?;
-        let (request, limit_fields) = stages::admit(request, self.limits.as_deref(), trace).await?;
+        let (request, limit_fields, permit) = stages::admit(request, self.limits.as_deref(), trace).await?;
         *inspection = self.begin_inspection(site, worker, &request);
         let request = stages::inspect_request(request, inspection, trace).await?;
         let answer = stages::forward(request, site, worker, trace).await?;
         let answer = stages::inspect_response(answer, inspection).await?;
+        if let (Some(limits), Some(permit)) = (&self.limits, permit) {
+            answer.settle(permit, limits.as_ref());
+        }
         Ok(stages::reply(answer, limit_fields, trace))
     }
 

@@ -44,7 +44,8 @@ impl Router {
                 PathMatch::Regex(text) => Regex::new(&format!("^(?:{text})$")).ok(),
                 PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
             };
-            let methods = route.methods.as_ref().map(|list| list.iter().filter_map(|m| m.parse().ok()).collect());
+            let methods =
+                route.methods.as_ref().map(|list| list.iter().filter_map(|m| m.parse().ok()).collect());
             let index = router.routes.len();
             if route.hosts.is_empty() {
                 router.any.push(index);
@@ -89,7 +90,11 @@ impl Router {
 
     fn wildcards<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Vec<usize>> {
         let parents = host.match_indices('.').map(|(at, _)| &host[at + 1..]);
-        parents.filter_map(|parent| self.wildcard.get(parent)).take(if self.wildcard.is_empty() { 0 } else { 128 })
+        parents.filter_map(|parent| self.wildcard.get(parent)).take(if self.wildcard.is_empty() {
+            0
+        } else {
+            128
+        })
     }
 }
 
@@ -140,7 +145,7 @@ mod tests {
             ("wild", "hosts = [\"*.w.test\"]"),
             ("closer", "hosts = [\"*.c.w.test\"]"),
         ] {
-            text.push_str(&format!("[[routes]]\nname = \"{name}\"\nupstream = \"u\"\n{rest}\n"));
+            text += &format!("[[routes]]\nname = \"{name}\"\nupstream = \"u\"\n{rest}\n");
         }
         let config = Config::parse(Path::new("g.toml"), &text).expect("taken");
         let mut routes = config.edge.routes;

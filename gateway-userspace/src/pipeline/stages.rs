@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER};
 use http::Version;
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER};
 
 use super::conform::{Conforming, Incoming};
 use super::hooks::{DenyList, LimitCheck, LimitGate, LimitRequest};
@@ -16,6 +15,7 @@ use super::trace::Trace;
 use super::worker::Worker;
 use crate::config::{edge::Route, waf};
 use crate::inspect::{Inspection, RequestView};
+use crate::limits::Permit;
 use crate::listen::Peer;
 use crate::respond::{Afterwards, Denial, REQUEST_ID, Reply};
 use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
@@ -57,6 +57,13 @@ pub(super) struct Answered(UpstreamResponse);
 /// An answer that the rules let through.
 #[derive(Debug)]
 pub(super) struct Cleared(UpstreamResponse);
+
+impl Cleared {
+    /// Tells the limits how the request ended.
+    pub(super) fn settle(&self, permit: Permit, limits: &dyn LimitGate) {
+        limits.settle(permit, self.0.status.as_u16(), &self.0.headers);
+    }
+}
 
 type Fields = Vec<(HeaderName, HeaderValue)>;
 
@@ -103,10 +110,11 @@ pub(super) fn not_banned(
 pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Result<Routed, Denial> {
     let NotBanned(mut identified) = request;
     let request = &mut identified.request;
-    let route = site.router.find(&request.host, request.path(), &request.method).map_err(|none| match none {
-        NoRoute::Path => Denial::NoRoute,
-        NoRoute::Method(allow) => Denial::Method { allow },
-    })?;
+    let route =
+        site.router.find(&request.host, request.path(), &request.method).map_err(|none| match none {
+            NoRoute::Path => Denial::NoRoute,
+            NoRoute::Method(allow) => Denial::Method { allow },
+        })?;
     trace.route = Some(Arc::clone(&route.name));
     let max = route.max_body.unwrap_or(site.http.max_body);
     match request.body.exact_len() {
@@ -123,8 +131,8 @@ pub(super) async fn admit(
     request: Routed,
     limits: Option<&dyn LimitGate>,
     trace: &Trace,
-) -> Result<(Admitted, Fields), Denial> {
-    let Some(limits) = limits else { return Ok((Admitted(request), Vec::new())) };
+) -> Result<(Admitted, Fields, Option<Permit>), Denial> {
+    let Some(limits) = limits else { return Ok((Admitted(request), Vec::new(), None)) };
     let inner = &request.request.request;
     let asked = LimitRequest {
         client: &trace.client,
@@ -133,6 +141,7 @@ pub(super) async fn admit(
         method: &inner.method,
         host: &inner.host,
         path: inner.path(),
+        query: inner.query(),
         headers: &inner.headers,
         ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
     };
@@ -141,10 +150,8 @@ pub(super) async fn admit(
         LimitCheck::Wait(answer) => answer.await,
     };
     match outcome.refused {
-        Some(refusal) => {
-            Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields })
-        }
-        None => Ok((Admitted(request), outcome.fields)),
+        Some(refusal) => Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields }),
+        None => Ok((Admitted(request), outcome.fields, outcome.permit)),
     }
 }
 
@@ -188,7 +195,7 @@ pub(super) async fn forward(
 ) -> Result<Answered, Denial> {
     let Inspected(Routed { request: Identified { request, is_trusted }, route }) = request;
     let upstream = site.upstreams.get(route.upstream).ok_or(Denial::NoRoute)?;
-    let Conforming { method, target, path_len, host, version, mut headers, body, upgrade } = request;
+    let Conforming { method, target, path_len, host, version, mut headers, body, upgrade, wants_trailers } = request;
     if version == Version::HTTP_10 && !headers.contains_key(HOST) {
         // HTTP/1.1 wants one; the server's own name is the honest one.
         let name = if host.is_empty() { upstream.config().name.as_ref() } else { &host };
@@ -199,12 +206,12 @@ pub(super) async fn forward(
         method,
         target: outgoing::rewrite(&route, target, path_len),
         headers,
-        body,
         upgrade: upgrade.filter(|_| route.upgrade),
+        wants_trailers,
         client: trace.client.addr(),
     };
     let started = Instant::now();
-    let sent = upstream.forward(worker.index, worker.random(), request);
+    let sent = upstream.forward(worker.index, worker.random(), request, body);
     let answered = match route.total_timeout {
         None => sent.await,
         Some(total) => {
@@ -255,15 +262,4 @@ pub(super) fn reply(answer: Cleared, limit_fields: Fields, trace: &Trace) -> Rep
 fn hide_server(headers: &mut HeaderMap) {
     headers.remove(SERVER);
     headers.remove("x-powered-by");
-}
-
-/// The redirect of a listener without TLS.
-pub(super) fn secure_location(host: &str, port: u16, target: &Bytes) -> Option<HeaderValue> {
-    let mut location = b"https://".to_vec();
-    location.extend_from_slice(host.as_bytes());
-    if port != 443 {
-        location.extend_from_slice(format!(":{port}").as_bytes());
-    }
-    location.extend_from_slice(target);
-    HeaderValue::from_maybe_shared(Bytes::from(location)).ok()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::h2::Streams;
 use super::pool::Pool;
 use crate::config::edge::Server;
 
@@ -14,6 +15,7 @@ use crate::config::edge::Server;
 pub(super) struct Backend {
     pub(super) server: Server,
     pub(super) pool: Pool,
+    pub(super) streams: Streams,
     pub(super) in_flight: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) failures: AtomicU64,
@@ -28,6 +30,7 @@ impl Backend {
         Self {
             server,
             pool: Pool::new(workers, max_idle, idle_timeout),
+            streams: Streams::new(workers),
             in_flight: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),

@@ -20,7 +20,7 @@ use crate::client::{ClientId, IpNetwork};
 pub use operator::{
     AddBan, AllowEntry, BanListing, ImportReport, ListBans, OperatorError, RemoveBan, Removed,
 };
-pub use start::{Parts, start};
+pub use start::{Parts, StartError, start};
 pub use why::Why;
 
 /// A hand on the bans task; cheap to clone. The task ends when the last one is dropped.
@@ -101,6 +101,13 @@ impl Handle {
         });
         self.questions.send(question).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
+    }
+
+    /// Writes what is open and ends the task; every handle is of no use after.
+    pub async fn stop(&self) {
+        // An error means that it has ended.
+        let _ended = self.ask(Task::stop).await;
+        self.questions.closed().await;
     }
 
     /// Writes the metrics of this part.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Handle, Stopped};
 use crate::bans::decision::{Cause, MAX_REASON_BYTES};
 use crate::bans::ledger::{Length, Order, Refusal};
+use crate::bans::store::Op;
 use crate::bans::task::Task;
 use crate::bans::{Action, Decision, DecisionId, Ended, Ending, Guarded, Origin, Scope};
 use crate::client::IpNetwork;
@@ -199,7 +200,15 @@ impl Handle {
         if network.prefix() == 0 {
             return Err(OperatorError::AllowsEverything(network));
         }
-        let added = self.ask(move |task| task.engine.ledger.allow(network, task.clock.now_ms())).await?;
+        let added = self
+            .ask(move |task| {
+                let added = task.engine.ledger.allow(network, task.clock.now_ms());
+                if let Some(store) = task.store.as_ref().filter(|_| added) {
+                    store.append(vec![Op::Allow(network)]);
+                }
+                added
+            })
+            .await?;
         if added { Ok(()) } else { Err(OperatorError::Allowed(network)) }
     }
 
@@ -208,7 +217,15 @@ impl Handle {
     /// # Errors
     /// It is not on it.
     pub async fn disallow(&self, network: IpNetwork) -> Result<(), OperatorError> {
-        let gone = self.ask(move |task| task.engine.ledger.disallow(&network)).await?;
+        let gone = self
+            .ask(move |task| {
+                let gone = task.engine.ledger.disallow(&network);
+                if let Some(store) = task.store.as_ref().filter(|_| gone) {
+                    store.append(vec![Op::Disallow(network)]);
+                }
+                gone
+            })
+            .await?;
         if gone { Ok(()) } else { Err(OperatorError::NotAllowed(network)) }
     }
 

@@ -11,6 +11,7 @@ use crate::bans::denied::Denied;
 use crate::bans::engine::Engine;
 use crate::bans::guard::{Guard, Guarded};
 use crate::bans::queue::{QUEUE, Queue};
+use crate::bans::store::{Loaded, Store, StoreError};
 use crate::bans::task::{AsnOf, LISTENERS, Numbers, QUESTIONS, Shared, Task};
 use crate::bans::traffic::{Rates, Traffic};
 use crate::bans::writer::{self, KernelWriter, Mailbox, WriterState};
@@ -60,17 +61,36 @@ impl Parts {
     }
 }
 
+/// The bans can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No thread.
+    #[error("the thread that writes bans to the kernel can't be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
 /// Starts the bans task on the current tokio runtime, and the kernel's writer on a thread.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
 ///
 /// # Errors
-/// The writer's thread can't be started.
-pub fn start(config: &Bans, parts: Parts) -> std::io::Result<Handle> {
+/// The database or the writer's thread can't be had; nothing is left running then.
+pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
     let now_ms = parts.clock.now_ms();
     let guard = parts.guard(config);
-    let engine = Engine::new(config, guard, node_number(&parts.node));
+    let mut engine = Engine::new(config, guard, node_number(&parts.node));
+    let store = match &config.database {
+        None => None,
+        Some(path) => {
+            let (store, loaded) = Store::open(path, config.retain, parts.clock.clone())?;
+            restore(&mut engine, loaded, now_ms);
+            Some(store)
+        }
+    };
     let (queue, offences) = Queue::new(QUEUE);
     let shared = Arc::new(Shared {
         queue,
@@ -86,10 +106,13 @@ pub fn start(config: &Bans, parts: Parts) -> std::io::Result<Handle> {
         rates: Rates::new(now_ms),
         shared: shared.clone(),
         clock: parts.clock.clone(),
+        store,
+        stopping: false,
         asn_of: parts.asn_of,
         listeners: listeners.clone(),
     };
     task.settle();
+    task.publish_all();
     // The mailbox holds what was restored before the writer first looks: it removes what it does not find.
     if let (Some(kernel), Some(mailbox)) = (parts.kernel, shared.mailbox.clone()) {
         let (shared, clock) = (shared.clone(), parts.clock.clone());
@@ -100,6 +123,21 @@ pub fn start(config: &Bans, parts: Parts) -> std::io::Result<Handle> {
     let (questions, asked) = mpsc::channel(QUESTIONS);
     tokio::spawn(task.run(offences, asked));
     Ok(Handle { shared, questions, listeners, clock: parts.clock })
+}
+
+fn restore(engine: &mut Engine, loaded: Loaded, now_ms: u64) {
+    let (held, ended) = (loaded.held.len(), loaded.ended.len());
+    for network in loaded.allow {
+        engine.ledger.allow(network, now_ms);
+    }
+    for ended in loaded.ended {
+        engine.ledger.restore_ended(ended, now_ms);
+    }
+    for decision in loaded.held {
+        engine.ledger.restore(decision, now_ms);
+    }
+    let (unreadable, replayed) = (loaded.unreadable, loaded.replayed);
+    tracing::info!(held, ended, unreadable, replayed, "decisions are restored");
 }
 
 /// A node's number in decision ids: FNV-1a of its name.

@@ -5,7 +5,7 @@
 
 mod past;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -143,6 +143,9 @@ pub struct Ledger {
     past: Past,
     near: HashMap<IpNetwork, u32>,
     ended: VecDeque<Arc<Ended>>,
+    /// Of those, the ones taken back: a peer does not bring them in again.
+    ended_ids: HashSet<DecisionId>,
+    by_origin: HashMap<Origin, usize>,
     changes: Vec<Change>,
 }
 
@@ -164,6 +167,8 @@ impl Ledger {
             past: Past::new(config.max_decisions, config.escalation.memory),
             near: HashMap::new(),
             ended: VecDeque::new(),
+            ended_ids: HashSet::new(),
+            by_origin: HashMap::new(),
             changes: Vec::new(),
         }
     }
@@ -281,6 +286,7 @@ impl Ledger {
                 *self.near.entry(around).or_default() += 1;
             }
         }
+        *self.by_origin.entry(decision.origin.clone()).or_default() += 1;
         self.by_scope.entry(decision.scope.clone()).or_default().push(decision.id);
         self.held.insert(decision.id, decision);
     }
@@ -290,6 +296,12 @@ impl Ledger {
         let at = (decision.end_or_max(), id);
         self.by_end.remove(&at);
         self.automatic.remove(&at);
+        if let Some(count) = self.by_origin.get_mut(&decision.origin) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_origin.remove(&decision.origin);
+            }
+        }
         if let Some(ids) = self.by_scope.get_mut(&decision.scope) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
@@ -314,7 +326,11 @@ impl Ledger {
     fn keep_ended(&mut self, ended: Arc<Ended>) {
         self.changes.push(Change::Ended(ended.clone()));
         if self.ended.len() == MAX_ENDED {
-            self.ended.pop_front();
+            self.drop_oldest();
+        }
+        // What its own node withdrew, it may tell again: after it lost its connection, say.
+        if is_uncounted(ended.how) {
+            self.ended_ids.insert(ended.decision.id);
         }
         self.ended.push_back(ended);
     }
@@ -380,7 +396,13 @@ impl Ledger {
     fn forget(&mut self, now_ms: u64) {
         let oldest = now_ms.saturating_sub(self.retain_ms);
         while self.ended.front().is_some_and(|e| e.at_ms < oldest) {
-            self.ended.pop_front();
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.ended.pop_front() {
+            self.ended_ids.remove(&oldest.decision.id);
         }
     }
 
@@ -416,7 +438,11 @@ impl Ledger {
             self.past.ended(&decision.scope, ended.at_ms, is_uncounted(ended.how));
         }
         if self.ended.len() == MAX_ENDED {
-            self.ended.pop_front();
+            self.drop_oldest();
+        }
+        // What its own node withdrew, it may tell again: after it lost its connection, say.
+        if is_uncounted(ended.how) {
+            self.ended_ids.insert(ended.decision.id);
         }
         self.ended.push_back(ended);
     }
@@ -472,6 +498,7 @@ impl Ledger {
         let gone: Vec<DecisionId> =
             self.ended.iter().filter(|e| inside(&e.decision.scope)).map(|e| e.decision.id).collect();
         self.ended.retain(|e| !inside(&e.decision.scope));
+        gone.iter().for_each(|id| drop(self.ended_ids.remove(id)));
         self.past.erase(inside);
         gone
     }
@@ -494,6 +521,11 @@ impl Ledger {
         self.held.is_empty()
     }
 
+    /// How many decisions of an origin hold.
+    pub fn held_by(&self, origin: &Origin) -> usize {
+        self.by_origin.get(origin).copied().unwrap_or(0)
+    }
+
     /// A decision that holds.
     pub fn get(&self, id: DecisionId) -> Option<&Arc<Decision>> {
         self.held.get(&id)
@@ -507,6 +539,11 @@ impl Ledger {
     /// Ended decisions that are still kept, the oldest first.
     pub fn ended(&self) -> impl DoubleEndedIterator<Item = &Arc<Ended>> {
         self.ended.iter()
+    }
+
+    /// Whether a decision was taken back here, of late.
+    pub fn knows_ended(&self, id: DecisionId) -> bool {
+        self.ended_ids.contains(&id)
     }
 
     /// The decisions on exactly this scope.

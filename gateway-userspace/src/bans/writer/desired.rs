@@ -37,6 +37,12 @@ impl Desired {
         !self.open.is_empty()
     }
 
+    /// Takes wishes in that the kernel may know from before; [`Desired::compare`] tells.
+    pub fn assume(&mut self, wishes: impl IntoIterator<Item = (IpNetwork, Wish)>) {
+        self.accept(wishes);
+        self.open.clear();
+    }
+
     /// Takes wishes in.
     pub fn accept(&mut self, wishes: impl IntoIterator<Item = (IpNetwork, Wish)>) {
         for (network, wish) in wishes {

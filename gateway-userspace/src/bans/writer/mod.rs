@@ -200,7 +200,10 @@ impl WriterState {
 /// The writer's loop: runs until the mailbox is closed.
 pub fn run(mut kernel: Box<dyn KernelWriter>, mailbox: &Mailbox, state: &WriterState, clock: &dyn Clock) {
     let mut desired = Desired::default();
-    let mut feeds: Option<Arc<[IpNetwork]>> = None;
+    // What was restored is in the kernel already, for the most part: comparing tells what is not.
+    let restored = mailbox.take(Duration::ZERO);
+    desired.assume(restored.wishes);
+    let mut feeds = restored.feeds;
     let mut next_reconcile = Instant::now();
     let mut retry = RETRY.0;
     let mut retry_at: Option<Instant> = None;

@@ -1,5 +1,6 @@
 //! `[bans]`: offences, scenarios, the ledger. docs/configuration/bans.md is the reference.
 
+mod cluster;
 mod scenario;
 mod terms;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use cluster::{Cluster, RawCluster};
 pub use scenario::{RawScenario, Scenario, defaults};
 pub use terms::{Action, By, OffenceKind};
 
@@ -40,6 +42,7 @@ pub struct Raw {
     escalation: RawEscalation,
     neighbours: RawNeighbours,
     retain: Option<Spanned<Span>>,
+    cluster: Option<RawCluster>,
 }
 
 impl Default for Raw {
@@ -57,6 +60,7 @@ impl Default for Raw {
             escalation: RawEscalation::default(),
             neighbours: RawNeighbours::default(),
             retain: None,
+            cluster: None,
         }
     }
 }
@@ -114,6 +118,8 @@ pub struct Bans {
     pub neighbours: Option<Neighbours>,
     /// How long ended decisions are kept; default 30 d, at least the memory of escalation, at most 366 d.
     pub retain: Duration,
+    /// Decisions shared with other nodes; default none.
+    pub cluster: Option<Cluster>,
 }
 
 /// How bans grow from one to the next: `length * factor^earlier`, at most `maximum`.
@@ -232,6 +238,7 @@ pub(super) fn check(raw: Raw, base: &Base, problems: &mut Problems<'_>) -> Bans 
         escalation,
         neighbours: neighbours(raw.neighbours, (widest_v4, widest_v6), problems),
         retain,
+        cluster: raw.cluster.map(|c| cluster::check(c, base, problems)),
     }
 }
 

@@ -136,7 +136,7 @@ fn one(
             bounds::duration(
                 "total_timeout",
                 Some(t),
-                Duration::from_secs(60),
+                Duration::from_mins(1),
                 Duration::from_millis(10)..=Duration::from_hours(24),
                 p,
             )

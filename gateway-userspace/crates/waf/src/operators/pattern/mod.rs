@@ -7,6 +7,7 @@
 //! recursion and verbs too, but it is C behind `unsafe`, and its match limit is the same kind of bound.
 
 mod class;
+mod scan;
 mod translate;
 
 #[cfg(test)]

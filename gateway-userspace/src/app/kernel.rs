@@ -1,0 +1,187 @@
+//! The kernel side: opened and attached as configured, and the bans' hand on it.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::error::AppError;
+use super::privileges;
+use crate::bans::BanReason as Origin;
+use crate::bans::{
+    Action, BanChange, Cause, Decision, DecisionId, KernelBan, KernelError as WriteError, KernelWriter, Scope,
+};
+use crate::client::IpNetwork;
+use crate::config;
+use crate::kernel::{
+    self, AttachMode, Attachment, BanReason, Expiry, InterfaceConfig, Kernel, KernelConfig, Mode, Modes,
+    Target,
+};
+
+/// Mounts the BPF file system where it is missing, while this is still allowed.
+///
+/// # Errors
+/// Without the capabilities that the kernel side needs.
+pub fn prepare(config: &config::kernel::Kernel) -> Result<(), AppError> {
+    if config.interfaces.is_empty() {
+        return Ok(());
+    }
+    if !privileges::may_use_bpf() {
+        return Err(AppError::NoBpf);
+    }
+    kernel::prepare_root(&config.pin)?;
+    Ok(())
+}
+
+/// Opens the kernel side and attaches it; `None` where no interface is configured.
+///
+/// # Errors
+/// As the kernel side says.
+pub fn open(
+    config: &config::kernel::Kernel,
+    protected: &[IpNetwork],
+) -> Result<Option<(Arc<Kernel>, Vec<Attachment>)>, AppError> {
+    if config.interfaces.is_empty() {
+        return Ok(None);
+    }
+    let kernel = Kernel::open(&KernelConfig { pin_root: config.pin.clone(), ..KernelConfig::default() })?;
+    kernel.set_allowlist(&targets(&config.allow), &targets(protected))?;
+    kernel.set_modes(Modes::all(match config.mode {
+        config::kernel::Mode::Off => Mode::Off,
+        config::kernel::Mode::Observe => Mode::Observe,
+        config::kernel::Mode::Enforce => Mode::Enforce,
+    }));
+    kernel.heartbeat();
+    let mode = match config.attach {
+        config::kernel::Attach::Auto => AttachMode::Auto,
+        config::kernel::Attach::Native => AttachMode::Native,
+        config::kernel::Attach::Generic => AttachMode::Generic,
+    };
+    let wanted: Vec<InterfaceConfig> =
+        config.interfaces.iter().map(|name| InterfaceConfig { name: name.clone(), mode }).collect();
+    let attached = kernel.attach(&wanted)?;
+    Ok(Some((Arc::new(kernel), attached)))
+}
+
+/// Networks as the kernel side names them. A prefix longer than its family's addresses can't come out of a
+/// checked configuration.
+pub fn targets(networks: &[IpNetwork]) -> Vec<Target> {
+    networks.iter().filter_map(|n| Target::prefix(n.addr(), n.prefix()).ok()).collect()
+}
+
+/// The network of a target.
+pub fn network(target: Target) -> Option<IpNetwork> {
+    target.to_string().parse().ok()
+}
+
+/// Writes decisions into the kernel's tables.
+pub struct Writer {
+    kernel: Arc<Kernel>,
+    /// The decisions behind the bans that the tables held at the start are being restored: until the next look
+    /// the tables' bans are not compared with the ledger, which would lift them.
+    restoring: bool,
+}
+
+impl Writer {
+    /// A writer; `restoring` where the ledger does not know the bans that stand in the tables yet.
+    pub fn new(kernel: Arc<Kernel>, restoring: bool) -> Self {
+        Self { kernel, restoring }
+    }
+}
+
+impl KernelWriter for Writer {
+    fn apply(&mut self, batch: &[BanChange]) -> Result<(), WriteError> {
+        let mut changes = Vec::with_capacity(batch.len());
+        for change in batch {
+            let network = match change {
+                BanChange::Add { network, .. } | BanChange::Remove { network } => network,
+            };
+            let target =
+                Target::prefix(network.addr(), network.prefix()).map_err(|e| WriteError(e.to_string()))?;
+            changes.push(match change {
+                BanChange::Remove { .. } => kernel::BanChange::Unban { target },
+                BanChange::Add { until_unix_ms, reason, .. } => kernel::BanChange::Ban {
+                    target,
+                    until: Expiry::At(UNIX_EPOCH + Duration::from_millis(*until_unix_ms)),
+                    reason: match reason {
+                        Origin::Local => BanReason::Waf,
+                        Origin::Operator => BanReason::Manual,
+                        Origin::Peer => BanReason::Cluster,
+                        Origin::CrowdSec | Origin::Feed => BanReason::Feed,
+                    },
+                },
+            });
+        }
+        match self.kernel.apply(&changes).refused.into_iter().next() {
+            None => Ok(()),
+            Some((_, error)) => Err(WriteError(error.to_string())),
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<KernelBan>, WriteError> {
+        if std::mem::take(&mut self.restoring) {
+            return Ok(Vec::new());
+        }
+        Ok(self.kernel.bans().into_iter().filter_map(|ban| standing(&ban)).collect())
+    }
+
+    fn swap_feeds(&mut self, networks: &[IpNetwork]) -> Result<(), WriteError> {
+        if networks.is_empty() {
+            return Ok(());
+        }
+        Err(WriteError("this build has no feed sets in the kernel".to_owned()))
+    }
+}
+
+/// A ban of the tables with its end on the wall clock.
+pub fn standing(ban: &kernel::Ban) -> Option<KernelBan> {
+    let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let until_unix_ms =
+        ban.remaining.map_or(u64::MAX, |left| u64::try_from((now + left).as_millis()).unwrap_or(u64::MAX));
+    Some(KernelBan { network: network(ban.target)?, until_unix_ms })
+}
+
+/// What the kernel's tables hold, as decisions for a ledger that forgot them.
+pub fn decisions(kernel: &Kernel) -> Vec<Decision> {
+    let now_ms = std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    let bans = kernel.bans();
+    let mut count = 0;
+    bans.iter()
+        .filter_map(|ban| {
+            let standing = standing(ban)?;
+            count += 1;
+            Some(Decision {
+                id: DecisionId::new(now_ms, 0, count),
+                scope: Scope::Network(standing.network),
+                action: Action::KernelBan,
+                origin: crate::bans::Origin::Operator,
+                reason: format!("kept in the kernel over a restart ({})", ban.reason.name()).into(),
+                scenario: None,
+                start_ms: now_ms,
+                end_ms: (standing.until_unix_ms != u64::MAX).then_some(standing.until_unix_ms),
+                cause: Cause::default(),
+            })
+        })
+        .collect()
+}
+
+/// Writes the kernel's counters as metrics.
+///
+/// # Errors
+/// When `out` fails.
+pub fn metrics(kernel: &Kernel, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
+    let stats = kernel.stats();
+    writeln!(
+        out,
+        "# HELP gateway_xdp_packets_total Packets by what became of them.\n\
+         # TYPE gateway_xdp_packets_total counter\n\
+         gateway_xdp_packets_total{{verdict=\"passed\"}} {}\n\
+         gateway_xdp_packets_total{{verdict=\"dropped\"}} {}\n\
+         gateway_xdp_packets_total{{verdict=\"observed\"}} {}\n\
+         # HELP gateway_xdp_reason_packets_total Packets by the reason of their verdict.\n\
+         # TYPE gateway_xdp_reason_packets_total counter",
+        stats.passed, stats.dropped, stats.observed
+    )?;
+    for r in &stats.reasons {
+        writeln!(out, "gateway_xdp_reason_packets_total{{reason=\"{}\"}} {}", r.reason, r.packets)?;
+    }
+    Ok(())
+}
