@@ -25,6 +25,7 @@ use crate::{
     operators::{CompileContext, Operator, OperatorKind, pattern::Pattern},
     prefilter::plan::PhasePlan,
     source::FileSource,
+    variables::Variable,
 };
 
 /// TX keys that [`crate::Scores`] reads.
@@ -68,6 +69,11 @@ pub(super) fn build(
     let flow = flow::lay_out(&drafts, &numbers, &mut builder.findings);
     for (rule, to) in &flow.skip_to {
         builder.rules[*rule as usize].outcome.skip_to = Some(*to);
+    }
+    for target in builder.rules.iter_mut().flat_map(|r| &mut r.targets) {
+        if target.variable == Variable::Tx {
+            target.fixed_keys = builder.symbols.tx_keys_of(&target.selector);
+        }
     }
     let (removals, target_removals) = builder.resolve_removals(&drafts, &numbers);
     let relevant_status =
@@ -203,7 +209,12 @@ impl Builder<'_> {
             Ok(selector) if target.negated => {
                 exclusions.push(Exclusion { variable: target.variable, selector });
             }
-            Ok(selector) => targets.push(Target { variable: target.variable, count: target.count, selector }),
+            Ok(selector) => targets.push(Target {
+                variable: target.variable,
+                count: target.count,
+                selector,
+                fixed_keys: Box::default(),
+            }),
             Err(message) => {
                 let help = "correct the pattern of the selector";
                 self.findings.push(Finding::error(target.position, Some(id), message, help));
