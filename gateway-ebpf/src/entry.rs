@@ -14,9 +14,10 @@ use gateway_common::{
 };
 
 use crate::{
-    ban, extensions,
+    ban, extensions, feed, limit,
     maps::CONTROL,
     packet::Packet,
+    port,
     scene::{on, record},
     verdict::{Finding, carry_out, pass},
 };
@@ -104,6 +105,12 @@ impl Judged {
                 return action;
             }
         }
+        if on(record, Part::Feeds) && feed::has_v4(self.control, header.source) {
+            let finding = Finding::new(Reason::Feed);
+            if let Some(action) = carry_out(self.ctx, finding) {
+                return action;
+            }
+        }
         if let Some(fault) = header.fault {
             return self.malformed(record, fault);
         }
@@ -126,6 +133,12 @@ impl Judged {
             if finding.is_some()
                 && let Some(action) = carry_out(self.ctx, finding)
             {
+                return action;
+            }
+        }
+        if on(record, Part::Feeds) && feed::has_v6(self.control, header.source) {
+            let finding = Finding::new(Reason::Feed);
+            if let Some(action) = carry_out(self.ctx, finding) {
                 return action;
             }
         }
@@ -153,7 +166,7 @@ impl Judged {
         on_link: bool,
     ) -> u32 {
         if fragment == Fragment::Later {
-            return pass(record, Reason::Clean);
+            return self.limited(record);
         }
         let transport = packet::transport(&self.packet, protocol, offset);
         if let Some(fault) = transport.fault {
@@ -165,6 +178,28 @@ impl Judged {
         record.scene.tcp_flags = u32::from(transport.flags);
         if protocol == ICMP6 && on_link && (133..=137).contains(&(transport.destination >> 8)) {
             return pass(record, Reason::Discovery);
+        }
+        if on(record, Part::Ports) {
+            let reason = port::closed(protocol, transport.destination, transport.flags);
+            if reason != 0
+                && let Some(action) = carry_out(self.ctx, Finding::from_word(u64::from(reason)))
+            {
+                return action;
+            }
+        }
+        self.limited(record)
+    }
+
+    /// The last check: the source's own limits.
+    #[inline(always)]
+    fn limited(&self, record: &mut CpuStats) -> u32 {
+        if on(record, Part::Limits) {
+            let word = limit::over_limit(record.scene.jiffies);
+            if word != 0
+                && let Some(action) = carry_out(self.ctx, Finding::from_word(word))
+            {
+                return action;
+            }
         }
         pass(record, Reason::Clean)
     }

@@ -205,7 +205,8 @@ impl Gateway {
     /// Packets that the kernel dropped so far, from the metrics page.
     pub fn dropped(&self, netns: &Netns) -> Result<u64> {
         let page = self.metrics(netns)?;
-        let lines = page.lines().filter(|line| line.starts_with("gateway_xdp_packets_total{verdict=\"dropped\"}"));
+        let lines =
+            page.lines().filter(|line| line.starts_with("gateway_xdp_packets_total{verdict=\"dropped\"}"));
         let values: Vec<u64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
         if values.is_empty() {
             bail!("the metrics page has no count of dropped packets:\n{page}");

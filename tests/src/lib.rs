@@ -15,6 +15,7 @@ mod origin;
 mod probe;
 mod redis;
 mod scratch;
+#[cfg(feature = "xdp")]
 pub mod xdp;
 
 pub use client::{Connection, Response, curl, curl_tls, get, reachable};

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791).
 
-use super::{Fragment, Source};
+use super::{Fragment, Source, TCP};
 use crate::reason::Reason;
 
 /// Bytes of a header without options.
@@ -17,8 +17,6 @@ pub struct Header {
     pub protocol: u8,
     /// Position among fragments.
     pub fragment: Fragment,
-    /// Offset of the fragment in units of 8 bytes.
-    pub fragment_offset: u16,
     /// Offset in the frame of what follows the header.
     pub payload: u32,
     /// What is wrong with the packet, if anything.
@@ -32,7 +30,6 @@ const UNKNOWN: Header = Header {
     destination: 0,
     protocol: 0,
     fragment: Fragment::Whole,
-    fragment_offset: 0,
     payload: 0,
     fault: None,
     addressed: false,
@@ -65,6 +62,9 @@ pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Header {
         Some(Reason::Truncated)
     } else if bogus_source(ip.u32(12)) {
         Some(Reason::BogusSource)
+    } else if fragment_offset == 1 && ip.u8(9) == TCP {
+        // It would overwrite the flags of the first fragment's TCP header (RFC 1858 section 4).
+        Some(Reason::TinyFragment)
     } else {
         None
     };
@@ -73,7 +73,6 @@ pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Header {
         destination: ip.u32(16),
         protocol: ip.u8(9),
         fragment,
-        fragment_offset,
         payload: offset + header_length,
         fault,
         addressed: true,

@@ -12,6 +12,7 @@ use super::reload::Reloaded;
 use crate::admin::{Api, ApiError};
 use crate::bans::{AddBan, Decision, ListBans, OperatorError, RemoveBan, Scope};
 use crate::client::IpNetwork;
+use crate::limits::{Clock, Subject};
 
 /// A wish for a reload, with where the answer goes.
 pub type ReloadRequest = oneshot::Sender<Result<Reloaded, String>>;
@@ -34,8 +35,41 @@ pub fn api(running: Arc<Running>, reload: mpsc::Sender<ReloadRequest>) -> Api {
         }
     });
     bans(&mut api, &running);
+    limits(&mut api, &running);
     kernel(&mut api, &running);
     api
+}
+
+#[derive(Deserialize)]
+struct OfLimits {
+    subject: Vec<String>,
+    limit: Option<String>,
+}
+
+fn limits(api: &mut Api, running: &Arc<Running>) {
+    let l = running.limiter.clone();
+    api.on(Method::GET, "/v1/limits", move |_| {
+        let l = l.clone();
+        async move { Ok(l.list()) }
+    });
+    let l = running.limiter.clone();
+    api.on(Method::POST, "/v1/limits/show", move |request| {
+        let l = l.clone();
+        async move {
+            let asked: OfLimits = request.json()?;
+            let subject = Subject::parse(&asked.subject).map_err(ApiError::bad)?;
+            l.show(&subject, asked.limit.as_deref(), Clock::start().now()).await.map_err(ApiError::refused)
+        }
+    });
+    let l = running.limiter.clone();
+    api.on(Method::POST, "/v1/limits/reset", move |request| {
+        let l = l.clone();
+        async move {
+            let asked: OfLimits = request.json()?;
+            let subject = Subject::parse(&asked.subject).map_err(ApiError::bad)?;
+            l.reset(&subject, asked.limit.as_deref(), Clock::start().now()).await.map_err(ApiError::refused)
+        }
+    });
 }
 
 #[derive(Deserialize)]

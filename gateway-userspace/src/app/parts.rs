@@ -331,6 +331,11 @@ impl Running {
         let running = Arc::clone(self);
         registry.add(move |out| running.access.metrics(out));
         let running = Arc::clone(self);
+        registry.add(move |out| {
+            running.limiter.metrics(out);
+            Ok(())
+        });
+        let running = Arc::clone(self);
         registry.add(move |out| running.bans.metrics(out));
         let running = Arc::clone(self);
         registry.add(move |out| running.kernel.as_ref().map_or(Ok(()), |k| kernel::metrics(k, out)));

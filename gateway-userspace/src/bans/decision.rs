@@ -125,8 +125,10 @@ pub struct Cause {
 pub enum Ending {
     /// Its time was up.
     Expired,
-    /// An operator, or the peer or neighbour that decided it, took it back.
+    /// An operator took it back.
     Removed,
+    /// The peer or neighbour that decided it took it back.
+    Withdrawn,
     /// A longer or stronger decision of the same origin took its place.
     Replaced,
     /// The client was put on the allowlist.

@@ -1,11 +1,14 @@
 //! Offences become decisions: scenarios, the ledger, escalation and expiry.
 
 mod clock;
+pub mod cluster;
 mod decision;
 mod denied;
 mod engine;
+pub mod feed;
 mod guard;
 mod handle;
+pub mod http;
 mod ledger;
 mod offence;
 mod queue;

@@ -2,7 +2,9 @@
 
 mod ban;
 mod connect;
+mod limits;
 mod output;
+mod rules;
 mod status;
 mod xdp;
 
@@ -72,6 +74,12 @@ pub enum Command {
         /// The client's address.
         address: std::net::IpAddr,
     },
+    /// Rate limits.
+    #[command(subcommand)]
+    Limits(limits::Command),
+    /// Rules: check, list, explain.
+    #[command(subcommand)]
+    Rules(rules::Command),
     /// The kernel side.
     #[command(subcommand)]
     Xdp(xdp::Command),
@@ -118,11 +126,14 @@ impl ConfigArgs {
 }
 
 impl Cli {
-    /// Runs a verb that asks the daemon.
+    /// Runs a verb that is not the daemon itself.
     pub fn ask(&self) -> ExitCode {
         let control = Control::new(&self.control);
         let out = Output { json: self.json };
         let result = match &self.command {
+            Command::Rules(command) => return rules::run(command, out),
+            Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
+            Command::Limits(command) => limits::run(command, &control, out),
             Command::Status => status::status(&control, out),
             Command::Reload => status::reload(&control, out),
             Command::Ban(command) => ban::run(command, &control, out),

@@ -53,7 +53,7 @@ pub struct Swept {
 }
 
 /// The pieces of a target: lengths that are whole bytes.
-fn pieces(target: &Target) -> impl Iterator<Item = Piece> + use<> {
+pub(super) fn pieces(target: &Target) -> impl Iterator<Item = Piece> + use<> {
     let length = target.wide_length().max(1);
     let piece = length.div_ceil(8) * 8;
     let code = length_code(piece, length);
@@ -108,19 +108,7 @@ impl Loaded {
     /// Marks that make the kernel look for a target in the wide table: /24s for IPv4, the piece's length for IPv6.
     fn mark_wide(&self, target: &Target) {
         if target.is_v4() {
-            let first = target.wide().low as u32 >> 8;
-            let count = 1u32 << 24u32.saturating_sub(u32::from(target.length()));
-            let every = u64::MAX / 3 * marks::PREFIX;
-            let mut field = first;
-            while field < first + count {
-                let (word, bits) = if field.is_multiple_of(FIELDS) && field + FIELDS <= first + count {
-                    (field / FIELDS, every)
-                } else {
-                    (field / FIELDS, marks::PREFIX << ((field % FIELDS) * 2))
-                };
-                mark(&self.marks4, word, bits);
-                field += if bits == every { FIELDS } else { 1 };
-            }
+            mark_v4_prefix(&self.marks4, target);
             return;
         }
         let bytes = target.wide_length().max(1).div_ceil(8);
@@ -259,6 +247,23 @@ fn settle(cells: &[AtomicU64], words: &[u64]) {
     for (cell, word) in cells.iter().zip(words) {
         if cell.load(Relaxed) != *word {
             cell.store(*word, Relaxed);
+        }
+    }
+}
+
+/// Marks every /24 that an IPv4 prefix touches.
+pub(super) fn mark_v4_prefix(cells: &[AtomicU64], target: &Target) {
+    let first = target.wide().low as u32 >> 8;
+    let count = 1u32 << 24u32.saturating_sub(u32::from(target.length()));
+    let every = u64::MAX / 3 * marks::PREFIX;
+    let mut field = first;
+    while field < first + count {
+        if field.is_multiple_of(FIELDS) && field + FIELDS <= first + count {
+            mark(cells, field / FIELDS, every);
+            field += FIELDS;
+        } else {
+            mark(cells, field / FIELDS, marks::PREFIX << ((field % FIELDS) * 2));
+            field += 1;
         }
     }
 }

@@ -15,17 +15,20 @@ use aya::{
 use gateway_common::{
     SCHEMA,
     bans::{HOST_WAYS, WIDE_WAYS},
+    feeds::FEED_WAYS,
+    gcra::{CELL_WAYS, CLASSES, CellBucket},
     hash::HashKey,
     marks::{GUARD_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
-    reason::{Mode, Modes},
+    ports,
 };
 
 use super::{
     KernelConfig,
     clock::Clock,
     error::KernelError,
-    mapped::{Cell, ControlCell, HostCell, Mapped, StatsCell, WideCell},
+    feeds::Feeds,
+    mapped::{Cell, ControlCell, FeedCell, HostCell, LimitCell, Mapped, StatsCell, WideCell},
     sys,
 };
 
@@ -40,6 +43,9 @@ const EVENT_BUDGET: u32 = 8;
 pub struct Shape {
     host_buckets: u32,
     wide_buckets: u32,
+    cell_buckets: u32,
+    feed_host_buckets: u32,
+    feed_wide_buckets: u32,
     cpus: u32,
 }
 
@@ -62,17 +68,36 @@ impl Shape {
         Ok(Self {
             host_buckets: buckets("the capacity for IPv4 hosts", config.capacity_hosts, HOST_WAYS)?,
             wide_buckets: buckets("the capacity for IPv6 and prefixes", config.capacity_wide, WIDE_WAYS)?,
+            cell_buckets: buckets("the capacity for limited sources", config.capacity_sources, CELL_WAYS)?,
+            feed_host_buckets: buckets(
+                "the capacity for IPv4 hosts of feeds",
+                config.capacity_feed_hosts,
+                FEED_WAYS,
+            )?,
+            feed_wide_buckets: buckets(
+                "the capacity for IPv6 of feeds",
+                config.capacity_feed_wide,
+                WIDE_WAYS,
+            )?,
             cpus,
         })
     }
 
     /// Name of the pin folder: maps of another layout or size live in another folder.
     pub fn folder(&self) -> String {
-        format!("v{SCHEMA}-{}-{}-{}", self.host_buckets, self.wide_buckets, self.cpus)
+        format!(
+            "v{SCHEMA}-{}-{}-{}-{}-{}-{}",
+            self.host_buckets,
+            self.wide_buckets,
+            self.cell_buckets,
+            self.feed_host_buckets,
+            self.feed_wide_buckets,
+            self.cpus
+        )
     }
 
     /// Every map with its number of elements, value size included for the check of adopted ones.
-    fn maps(&self) -> [(&'static str, u32, u32); 12] {
+    fn maps(&self) -> [(&'static str, u32, u32); 19] {
         let size = |bytes: usize| bytes as u32;
         [
             ("CONTROL", 1, size(size_of::<ControlCell>())),
@@ -87,6 +112,13 @@ impl Shape {
             ("POLICY", POLICY_CAPACITY, size(size_of::<Policy>())),
             ("EVENTS", 262_144, 0),
             ("CLOCK", 1, 16),
+            ("CELLS", self.cell_buckets, size(size_of::<CellBucket>())),
+            ("LIMITS", CLASSES, size(size_of::<LimitCell>())),
+            ("PORTS", ports::WORDS, 8),
+            ("FEED_MARKS4", 2 * V4_WORDS, 8),
+            ("FEED_MARKS6", 2 * V6_WORDS, 8),
+            ("FEED_HOSTS", 2 * self.feed_host_buckets, size(size_of::<FeedCell>())),
+            ("FEED_WIDE", 2 * self.feed_wide_buckets, size(size_of::<WideCell>())),
         ]
     }
 }
@@ -110,6 +142,12 @@ pub struct Loaded {
     pub wide: Mapped<WideCell>,
     /// Their counters.
     pub wide_hits: Mapped<[AtomicU32; 4]>,
+    /// Limits by class.
+    pub limits: Mapped<LimitCell>,
+    /// Closed ports.
+    pub ports: Mapped<AtomicU64>,
+    /// Feed sets, until taken.
+    pub feeds: Option<Feeds>,
     /// Policy guard.
     pub guard: Mapped<AtomicU64>,
     /// Policy trie.
@@ -158,6 +196,16 @@ impl Loaded {
             host_hits: mapped(&ebpf, "HOST_HITS", shape.host_buckets)?,
             wide: mapped(&ebpf, "WIDE", shape.wide_buckets)?,
             wide_hits: mapped(&ebpf, "WIDE_HITS", shape.wide_buckets)?,
+            limits: mapped(&ebpf, "LIMITS", CLASSES)?,
+            ports: mapped(&ebpf, "PORTS", ports::WORDS)?,
+            feeds: Some(Feeds {
+                control: mapped(&ebpf, "CONTROL", 1)?,
+                marks4: mapped(&ebpf, "FEED_MARKS4", 2 * V4_WORDS)?,
+                marks6: mapped(&ebpf, "FEED_MARKS6", 2 * V6_WORDS)?,
+                hosts: mapped(&ebpf, "FEED_HOSTS", 2 * shape.feed_host_buckets)?,
+                wide: mapped(&ebpf, "FEED_WIDE", 2 * shape.feed_wide_buckets)?,
+                swapped: None,
+            }),
             guard: mapped(&ebpf, "GUARD", GUARD_WORDS)?,
             policy,
             events: Some(events),
@@ -165,13 +213,13 @@ impl Loaded {
             adopted,
             ebpf,
         };
-        loaded.start()?;
+        loaded.start(shape)?;
         loaded.program(false)?;
         Ok(loaded)
     }
 
     /// Fills in the settings of new maps, and those that every start renews.
-    fn start(&mut self) -> Result<(), KernelError> {
+    fn start(&mut self, shape: &Shape) -> Result<(), KernelError> {
         let control = &self.control[0];
         if control.schema.load(Relaxed) != SCHEMA {
             self.adopted = false;
@@ -184,12 +232,13 @@ impl Loaded {
             control.wide_mask.store(self.wide.len() as u32 - 1, Relaxed);
             control.event_budget.store(EVENT_BUDGET, Relaxed);
             control.heartbeat_deadline.store(u64::MAX, Relaxed);
-            let enforce = Modes::all(Mode::Enforce).0;
-            control.modes_lapsed.store(enforce, Relaxed);
-            control.modes.store(enforce, Relaxed);
+            control.cell_mask.store(shape.cell_buckets - 1, Relaxed);
+            control.feed_host_mask.store(shape.feed_host_buckets - 1, Relaxed);
+            control.feed_wide_mask.store(shape.feed_wide_buckets - 1, Relaxed);
             control.schema.store(SCHEMA, Relaxed);
         }
         control.expiry_shift.store(self.clock.shift(), Relaxed);
+        control.tick_ns.store(self.clock.tick_ns() as u32, Relaxed);
         Ok(())
     }
 
@@ -202,6 +251,11 @@ impl Loaded {
     /// The program for an interface: the plain one, or the one that takes frames in several buffers.
     pub fn program(&mut self, frags: bool) -> Result<OwnedFd, KernelError> {
         load_program(&mut self.ebpf, if frags { "gateway_frags" } else { "gateway" })
+    }
+
+    /// Any program of the object.
+    pub fn named(&mut self, name: &str) -> Result<OwnedFd, KernelError> {
+        load_program(&mut self.ebpf, name)
     }
 
     /// Instructions that the verifier walked through to accept the program (Linux 5.16 and later).

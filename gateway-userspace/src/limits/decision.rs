@@ -46,7 +46,7 @@ impl Standing {
 /// A request was let through. What it holds (a place among the concurrent requests, units that count only on
 /// condition) is settled with [`Permit::settle`]. A permit that is dropped without it has its places given back and
 /// its units counted: whoever breaks off before the answer gains no free attempt.
-#[must_use = "a dropped permit counts as answered"]
+#[must_use = "a permit that is dropped has its units counted as if the request had failed"]
 pub struct Permit {
     pub(super) standing: Standing,
     pub(super) held: SmallVec<[Held; 2]>,

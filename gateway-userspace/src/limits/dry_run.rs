@@ -296,10 +296,11 @@ mod tests {
         log += &get("2001:db8::1", 9);
         log += "this is no log\n\n";
         for second in 10..14 {
-            log += &format!(
+            let line = format!(
                 "{{\"time\":\"2026-11-21T03:51:{second}.250Z\",\"client\":\"192.0.2.2\",\"route\":\"r\",\
                  \"method\":\"POST\",\"host\":\"h\",\"target\":\"/login\",\"status\":401}}\n"
             );
+            log += &line;
         }
         let run = dry_run(&limits, &mut log.as_bytes()).expect("readable");
         assert_eq!((run.requests, run.unreadable, run.refused), (14, 1, 9));

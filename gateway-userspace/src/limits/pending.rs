@@ -38,8 +38,8 @@ impl<'a> Pending<'a> {
 
     /// Waits for the decision: for Redis at most the store's deadline, and held back at most the limit's `delay_max`.
     /// Dropping the future leaves nothing taken, but for units that Redis granted and that lapse with their lease.
-    pub async fn decide(self) -> Decision {
-        let Self { limiter, policy, request, first, since } = self;
+    pub async fn decide(self: Box<Self>) -> Decision {
+        let Self { limiter, policy, request, first, since } = *self;
         let inner = &limiter.inner;
         let deadline = inner.shared.as_ref().map_or(Duration::ZERO, |shared| shared.deadline());
         let (mut attempt, mut waited, mut rounds) = (first, Duration::ZERO, 0);

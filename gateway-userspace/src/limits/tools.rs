@@ -122,7 +122,7 @@ impl Subject {
                 let value = HeaderValue::try_from(format!("{cookie}={value}")).ok()?;
                 self.headers.append(http::header::COOKIE, value);
             }
-            Some(("query", argument)) => self.query.push_str(&format!("&{argument}={value}")),
+            Some(("query", argument)) => self.query.extend(["&", argument, "=", value]),
             Some(_) => return None,
             None => match name {
                 "address" => self.client = ClientId::direct(value.parse().ok()?),

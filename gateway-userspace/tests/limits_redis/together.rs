@@ -82,7 +82,7 @@ async fn ten_nodes_admit_the_quota_and_no_more() {
 async fn clocks_that_disagree_admit_no_more() {
     let server = Server::single();
     let text = limits(&server, 3, "quota = 100\nwindow = \"2s\"");
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let nodes = [Node::new(&text), Node::new(&text).ahead(hour), Node::new(&text).ahead(hour * 24 * 365)];
     for node in &nodes {
         node.until_usable(true).await;

@@ -1,7 +1,8 @@
 //! `cargo xtask bench waf`: the WAF engine against libmodsecurity on the same rules and requests.
 //!
 //! Complete transactions on both sides: request, all rules of five phases, an empty response. The two take turns, and
-//! each figure is the median of the turns, so that a noisy machine disturbs both alike. Debian's library is driven
+//! each figure is the median of the turns, in processor time of the one thread, so that a noisy machine disturbs
+//! little and both alike. Debian's library is driven
 //! through its C API by a small program compiled on the spot (`libmodsecurity-dev`, `cc`).
 
 mod cases;
@@ -11,7 +12,6 @@ mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use gateway_waf::CompileOptions;
@@ -96,9 +96,9 @@ fn measure(args: &Args, crs: &Crs, cases: &[Case], work: &Path, report: &mut Rep
     let mut first_level = Vec::new();
     for level in [1u8, 4] {
         let extra = level_rules(level);
-        let started = Instant::now();
+        let started = ours::cpu_nanos();
         let ruleset = setup::compile(crs, &extra, &CompileOptions::default())?;
-        let load_ms = started.elapsed().as_secs_f64() * 1e3;
+        let load_ms = (ours::cpu_nanos() - started) as f64 / 1e6;
         let mut engine = Engine::new(ruleset);
         let memory = rss_mib()?;
         let mut peer = if args.alone { None } else { Some(Peer::start(work, crs, &extra, cases)?) };

@@ -28,7 +28,7 @@ pub fn build(folder: &Path, kernel: &Kernel, daemon: &Path, programs: &[Program]
     let mut binaries = vec![daemon.to_owned()];
     install(daemon, &root.join("bin/gateway"))?;
     for program in programs {
-        install(&program.file, &root.join("tests").join(program.name))?;
+        install(&program.file, &root.join("tests").join(&program.name))?;
         binaries.push(program.file.clone());
     }
     for name in PROGRAMS {
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_script_runs_every_program_and_ends() {
-        let program = Program { name: "kernel", file: PathBuf::new(), arguments: "kernel::" };
+        let program = Program { name: "kernel".to_owned(), file: PathBuf::new(), arguments: "kernel::" };
         let text = script(&[program]);
         for line in [
             "/tests/kernel kernel:: --test-threads=1 --nocapture",

@@ -7,6 +7,7 @@
 mod image;
 mod kernel;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,7 +37,7 @@ pub struct Args {
 #[derive(Debug)]
 pub struct Program {
     /// Its name in the machine.
-    pub name: &'static str,
+    pub name: String,
     /// The binary.
     pub file: PathBuf,
     /// Its arguments: which of its tests.
@@ -91,14 +92,30 @@ fn programs(paths: &Paths) -> Result<Vec<Program>> {
     command.args(["test", "--locked", "--no-run", "--quiet", "--message-format=json"]);
     command.args(["--package", "gateway-tests", "--package", "gateway-userspace"]).stderr(Stdio::inherit());
     let messages = process::capture(&mut command)?;
-    let find = |target: &str, kind: &str| {
-        executable(&messages, target, kind)
-            .with_context(|| format!("cargo built no test program of {target} ({kind})"))
-    };
-    Ok(vec![
-        Program { name: "kernel", file: find("gateway", "lib")?, arguments: "kernel::" },
-        Program { name: "guard", file: find("guard", "test")?, arguments: "" },
-    ])
+    let library =
+        executable(&messages, "gateway", "lib").context("cargo built no unit tests of the daemon")?;
+    let mut programs = vec![Program { name: "units".to_owned(), file: library, arguments: "kernel::" }];
+    for target in test_targets(&messages).into_iter().filter(|target| is_kernel_side(target)) {
+        let file =
+            executable(&messages, &target, "test").with_context(|| format!("cargo built no {target}"))?;
+        programs.push(Program { name: target, file, arguments: "" });
+    }
+    Ok(programs)
+}
+
+/// Whether a file of tests/tests is about the kernel side.
+fn is_kernel_side(target: &str) -> bool {
+    target == "guard" || target.starts_with("xdp")
+}
+
+/// The names of the integration tests in cargo's messages.
+fn test_targets(messages: &str) -> BTreeSet<String> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["kind"][0] == "test")
+        .filter_map(|message| message["target"]["name"].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// The test program of a target in cargo's messages.
@@ -235,5 +252,6 @@ mod tests {
         ] {
             assert_eq!(executable(messages, target, kind), expected.map(PathBuf::from));
         }
+        assert_eq!(test_targets(messages), BTreeSet::from(["guard".to_owned()]));
     }
 }

@@ -4,9 +4,9 @@
 //! the view of layer 7, the store and the cluster.
 
 mod past;
+mod questions;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,9 @@ pub struct Ledger {
     past: Past,
     near: HashMap<IpNetwork, u32>,
     ended: VecDeque<Arc<Ended>>,
+    /// Of those, the ones taken back: a peer does not bring them in again.
+    ended_ids: HashSet<DecisionId>,
+    by_origin: HashMap<Origin, usize>,
     changes: Vec<Change>,
 }
 
@@ -164,6 +167,8 @@ impl Ledger {
             past: Past::new(config.max_decisions, config.escalation.memory),
             near: HashMap::new(),
             ended: VecDeque::new(),
+            ended_ids: HashSet::new(),
+            by_origin: HashMap::new(),
             changes: Vec::new(),
         }
     }
@@ -281,6 +286,7 @@ impl Ledger {
                 *self.near.entry(around).or_default() += 1;
             }
         }
+        *self.by_origin.entry(decision.origin.clone()).or_default() += 1;
         self.by_scope.entry(decision.scope.clone()).or_default().push(decision.id);
         self.held.insert(decision.id, decision);
     }
@@ -290,6 +296,12 @@ impl Ledger {
         let at = (decision.end_or_max(), id);
         self.by_end.remove(&at);
         self.automatic.remove(&at);
+        if let Some(count) = self.by_origin.get_mut(&decision.origin) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_origin.remove(&decision.origin);
+            }
+        }
         if let Some(ids) = self.by_scope.get_mut(&decision.scope) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
@@ -314,7 +326,11 @@ impl Ledger {
     fn keep_ended(&mut self, ended: Arc<Ended>) {
         self.changes.push(Change::Ended(ended.clone()));
         if self.ended.len() == MAX_ENDED {
-            self.ended.pop_front();
+            self.drop_oldest();
+        }
+        // What its own node withdrew, it may tell again: after it lost its connection, say.
+        if is_uncounted(ended.how) {
+            self.ended_ids.insert(ended.decision.id);
         }
         self.ended.push_back(ended);
     }
@@ -380,7 +396,13 @@ impl Ledger {
     fn forget(&mut self, now_ms: u64) {
         let oldest = now_ms.saturating_sub(self.retain_ms);
         while self.ended.front().is_some_and(|e| e.at_ms < oldest) {
-            self.ended.pop_front();
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.ended.pop_front() {
+            self.ended_ids.remove(&oldest.decision.id);
         }
     }
 
@@ -416,7 +438,11 @@ impl Ledger {
             self.past.ended(&decision.scope, ended.at_ms, is_uncounted(ended.how));
         }
         if self.ended.len() == MAX_ENDED {
-            self.ended.pop_front();
+            self.drop_oldest();
+        }
+        // What its own node withdrew, it may tell again: after it lost its connection, say.
+        if is_uncounted(ended.how) {
+            self.ended_ids.insert(ended.decision.id);
         }
         self.ended.push_back(ended);
     }
@@ -472,73 +498,11 @@ impl Ledger {
         let gone: Vec<DecisionId> =
             self.ended.iter().filter(|e| inside(&e.decision.scope)).map(|e| e.decision.id).collect();
         self.ended.retain(|e| !inside(&e.decision.scope));
+        for id in &gone {
+            self.ended_ids.remove(id);
+        }
         self.past.erase(inside);
         gone
-    }
-}
-
-/// Questions.
-impl Ledger {
-    /// The guard.
-    pub fn guard(&self) -> &Guard {
-        &self.guard
-    }
-
-    /// Decisions that hold.
-    pub fn len(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Whether none holds.
-    pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
-    }
-
-    /// A decision that holds.
-    pub fn get(&self, id: DecisionId) -> Option<&Arc<Decision>> {
-        self.held.get(&id)
-    }
-
-    /// All that hold, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Decision>> {
-        self.held.values()
-    }
-
-    /// Ended decisions that are still kept, the oldest first.
-    pub fn ended(&self) -> impl DoubleEndedIterator<Item = &Arc<Ended>> {
-        self.ended.iter()
-    }
-
-    /// The decisions on exactly this scope.
-    pub fn on(&self, scope: &Scope) -> impl Iterator<Item = &Arc<Decision>> {
-        self.by_scope.get(scope).into_iter().flatten().filter_map(|id| self.held.get(id))
-    }
-
-    /// The decisions on networks that contain an address, the widest first.
-    pub fn covering(&self, addr: IpAddr) -> Vec<Arc<Decision>> {
-        let addr = addr.to_canonical();
-        let longest = if addr.is_ipv4() { 32 } else { 128 };
-        (0..=longest)
-            .flat_map(|prefix| {
-                self.on(&Scope::Network(IpNetwork::containing(addr, prefix))).cloned().collect::<Vec<_>>()
-            })
-            .collect()
-    }
-
-    /// How long the kernel must drop a network: the latest end, `Some(None)` for ever, none: not at all.
-    pub fn in_kernel(&self, scope: &Scope) -> Option<Option<u64>> {
-        let until = self.on(scope).filter(|d| d.action == Action::KernelBan).map(|d| d.end_or_max()).max()?;
-        Some((until != u64::MAX).then_some(until))
-    }
-
-    /// What layer 7 does to a scope: the strongest decision, of those the one that ends last.
-    pub fn at_layer_7(&self, scope: &Scope) -> Option<&Arc<Decision>> {
-        self.on(scope).filter(|d| d.action > Action::Observe).max_by_key(|d| (d.action, d.end_or_max()))
-    }
-
-    /// Bans remembered against a scope.
-    pub fn earlier_bans(&self, scope: &Scope, now_ms: u64) -> u32 {
-        self.past.count(scope, now_ms)
     }
 }
 

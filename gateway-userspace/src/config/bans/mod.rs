@@ -1,5 +1,7 @@
 //! `[bans]`: offences, scenarios, the ledger. docs/configuration/bans.md is the reference.
 
+mod cluster;
+mod feed;
 mod scenario;
 mod terms;
 
@@ -9,6 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use cluster::{Cluster, RawCluster};
+pub use feed::{Feed, Format, Geo, RawFeed, RawGeo, Source};
 pub use scenario::{RawScenario, Scenario, defaults};
 pub use terms::{Action, By, OffenceKind};
 
@@ -40,6 +44,9 @@ pub struct Raw {
     escalation: RawEscalation,
     neighbours: RawNeighbours,
     retain: Option<Spanned<Span>>,
+    cluster: Option<RawCluster>,
+    feeds: Vec<RawFeed>,
+    geo: RawGeo,
 }
 
 impl Default for Raw {
@@ -57,6 +64,9 @@ impl Default for Raw {
             escalation: RawEscalation::default(),
             neighbours: RawNeighbours::default(),
             retain: None,
+            cluster: None,
+            feeds: Vec::new(),
+            geo: RawGeo::default(),
         }
     }
 }
@@ -114,6 +124,12 @@ pub struct Bans {
     pub neighbours: Option<Neighbours>,
     /// How long ended decisions are kept; default 30 d, at least the memory of escalation, at most 366 d.
     pub retain: Duration,
+    /// Decisions shared with other nodes; default none.
+    pub cluster: Option<Cluster>,
+    /// Lists of networks; default none.
+    pub feeds: Vec<Feed>,
+    /// Databases of countries and autonomous systems; default none.
+    pub geo: Geo,
 }
 
 /// How bans grow from one to the next: `length * factor^earlier`, at most `maximum`.
@@ -232,6 +248,9 @@ pub(super) fn check(raw: Raw, base: &Base, problems: &mut Problems<'_>) -> Bans 
         escalation,
         neighbours: neighbours(raw.neighbours, (widest_v4, widest_v6), problems),
         retain,
+        cluster: raw.cluster.map(|c| cluster::check(c, base, problems)),
+        feeds: feed::check(raw.feeds, base, problems),
+        geo: feed::check_geo(raw.geo, base),
     }
 }
 

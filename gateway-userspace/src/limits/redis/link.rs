@@ -91,11 +91,6 @@ impl Link {
         self.store.nodes
     }
 
-    /// Commands sent so far.
-    pub(super) fn commands(&self) -> u64 {
-        self.metrics.commands.get()
-    }
-
     /// Runs the script under the deadline. What was sent and not answered in time may have counted: it is not
     /// sent again.
     pub(super) async fn run(&self, arguments: &Arguments) -> Result<Value, LinkError> {
@@ -118,7 +113,7 @@ impl Link {
                 // Not run at all: it can be sent again, with its text, which loads it there.
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                     self.metrics.commands.add();
-                    connection.send(&self.script.by_text(arguments)).await
+                    connection.send(&LimitScript::by_text(arguments)).await
                 }
                 other => other,
             }

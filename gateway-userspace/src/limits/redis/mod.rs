@@ -108,11 +108,6 @@ impl Shared {
         self.link.deadline()
     }
 
-    /// Commands sent so far.
-    pub(super) fn commands(&self) -> u64 {
-        self.link.commands()
-    }
-
     /// Decides from what is here: a lease, a denial that was remembered, and with `may_ask` false the fallback.
     pub(super) fn look(
         &self,

@@ -59,7 +59,7 @@ impl LimitScript {
     }
 
     /// The command that runs and loads it: for a server that has lost it.
-    pub(super) fn by_text(&self, arguments: &Arguments) -> Cmd {
+    pub(super) fn by_text(arguments: &Arguments) -> Cmd {
         let mut cmd = redis::cmd("EVAL");
         cmd.arg(include_str!("limits.lua")).arg(1).arg(&arguments.key).arg(&arguments.values);
         cmd

@@ -6,6 +6,7 @@ use super::{
     CompileOptions, Ruleset,
     draft::{self, Chain, Drafts, Finding, Link, Matcher},
     flow,
+    gate::Gate,
     merge::{Merged, merge},
     pipeline::{PIPELINES_MAX, Pipelines},
     rule::{Check, Exclusion, Operand, Rule, RuleSetBits, Target, TargetRemoval},
@@ -24,6 +25,7 @@ use crate::{
     operators::{CompileContext, Operator, OperatorKind, pattern::Pattern},
     prefilter::plan::PhasePlan,
     source::FileSource,
+    variables::Variable,
 };
 
 /// TX keys that [`crate::Scores`] reads.
@@ -68,6 +70,11 @@ pub(super) fn build(
     for (rule, to) in &flow.skip_to {
         builder.rules[*rule as usize].outcome.skip_to = Some(*to);
     }
+    for target in builder.rules.iter_mut().flat_map(|r| &mut r.targets) {
+        if target.variable == Variable::Tx {
+            target.fixed_keys = builder.symbols.tx_keys_of(&target.selector);
+        }
+    }
     let (removals, target_removals) = builder.resolve_removals(&drafts, &numbers);
     let relevant_status =
         settings.audit_relevant_status.as_ref().and_then(|p| Pattern::new(p.as_bytes()).ok());
@@ -82,7 +89,11 @@ pub(super) fn build(
         let order = flow.phases.get(phase).filter(|_| options.prefilter)?;
         PhasePlan::new(order, &builder.rules, &builder.pipelines, &mut next_plan)
     });
+    let gates = std::array::from_fn(|p| {
+        flow.phases[p].iter().map(|n| Gate::new(&builder.rules[*n as usize])).collect()
+    });
     Ruleset {
+        gates,
         plans,
         rules: builder.rules,
         phases: flow.phases,
@@ -198,7 +209,12 @@ impl Builder<'_> {
             Ok(selector) if target.negated => {
                 exclusions.push(Exclusion { variable: target.variable, selector });
             }
-            Ok(selector) => targets.push(Target { variable: target.variable, count: target.count, selector }),
+            Ok(selector) => targets.push(Target {
+                variable: target.variable,
+                count: target.count,
+                selector,
+                fixed_keys: Box::default(),
+            }),
             Err(message) => {
                 let help = "correct the pattern of the selector";
                 self.findings.push(Finding::error(target.position, Some(id), message, help));

@@ -3,6 +3,7 @@
 mod build;
 mod draft;
 mod flow;
+pub(crate) mod gate;
 mod merge;
 pub(crate) mod pipeline;
 pub(crate) mod rule;
@@ -14,6 +15,7 @@ pub(crate) mod template;
 use std::sync::Arc;
 
 use self::{
+    gate::Gate,
     pipeline::Pipelines,
     rule::{Rule, RuleSetBits, TargetRemoval},
     settings::Settings,
@@ -68,6 +70,8 @@ pub struct Ruleset {
     pub(crate) rules: Vec<Rule>,
     /// The starters of each phase, in order.
     pub(crate) phases: [Vec<u32>; 5],
+    /// What stands before each of them.
+    pub(crate) gates: [Vec<Gate>; 5],
     pub(crate) pipelines: Pipelines,
     pub(crate) symbols: Symbols,
     pub(crate) settings: Settings,

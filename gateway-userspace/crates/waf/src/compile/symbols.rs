@@ -1,6 +1,10 @@
 //! Names to numbers, at load.
 
-use crate::{body::xml::XPath, variables::fold::Names};
+use super::rule::Selector;
+use crate::{
+    body::xml::XPath,
+    variables::{fold::Names, tx::CAPTURES},
+};
 
 /// What rules mention by name.
 #[derive(Clone, Debug)]
@@ -24,6 +28,14 @@ impl Symbols {
 
     pub(crate) fn tx_key(&mut self, name: &[u8]) -> u32 {
         self.tx.intern(name)
+    }
+
+    /// The TX keys that a selector of patterns selects, but the captures.
+    pub(crate) fn tx_keys_of(&self, selector: &Selector) -> Box<[u32]> {
+        let by_name = matches!(selector, Selector::Prefix(_) | Selector::Pattern(_));
+        let keys =
+            self.tx.iter().filter(|(key, name)| by_name && *key >= CAPTURES && selector.selects_name(name));
+        keys.map(|(key, _)| key).collect()
     }
 
     pub(crate) fn name(&mut self, name: &[u8]) -> u32 {

@@ -13,7 +13,7 @@ mod request_body;
 mod response;
 mod screening;
 mod select;
-mod time;
+pub(crate) mod time;
 pub mod transaction;
 pub mod verdict;
 

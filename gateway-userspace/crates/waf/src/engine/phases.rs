@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     actions::Disruptive,
-    compile::{Ruleset, rule::Outcome},
+    compile::{Ruleset, gate::Gate, rule::Outcome},
     lang::ast::EngineMode,
 };
 
@@ -35,6 +35,7 @@ impl Core {
         }
         self.phase = phase;
         let order = rules.phases.get(phase as usize - 1).map_or(&[][..], |o| o);
+        let gates = rules.gates.get(phase as usize - 1).map_or(&[][..], |g| g);
         let mut allowed_by = None;
         self.screen_phase(phase, rules);
         let mut at = 0;
@@ -42,6 +43,19 @@ impl Core {
             && let Some(&number) = order.get(place)
         {
             at = place + 1;
+            if let Some(Gate::Compare(gate)) = gates.get(place)
+                && self.target_removals.is_empty()
+            {
+                if !gate.holds(&self.tx, &self.arena) {
+                    continue;
+                }
+                if let Some(to) = gate.skip_to
+                    && !(self.any_removed && self.removed.has(number))
+                {
+                    at = to as usize;
+                    continue;
+                }
+            }
             if (self.any_removed && self.removed.has(number)) || !self.evaluate_chain(number, rules) {
                 continue;
             }

@@ -157,7 +157,7 @@ impl Core {
         screening.add_direct(value, slot);
         let is_long = bytes.len() > LONG_BYTES;
         if is_long {
-            self.screen_forms(plan, phase, screening, rules);
+            self.screen_forms(value, plan, phase, screening, rules);
         }
         for at in 0..screening.routes[slot].changing.len() {
             let route = &plan.routes[screening.routes[slot].changing[at] as usize];
@@ -168,11 +168,11 @@ impl Core {
             });
             screening.add_form(same, result, &route.rules);
             if is_long {
-                self.screen_forms(plan, phase, screening, rules);
+                self.screen_forms(value, plan, phase, screening, rules);
                 self.bound_scratch();
             }
         }
-        self.screen_forms(plan, phase, screening, rules);
+        self.screen_forms(value, plan, phase, screening, rules);
         self.bound_scratch();
         screening.possible.iter_mut().zip(&screening.found).for_each(|(word, found)| *word |= found);
     }
@@ -184,13 +184,23 @@ impl Core {
     }
 
     /// Screens the forms gathered and forgets them.
-    fn screen_forms(&self, plan: &Plan, phase: &PhasePlan, screening: &mut Screening, rules: &Ruleset) {
+    fn screen_forms(
+        &mut self,
+        value: Span,
+        plan: &Plan,
+        phase: &PhasePlan,
+        screening: &mut Screening,
+        rules: &Ruleset,
+    ) {
         for form in 0..screening.forms_used {
             let (span, wanted) = &screening.forms[form];
-            let bytes = self.arena.get(*span);
+            let span = *span;
+            let bytes = self.arena.get(span);
             screening.candidates.clear();
             screening.candidates.resize(phase.screen.words(), 0);
             let mask = ByteMask::of(bytes);
+            // The screen takes lower-casing for no change, the operators do not.
+            let is_folded = span == value && mask.intersects(ByteMask::UPPER);
             phase.screen.candidates(
                 bytes,
                 mask,
@@ -204,7 +214,7 @@ impl Core {
                     let place = word * 64 + left.trailing_zeros() as usize;
                     if let Some(rule) =
                         phase.order.get(place).and_then(|number| rules.rules.get(*number as usize))
-                        && matches(rule, bytes)
+                        && self.matches(rule, value, span, is_folded, rules)
                     {
                         screening.found[word] |= 1 << (place % 64);
                     }
@@ -214,13 +224,18 @@ impl Core {
         }
         screening.forms_used = 0;
     }
-}
 
-/// Whether the rule's operator says so of the value; a search given up counts, so that the rule gets to say it.
-fn matches(rule: &Rule, value: &[u8]) -> bool {
-    let Check::Operator { operator, .. } = &rule.check else { return true };
-    let mut context = EvalContext::default();
-    operator.evaluate(value, &mut context) || context.pattern_limit_exceeded
+    /// Whether the rule matches a form of the value; a search given up counts, so that the rule gets to say it.
+    fn matches(&mut self, rule: &Rule, value: Span, form: Span, is_folded: bool, rules: &Ruleset) -> bool {
+        let Check::Operator { operator, .. } = &rule.check else { return true };
+        if rule.multi_match {
+            return true;
+        }
+        let form = if is_folded { self.transform(value, rule.pipeline, rules) } else { form };
+        let mut context = EvalContext::default();
+        (operator.evaluate(self.arena.get(form), &mut context) != rule.negated)
+            || context.pattern_limit_exceeded
+    }
 }
 
 impl Screening {

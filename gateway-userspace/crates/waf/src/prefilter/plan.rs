@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::screen::{Bits, Question, Screen, insert};
+use super::screen::{Bits, Question, Screen, Screened, insert};
 use crate::bytes::ByteMask;
 use crate::compile::pipeline::{PipelineId, Pipelines};
 use crate::compile::rule::{Check, Rule, Selector, Target};
@@ -85,7 +85,7 @@ impl PhasePlan {
             match rules.get(*number as usize) {
                 Some(rule) if can_be_screened(rule) => {
                     if let Check::Operator { operator, .. } = &rule.check {
-                        operators[place] = Some(&**operator);
+                        operators[place] = Some(Screened { operator, negated: rule.negated });
                     }
                     screened.push((place as u32, rule));
                 }
@@ -218,7 +218,6 @@ fn can_be_screened(rule: &Rule) -> bool {
         _ => false,
     };
     has_plain_operator
-        && !rule.negated
         && !rule.targets.is_empty()
         && rule.targets.iter().all(|target| !target.count && is_settled(target.variable))
 }

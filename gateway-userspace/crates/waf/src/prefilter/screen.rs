@@ -19,6 +19,15 @@ const LITERALS_MAX: usize = 200_000;
 /// A set of operators by their numbers: bit `n % 64` of word `n / 64`.
 pub(crate) type Bits = Box<[u64]>;
 
+/// An operator to screen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Screened<'a> {
+    /// The operator.
+    pub operator: &'a Operator,
+    /// Whether its answer is turned round: then any value is a candidate.
+    pub negated: bool,
+}
+
 /// The conditions of many operators, tested in one pass over a value.
 pub(crate) struct Screen {
     words: usize,
@@ -143,7 +152,7 @@ impl Default for Memo {
 
 impl Screen {
     /// A screen for these operators, numbered in order; a number without an operator is never a candidate.
-    pub(crate) fn new(operators: &[Option<&Operator>]) -> Self {
+    pub(crate) fn new(operators: &[Option<Screened<'_>>]) -> Self {
         let words = operators.len().div_ceil(64);
         let mut screen = Self {
             words,
@@ -157,8 +166,9 @@ impl Screen {
         };
         let mut literals: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
         for (number, operator) in operators.iter().enumerate() {
-            let Some(operator) = operator else { continue };
-            let fragments = if literals.len() > LITERALS_MAX { None } else { fragments_of(operator) };
+            let Some(Screened { operator, negated }) = operator else { continue };
+            let is_open = *negated || literals.len() > LITERALS_MAX;
+            let fragments = if is_open { None } else { fragments_of(operator) };
             match fragments {
                 None => insert(&mut screen.always, number as u32),
                 Some(fragments) => {

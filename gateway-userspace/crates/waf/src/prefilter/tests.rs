@@ -1,4 +1,4 @@
-use super::screen::{Memo, Screen};
+use super::screen::{Memo, Screen, Screened};
 use crate::bytes::ByteMask;
 use crate::operators::{CompileContext, EvalContext, Operator};
 use crate::source::MemorySource;
@@ -117,7 +117,7 @@ fn mutate(value: &mut Vec<u8>, numbers: &mut Numbers) {
 #[test]
 fn what_matches_is_a_candidate() {
     let operators = operators();
-    let refs: Vec<Option<&Operator>> = operators.iter().map(Some).collect();
+    let refs: Vec<_> = operators.iter().map(|operator| Some(Screened { operator, negated: false })).collect();
     let screen = Screen::new(&refs);
     let mut memo = Memo::default();
     let everything = screen.question(0, &vec![u64::MAX; screen.words()]);
@@ -149,7 +149,7 @@ fn what_matches_is_a_candidate() {
 #[test]
 fn plain_values_have_few_candidates() {
     let operators = operators();
-    let refs: Vec<Option<&Operator>> = operators.iter().map(Some).collect();
+    let refs: Vec<_> = operators.iter().map(|operator| Some(Screened { operator, negated: false })).collect();
     let screen = Screen::new(&refs);
     let mut memo = Memo::default();
     let everything = screen.question(0, &vec![u64::MAX; screen.words()]);

@@ -81,6 +81,10 @@ impl Names {
         self.list.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.list.iter().enumerate().map(|(n, name)| (n as u32, &**name))
+    }
+
     pub(crate) fn get(&self, number: u32) -> Option<&[u8]> {
         self.list.get(number as usize).map(|n| &**n)
     }

@@ -21,8 +21,6 @@ pub(crate) struct Tx {
     values: Vec<Option<Value>>,
     index: FoldIndex,
     dynamic_names: Vec<Span>,
-    /// Fixed keys that have a value now, in the order they were first set: pattern selectors go through them.
-    set_keys: Vec<u32>,
 }
 
 impl Tx {
@@ -33,7 +31,6 @@ impl Tx {
         self.values.resize(names.len(), None);
         self.index.clear();
         self.dynamic_names.clear();
-        self.set_keys.clear();
     }
 
     #[inline]
@@ -52,19 +49,14 @@ impl Tx {
 
     #[inline]
     pub(crate) fn set(&mut self, key: u32, value: Value) {
-        let Some(slot) = self.values.get_mut(key as usize) else { return };
-        if slot.is_none() && key >= CAPTURES {
-            self.set_keys.push(key);
+        if let Some(slot) = self.values.get_mut(key as usize) {
+            *slot = Some(value);
         }
-        *slot = Some(value);
     }
 
     pub(crate) fn remove(&mut self, key: u32) {
-        if let Some(slot) = self.values.get_mut(key as usize)
-            && slot.take().is_some()
-            && key >= CAPTURES
-        {
-            self.set_keys.retain(|k| *k != key);
+        if let Some(slot) = self.values.get_mut(key as usize) {
+            *slot = None;
         }
     }
 
@@ -100,9 +92,14 @@ impl Tx {
         }
     }
 
-    /// The keys but the captures that have a value, in the order they got one.
-    pub(crate) fn keys(&self) -> &[u32] {
-        &self.set_keys
+    /// All keys there are, with a value or without.
+    pub(crate) fn keys(&self) -> std::ops::Range<u32> {
+        0..self.values.len() as u32
+    }
+
+    /// Those that no rule names.
+    pub(crate) fn dynamic_keys(&self) -> std::ops::Range<u32> {
+        self.fixed..self.values.len() as u32
     }
 }
 
@@ -123,10 +120,10 @@ mod tests {
         tx.set(dynamic, Value::Int(3));
         tx.set(fixed, Value::Bytes(arena.data(b"12x")));
         assert_eq!((tx.number(&arena, dynamic), tx.number(&arena, fixed)), (Some(3), Some(12)));
-        assert_eq!(tx.keys(), [dynamic, fixed]);
+        assert_eq!(tx.dynamic_keys(), dynamic..dynamic + 1);
         assert_eq!(tx.name(&names, &arena, dynamic), b"Counter_x");
         tx.remove(dynamic);
-        assert_eq!((tx.get(dynamic), tx.keys()), (None, &[fixed][..]));
+        assert_eq!(tx.get(dynamic), None);
         for n in 0..DYNAMIC_KEYS_MAX + 10 {
             tx.key(&names, &mut arena, format!("k{n}").as_bytes());
         }

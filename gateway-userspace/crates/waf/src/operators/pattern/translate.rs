@@ -188,10 +188,10 @@ impl Translator<'_> {
 
     /// Looking around twice is looking around once: at most one repetition counts, or none.
     fn repeat_look_around(&mut self, start: usize, quantifier: &str) {
-        let is_optional = quantifier != "+"
-            && !quantifier
-                .strip_prefix('{')
-                .is_some_and(|text| !text.trim_start_matches('0').starts_with([',', '}']));
+        let is_optional = match quantifier.strip_prefix('{') {
+            Some(counts) => counts.trim_start_matches('0').starts_with([',', '}']),
+            None => quantifier != "+",
+        };
         let is_lazy = self.peek(0) == Some(b'?');
         if matches!(self.peek(0), Some(b'?' | b'+')) {
             self.at += 1;
