@@ -56,6 +56,7 @@ impl Core {
                     continue;
                 }
             }
+            self.reach(place);
             if (self.any_removed && self.removed.has(number)) || !self.evaluate_chain(number, rules) {
                 continue;
             }

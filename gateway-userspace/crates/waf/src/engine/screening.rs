@@ -40,6 +40,10 @@ pub(crate) struct Screening {
     forms_used: usize,
     candidates: Vec<u64>,
     is_on: bool,
+    /// For each phase, the rules that were looked at once: those behind a paranoia level that is not in force never are, and
+    /// screening for them would be for nothing. A rule not reached yet counts as possible.
+    reached: [Vec<u64>; 5],
+    phase: usize,
 }
 
 /// For a question and a byte mask: the rules that see the value as it is, and the routes that may change it.
@@ -64,6 +68,8 @@ impl Default for Screening {
             forms_used: 0,
             candidates: Vec::new(),
             is_on: false,
+            reached: Default::default(),
+            phase: 0,
         }
     }
 }
@@ -74,6 +80,7 @@ impl Core {
         let Some(mut screening) = self.screening.take() else { return };
         let plan = rules.plans.get(phase as usize - 1).and_then(Option::as_ref);
         screening.is_on = plan.is_some();
+        screening.phase = phase as usize - 1;
         if let Some(plan) = plan {
             self.screen_all(plan, &mut screening, rules);
         }
@@ -86,16 +93,28 @@ impl Core {
         self.screening.as_ref().map_or(Some(from), |screening| screening.next(from))
     }
 
+    /// Notes that the rule at a place of the phase is looked at.
+    #[inline]
+    pub(crate) fn reach(&mut self, place: usize) {
+        if let Some(screening) = &mut self.screening {
+            screening.reach(place);
+        }
+    }
+
     /// For another rule set.
     pub(crate) fn forget_screening(&mut self) {
         if let Some(screening) = &mut self.screening {
             screening.forget();
+            screening.reached.iter_mut().for_each(Vec::clear);
         }
     }
 
     fn screen_all(&mut self, phase: &PhasePlan, screening: &mut Screening, rules: &Ruleset) {
         screening.possible.clear();
         screening.possible.extend_from_slice(&phase.unscreened);
+        let reached = &mut screening.reached[screening.phase];
+        reached.resize(phase.unscreened.len(), 0);
+        screening.possible.iter_mut().zip(reached).for_each(|(word, reached)| *word |= !*reached);
         for (variable, plan) in &phase.scalars {
             let value = self.scalar(*variable);
             let value = self.value_bytes(value);
@@ -204,12 +223,13 @@ impl Core {
             phase.screen.candidates(
                 bytes,
                 mask,
-                &plan.question,
+                (&plan.question, &screening.reached[screening.phase]),
                 &mut screening.memo,
                 &mut screening.candidates,
             );
             for (word, (candidates, wanted)) in screening.candidates.iter().zip(wanted).enumerate() {
-                let mut left = candidates & wanted & !screening.found[word];
+                let reached = screening.reached[screening.phase][word];
+                let mut left = candidates & wanted & reached & !screening.found[word];
                 while left != 0 {
                     let place = word * 64 + left.trailing_zeros() as usize;
                     if let Some(rule) =
@@ -243,6 +263,20 @@ impl Screening {
         self.memo.clear();
         self.seen.clear();
         self.routes.iter_mut().for_each(|slot| slot.known = false);
+    }
+
+    #[inline]
+    fn reach(&mut self, place: usize) {
+        if !self.is_on {
+            return;
+        }
+        if let Some(word) = self.reached[self.phase].get_mut(place / 64)
+            && *word >> (place % 64) & 1 == 0
+        {
+            *word |= 1 << (place % 64);
+            // What was found before does not know this rule.
+            self.forget();
+        }
     }
 
     #[inline]
@@ -300,7 +334,11 @@ impl Screening {
         slot.direct.clear();
         slot.direct.resize(words, 0);
         slot.changing.clear();
+        let reached = &self.reached[self.phase];
         for (number, route) in plan.routes.iter().enumerate() {
+            if route.rules.iter().zip(reached).all(|(rules, reached)| rules & reached == 0) {
+                continue;
+            }
             if leaves_alone(rules.pipelines.path(route.pipeline), coarse) {
                 slot.direct.iter_mut().zip(&route.rules).for_each(|(word, other)| *word |= other);
             } else {

@@ -71,6 +71,7 @@ struct Loose {
     all: u64,
     none: u64,
     any: [u64; 4],
+    operator: u32,
     index: u32,
 }
 
@@ -82,6 +83,7 @@ impl Loose {
             all: coarse(condition.all),
             none: condition.none & !(ByteMask::LETTERS.0 | ByteMask::UPPER.0) | letters,
             any: condition.any.map(coarse),
+            operator: condition.operator,
             index,
         }
     }
@@ -227,10 +229,7 @@ impl Screen {
 
     /// The question about the operators of `wanted`.
     pub(crate) fn question(&self, id: u32, wanted: &[u64]) -> Question {
-        let is_wanted = |operator: u32| {
-            wanted.get(operator as usize / 64).is_some_and(|word| word >> (operator % 64) & 1 == 1)
-        };
-        let of = |index: &u32| self.conditions.get(*index as usize).is_some_and(|c| is_wanted(c.operator));
+        let of = |index: &u32| self.conditions.get(*index as usize).is_some_and(|c| has(wanted, c.operator));
         Question {
             id,
             loose: self
@@ -248,13 +247,13 @@ impl Screen {
         self.words
     }
 
-    /// Adds to `found` every operator of the question that may match `value`, whose mask is `mask`; of others it may add
+    /// Adds to `found` every operator of the question, among those given, that may match `value`, whose mask is `mask`; of others it may add
     /// some. `found` has [`words`](Self::words) words.
     pub(crate) fn candidates(
         &self,
         value: &[u8],
         mask: ByteMask,
-        question: &Question,
+        (question, among): (&Question, &[u64]),
         memo: &mut Memo,
         found: &mut [u64],
     ) {
@@ -268,7 +267,7 @@ impl Screen {
             }
             return;
         }
-        for index in memo.loose(question, mask) {
+        for index in memo.loose(question, among, mask) {
             if let Some(condition) = self.conditions.get(*index as usize)
                 && condition.holds(mask.0, len)
             {
@@ -343,7 +342,8 @@ fn coarse(mask: u64) -> u64 {
 }
 
 impl Memo {
-    fn loose(&mut self, question: &Question, mask: ByteMask) -> &[u32] {
+    /// The caller clears the memo when `among` changes.
+    fn loose(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &[u32] {
         let key = (question.id, coarse(mask.0));
         let (at, is_known) = {
             let slots = &self.slots;
@@ -354,8 +354,8 @@ impl Memo {
             slot.key = key;
             slot.known = true;
             slot.loose.clear();
-            slot.loose
-                .extend(question.loose.iter().filter(|loose| loose.may_hold(key.1)).map(|loose| loose.index));
+            let may_hold = |loose: &&Loose| has(among, loose.operator) && loose.may_hold(key.1);
+            slot.loose.extend(question.loose.iter().filter(may_hold).map(|loose| loose.index));
         }
         &slot.loose
     }
@@ -364,6 +364,10 @@ impl Memo {
     pub(crate) fn clear(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.known = false);
     }
+}
+
+fn has(bits: &[u64], number: u32) -> bool {
+    bits.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
 }
 
 pub(super) fn insert(bits: &mut [u64], number: u32) {
