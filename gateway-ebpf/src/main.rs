@@ -16,6 +16,7 @@
 
 mod allow;
 mod ban;
+mod bench;
 mod clock;
 mod entry;
 mod events;
@@ -28,7 +29,11 @@ mod port;
 mod scene;
 mod verdict;
 
-use aya_ebpf::{macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    macros::xdp,
+    programs::XdpContext,
+};
 
 /// For interfaces whose frames fit in one buffer.
 #[xdp]
@@ -46,6 +51,36 @@ pub fn gateway_frags(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn gateway_clock(_ctx: XdpContext) -> u32 {
     clock::run()
+}
+
+/// For benchmarks: nothing at all.
+#[xdp]
+pub fn bench_empty(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// For benchmarks: a bare drop.
+#[xdp]
+pub fn bench_drop(_ctx: XdpContext) -> u32 {
+    XDP_DROP
+}
+
+/// For benchmarks: the generator of random sources alone.
+#[xdp]
+pub fn bench_random(ctx: XdpContext) -> u32 {
+    if bench::random_source(ctx.ctx) { XDP_DROP } else { XDP_PASS }
+}
+
+/// For benchmarks: the whole program behind the generator.
+#[xdp]
+pub fn bench_flood(ctx: XdpContext) -> u32 {
+    if bench::random_source(ctx.ctx) { entry::run::<false>(&ctx) } else { XDP_PASS }
+}
+
+/// For live frames: a sender of packets from random sources.
+#[xdp]
+pub fn bench_send(ctx: XdpContext) -> u32 {
+    bench::send(ctx.ctx)
 }
 
 #[cfg(not(test))]

@@ -41,6 +41,9 @@ impl Lab {
             pin_root: root.clone(),
             capacity_hosts: 10_000,
             capacity_wide: 10_000,
+            capacity_sources: 10_000,
+            capacity_feed_hosts: 10_000,
+            capacity_feed_wide: 10_000,
             ..KernelConfig::default()
         };
         change(&mut config);

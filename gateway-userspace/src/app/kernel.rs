@@ -31,6 +31,9 @@ pub fn prepare(config: &config::kernel::Kernel) -> Result<(), AppError> {
     Ok(())
 }
 
+/// The kernel side, and where it is attached.
+pub type Opened = (Arc<Kernel>, Vec<Attachment>);
+
 /// Opens the kernel side and attaches it; `None` where no interface is configured.
 ///
 /// # Errors
@@ -38,7 +41,7 @@ pub fn prepare(config: &config::kernel::Kernel) -> Result<(), AppError> {
 pub fn open(
     config: &config::kernel::Kernel,
     protected: &[IpNetwork],
-) -> Result<Option<(Arc<Kernel>, Vec<Attachment>)>, AppError> {
+) -> Result<Option<Opened>, AppError> {
     if config.interfaces.is_empty() {
         return Ok(None);
     }

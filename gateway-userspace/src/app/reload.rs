@@ -66,8 +66,7 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     let config = &fresh.config;
     let before = running.pipeline.site();
     let workers = running.config.server.workers;
-    let site =
-        Site::new(&config.edge, config.waf.mode, workers, Some(&before)).map_err(|e| e.to_string())?;
+    let site = Site::new(&config.edge, config.waf.mode, workers, Some(&before)).map_err(|e| e.to_string())?;
     // From here on nothing is refused but by the system.
     if let Some(k) = &running.kernel {
         k.set_allowlist(&kernel::targets(&config.kernel.allow), &kernel::targets(&protected(config)))

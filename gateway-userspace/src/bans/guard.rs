@@ -166,6 +166,22 @@ impl Guard {
         }
     }
 
+    /// Whether a network of a list may be banned: lists may be wide, down to /8 and /16 bits, for
+    /// they are checked by people, but they cover nobody who is guarded either.
+    ///
+    /// # Errors
+    /// As [`Guard::check`].
+    pub fn check_listed(&self, network: IpNetwork) -> Result<(), GuardRefusal> {
+        let bound = if network.addr().is_ipv4() { 8 } else { 16 };
+        if network.prefix() < bound {
+            return Err(GuardRefusal::TooWide { network, bound });
+        }
+        match self.covering(network).or_else(|| self.inside(network)) {
+            Some((entry, why)) => Err(GuardRefusal::Guarded { network, entry, why }),
+            None => Ok(()),
+        }
+    }
+
     /// A guarded network that contains `network`.
     fn covering(&self, network: IpNetwork) -> Option<(IpNetwork, Guarded)> {
         let lengths = if network.addr().is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };

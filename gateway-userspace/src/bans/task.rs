@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc};
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::clock::Clock;
 use super::denied::Denied;
 use super::engine::Engine;
+use super::feed::FeedSet;
 use super::ledger::{Change, Ledger};
 use super::queue::Queue;
 use super::store::{Op, Store};
@@ -53,6 +55,12 @@ pub struct Shared {
     pub writer: WriterState,
     /// Where the kernel's writer gets its mail; none without a kernel.
     pub mailbox: Option<Arc<Mailbox>>,
+    /// The lists in force.
+    pub feeds: ArcSwap<Vec<FeedSet>>,
+    /// Networks that the kernel drops for lists.
+    pub feed_networks: AtomicU64,
+    /// Rung when operators change whom they allow.
+    pub guard_changed: Notify,
     /// Numbers for metrics.
     pub numbers: Numbers,
 }

@@ -112,7 +112,10 @@ fn check(files: &[PathBuf], config: &ConfigArgs, out: Output) -> Result<(), Fail
         "diagnostics": loaded.notices,
     });
     out.print(&value, |_| {
-        let mut text: String = loaded.notices.iter().map(|d| format!("{d}\n")).collect();
+        let mut text = String::new();
+        for diagnostic in &loaded.notices {
+            text.push_str(&format!("{diagnostic}\n"));
+        }
         let warnings = loaded.notices.iter().filter(|d| d.level == Level::Warning).count();
         text.push_str(&format!(
             "good: {count} rules from {} files in {} ms, {warnings} warnings, {} notices\n",
@@ -129,7 +132,7 @@ fn list(tag: Option<&str>, config: &ConfigArgs, out: Output) -> Result<(), Failu
     let loaded = configured(config)?;
     let chosen: Vec<_> =
         loaded.ruleset.rules().filter(|r| tag.is_none_or(|t| r.tags.iter().any(|have| have == t))).collect();
-    let value = json!(chosen.iter().map(|r| r.as_ref()).collect::<Vec<_>>());
+    let value = json!(chosen.iter().map(AsRef::as_ref).collect::<Vec<_>>());
     out.print(&value, |_| {
         let rows: Vec<Vec<String>> = chosen
             .iter()

@@ -253,6 +253,11 @@ impl Loaded {
         load_program(&mut self.ebpf, if frags { "gateway_frags" } else { "gateway" })
     }
 
+    /// Any program of the object.
+    pub fn named(&mut self, name: &str) -> Result<OwnedFd, KernelError> {
+        load_program(&mut self.ebpf, name)
+    }
+
     /// Instructions that the verifier walked through to accept the program (Linux 5.16 and later).
     pub fn verified_instructions(&mut self) -> Option<u32> {
         self.program(false).ok()?;

@@ -20,6 +20,7 @@ mod mapped;
 mod policy;
 mod ports;
 mod stats;
+mod status;
 mod sys;
 mod target;
 mod wide_table;
@@ -41,6 +42,7 @@ pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
 pub use limits::{Bar, Rate, SourceLimits};
 pub use ports::{PortPolicy, PortSet};
 pub use stats::{BanStats, ReasonStats, Stats};
+pub use status::{Attached, Status, attached, uninstall};
 pub use sys::{TestRunResult, own_addresses};
 pub use target::{Expiry, Target, TargetError};
 
@@ -111,6 +113,33 @@ pub struct Applied {
     pub changed: usize,
     /// Changes refused: their place in the batch, and why.
     pub refused: Vec<(usize, BanError)>,
+}
+
+/// A program of the object to test-run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestProgram {
+    /// The one that is attached.
+    Gateway,
+    /// Nothing: the baseline.
+    Empty,
+    /// A bare drop.
+    Drop,
+    /// Only the generator of random IPv4 sources.
+    RandomSource,
+    /// The whole program behind that generator.
+    Flood,
+}
+
+impl TestProgram {
+    const fn symbol(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Empty => "bench_empty",
+            Self::Drop => "bench_drop",
+            Self::RandomSource => "bench_random",
+            Self::Flood => "bench_flood",
+        }
+    }
 }
 
 /// The kernel side, open. Dropping it leaves programs, links and bans in place.
@@ -312,7 +341,7 @@ impl Kernel {
     /// # Errors
     /// When there are more than 8,192 prefixes, or the kernel refuses one.
     pub fn set_allowlist(&self, allow: &[Target], protected: &[Target]) -> Result<usize, KernelError> {
-        let own = sys::own_addresses()
+        let own = own_addresses()
             .map_err(|error| KernelError::from_io("listing the host's own addresses", error))?;
         let guarded = |kind| move |target: &Target| (*target, kind);
         let guard = Guard::new(
@@ -419,9 +448,36 @@ impl Kernel {
     /// # Errors
     /// When the program does not load or the kernel refuses the packet (under 14 bytes, over a page).
     pub fn test_run(&self, packet: &[u8], repeat: u32) -> Result<TestRunResult, KernelError> {
-        let program = self.state().loaded.program(false)?;
+        self.test_run_of(TestProgram::Gateway, packet, repeat)
+    }
+
+    /// As [`test_run`](Self::test_run), with another program of the object.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn test_run_of(
+        &self,
+        program: TestProgram,
+        packet: &[u8],
+        repeat: u32,
+    ) -> Result<TestRunResult, KernelError> {
+        let program = self.state().loaded.named(program.symbol())?;
         sys::test_run(program.as_fd(), packet, repeat, None)
             .map_err(|error| KernelError::from_io("running the program on a test packet", error))
+    }
+
+    /// Sends an untagged IPv4 TCP packet `count` times out of an interface, each time from a random source: a flood for
+    /// tests, at the rate the machine has (Linux 5.18 and later; the other end of a veth pair must have a program).
+    ///
+    /// # Errors
+    /// When the kernel does not offer live frames, or there is no such interface in this network namespace.
+    pub fn flood(&self, interface: &str, packet: &[u8], count: u32) -> Result<(), KernelError> {
+        let index = sys::interface_index(interface)
+            .ok_or_else(|| KernelError::NoInterface { name: interface.to_owned() })?;
+        let program = self.state().loaded.named("bench_send")?;
+        sys::test_run(program.as_fd(), packet, count, Some(index))
+            .map(drop)
+            .map_err(|error| KernelError::from_io(format!("sending live frames on {interface}"), error))
     }
 
     /// Instructions that the verifier walked to accept the program; `None` before Linux 5.16.

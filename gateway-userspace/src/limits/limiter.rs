@@ -31,7 +31,10 @@ pub struct Limiter {
 }
 
 /// What a check came to.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and its path allocates nothing")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and its path allocates nothing"
+)]
 pub enum Check<'a> {
     /// A decision, without waiting.
     Done(Decision),
@@ -114,7 +117,9 @@ impl Limiter {
         let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
         match self.inner.attempt(&policy, request, moment) {
             Attempt::Done(decision) => Check::Done(decision),
-            first => Check::Pending(Box::new(Pending::new(self.clone(), Arc::clone(&policy), *request, first))),
+            first => {
+                Check::Pending(Box::new(Pending::new(self.clone(), Arc::clone(&policy), *request, first)))
+            }
         }
     }
 

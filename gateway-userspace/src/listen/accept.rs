@@ -149,7 +149,10 @@ impl Acceptor {
         let info = TlsInfo {
             server_name: session.server_name().map(|n| n.to_ascii_lowercase().into()),
             is_h2: session.alpn_protocol() == Some(b"h2"),
-            client_certificate: session.peer_certificates().and_then(<[_]>::first).map(|c| ClientCertificate::read(c)),
+            client_certificate: session
+                .peer_certificates()
+                .and_then(<[_]>::first)
+                .map(|c| ClientCertificate::read(c)),
             version: match session.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "TLSv1.3",

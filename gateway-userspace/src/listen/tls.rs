@@ -69,9 +69,8 @@ fn client_verifier(
     tls: &Tls,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let file = match (&tls.client_ca, tls.client_auth) {
-        (Some(file), ClientAuth::Optional | ClientAuth::Required) => file,
-        _ => return Ok(Arc::new(NoClientAuth)),
+    let (Some(file), ClientAuth::Optional | ClientAuth::Required) = (&tls.client_ca, tls.client_auth) else {
+        return Ok(Arc::new(NoClientAuth));
     };
     let fail = |reason: String| TlsError::ClientCa { file: file.clone(), reason };
     let mut roots = rustls::RootCertStore::empty();

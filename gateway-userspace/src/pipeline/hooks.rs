@@ -57,6 +57,7 @@ pub struct LimitRefusal {
 }
 
 /// An answer now, or one that has to be asked for elsewhere.
+#[allow(clippy::large_enum_variant, reason = "the large one is the common one, and lives for a moment")]
 pub enum LimitCheck<'a> {
     /// Decided locally.
     Done(LimitOutcome),

@@ -62,9 +62,10 @@ pub(super) fn describe_client(headers: &mut HeaderMap, trace: &Trace, is_trusted
     }
     headers.insert(&REQUEST_ID, trace.request_id.clone());
     if let Some(certificate) = trace.peer.tls.as_ref().and_then(|t| t.client_certificate.as_ref()) {
-        for (name, value) in
-            [("x-client-cert-sha256", certificate.sha256.as_ref()), ("x-client-cert-names", &certificate.names.join(","))]
-        {
+        for (name, value) in [
+            ("x-client-cert-sha256", certificate.sha256.as_ref()),
+            ("x-client-cert-names", &certificate.names.join(",")),
+        ] {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }

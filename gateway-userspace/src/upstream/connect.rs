@@ -66,7 +66,9 @@ impl Connector {
                     .map_err(|e| fail(&own.certificate, e.to_string()))?;
                 let key = PrivateKeyDer::from_pem_file(&own.key_file)
                     .map_err(|e| fail(&own.key_file, e.to_string()))?;
-                builder.with_client_auth_cert(chain, key).map_err(|e| fail(&own.certificate, e.to_string()))?
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|e| fail(&own.certificate, e.to_string()))?
             }
         };
         config.alpn_protocols = match upstream.protocol {

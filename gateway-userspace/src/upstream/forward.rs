@@ -7,11 +7,11 @@ use http::Method;
 use hyper::client::conn::http2::SendRequest;
 
 use super::balance::{self, Candidate};
-use super::connection::Connection;
 use super::connect::{Connector, UpstreamTlsError};
+use super::connection::Connection;
 use super::exchange::{Failed, exchange};
 use super::health::{Backend, InFlight};
-use super::{h2, UpstreamError, UpstreamRequest, UpstreamResponse};
+use super::{UpstreamError, UpstreamRequest, UpstreamResponse, h2};
 use crate::config::edge::{self, Protocol};
 use crate::wire::Body;
 
@@ -163,7 +163,12 @@ impl Upstream {
         backend.enter(max).map(|f| (index, f)).ok_or(UpstreamError::Full)
     }
 
-    async fn open(&self, backend: &Backend, worker: usize, fresh_only: bool) -> Result<Opened, UpstreamError> {
+    async fn open(
+        &self,
+        backend: &Backend,
+        worker: usize,
+        fresh_only: bool,
+    ) -> Result<Opened, UpstreamError> {
         let is_h2 = self.config.protocol == Protocol::Http2;
         if is_h2 && let Some(sender) = backend.streams.get(worker) {
             return Ok(Opened::Http2(sender));

@@ -101,7 +101,8 @@ pub(super) async fn exchange(
         answer = sender.send_request(out) => answer,
         () = progress.stalled(config.response_timeout) => return Err(UpstreamError::ResponseTimeout),
     };
-    let answer = answer.map_err(|e| if e.is_user() { UpstreamError::Unexpected } else { UpstreamError::Closed })?;
+    let answer =
+        answer.map_err(|e| if e.is_user() { UpstreamError::Unexpected } else { UpstreamError::Closed })?;
     let (parts, incoming) = answer.into_parts();
     let mut headers = parts.headers;
     if strip_hop_by_hop(&mut headers).is_err() {

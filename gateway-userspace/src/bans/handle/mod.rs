@@ -13,8 +13,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::clock::Clock;
 use super::denied::Traits;
+use super::feed::listed;
 use super::task::{Question, Shared, Task};
-use super::{Change, Decision, Offence};
+use super::{Action, Cause, Change, Decision, DecisionId, Offence, Origin, Scope};
 use crate::client::{ClientId, IpNetwork};
 
 pub use operator::{
@@ -55,10 +56,43 @@ impl Handle {
 
     /// As [`Handle::denied`], with what else is known of the client.
     pub fn denied_with(&self, client: &ClientId, traits: Traits<'_>) -> Option<Arc<Decision>> {
-        if self.shared.denied.is_empty() {
+        let now_ms = self.clock.now_ms();
+        self.shared.denied.find(client.addr(), traits, now_ms).or_else(|| self.denied_by_feed(client))
+    }
+
+    /// A list that refuses this client: for those that the kernel can't reach, the kernel's lists too.
+    fn denied_by_feed(&self, client: &ClientId) -> Option<Arc<Decision>> {
+        let feeds = self.shared.feeds.load();
+        if feeds.is_empty() {
             return None;
         }
-        self.shared.denied.find(client.addr(), traits, self.clock.now_ms())
+        let (feed, network) =
+            listed(&feeds, client.addr()).into_iter().find(|(feed, _)| feed.action > Action::Observe)?;
+        Some(Arc::new(Decision {
+            id: DecisionId::new(feed.since_ms, 0, 0),
+            scope: Scope::Network(network),
+            action: feed.action,
+            origin: Origin::Feed(feed.name.clone()),
+            reason: format!("listed by {}", feed.name).into(),
+            scenario: None,
+            start_ms: feed.since_ms,
+            end_ms: None,
+            cause: Cause::default(),
+        }))
+    }
+
+    /// Unix milliseconds by the task's clock.
+    pub(super) fn clock_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Waits until operators change whom they allow.
+    pub(super) async fn guard_changed(&self) {
+        self.shared.guard_changed.notified().await;
     }
 
     /// Every batch of changes from now on. A listener that lags more than
@@ -132,6 +166,7 @@ impl Handle {
             ("overflows_total", "counter", "Buckets that ran over.", &numbers.overflows),
             ("buckets", "gauge", "Buckets in use.", &numbers.buckets),
             ("buckets_evicted_total", "counter", "Buckets that had to leave.", &numbers.buckets_evicted),
+            ("feed_networks", "gauge", "Networks dropped for lists.", &self.shared.feed_networks),
             ("kernel_wanted", "gauge", "Bans that the kernel should hold.", &writer.wanted),
             ("kernel_written_total", "counter", "Changes written to the kernel.", &writer.written),
             ("kernel_failures_total", "counter", "Writes that the kernel refused.", &writer.failures),

@@ -209,6 +209,7 @@ impl Handle {
                 added
             })
             .await?;
+        self.shared().guard_changed.notify_one();
         if added { Ok(()) } else { Err(OperatorError::Allowed(network)) }
     }
 
@@ -226,6 +227,7 @@ impl Handle {
                 gone
             })
             .await?;
+        self.shared().guard_changed.notify_one();
         if gone { Ok(()) } else { Err(OperatorError::NotAllowed(network)) }
     }
 

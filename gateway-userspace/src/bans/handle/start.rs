@@ -2,8 +2,10 @@
 
 use std::hash::RandomState;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use tokio::sync::{broadcast, mpsc};
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::Handle;
 use crate::bans::clock::{Clock, SystemClock};
@@ -98,6 +100,9 @@ pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
         traffic: Traffic::new(RandomState::new()),
         writer: WriterState::default(),
         mailbox: parts.kernel.is_some().then(|| Arc::new(Mailbox::default())),
+        feeds: ArcSwap::default(),
+        feed_networks: AtomicU64::new(0),
+        guard_changed: Notify::new(),
         numbers: Numbers::default(),
     });
     let (listeners, _) = broadcast::channel(LISTENERS);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Handle, Stopped};
+use crate::bans::feed::listed;
 use crate::bans::task::Task;
 use crate::bans::trust::{Record, Trust};
 use crate::bans::{Decision, Ended, Guarded, Level};
@@ -27,6 +28,8 @@ pub struct Why {
     pub decisions: Vec<Arc<Decision>>,
     /// Decisions that covered it, the last one first.
     pub ended: Vec<Arc<Ended>>,
+    /// Lists that it is on, with the network.
+    pub feeds: Vec<(Arc<str>, IpNetwork)>,
     /// Buckets that it has something in.
     pub levels: Vec<Level>,
     /// Its last offences.
@@ -76,6 +79,7 @@ fn why(task: &Task, address: IpAddr) -> Why {
         guarded,
         decisions,
         ended,
+        feeds: listed(&task.shared.feeds.load(), address).iter().map(|(f, n)| (f.name.clone(), *n)).collect(),
         levels: engine.scenarios.levels(address, now_ms),
         record: engine.memory.of(address).cloned(),
         trust: engine.trust(address, requests, now_ms),

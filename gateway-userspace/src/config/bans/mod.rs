@@ -1,6 +1,7 @@
 //! `[bans]`: offences, scenarios, the ledger. docs/configuration/bans.md is the reference.
 
 mod cluster;
+mod feed;
 mod scenario;
 mod terms;
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use cluster::{Cluster, RawCluster};
+pub use feed::{Feed, Format, Geo, RawFeed, RawGeo, Source};
 pub use scenario::{RawScenario, Scenario, defaults};
 pub use terms::{Action, By, OffenceKind};
 
@@ -43,6 +45,8 @@ pub struct Raw {
     neighbours: RawNeighbours,
     retain: Option<Spanned<Span>>,
     cluster: Option<RawCluster>,
+    feeds: Vec<RawFeed>,
+    geo: RawGeo,
 }
 
 impl Default for Raw {
@@ -61,6 +65,8 @@ impl Default for Raw {
             neighbours: RawNeighbours::default(),
             retain: None,
             cluster: None,
+            feeds: Vec::new(),
+            geo: RawGeo::default(),
         }
     }
 }
@@ -120,6 +126,10 @@ pub struct Bans {
     pub retain: Duration,
     /// Decisions shared with other nodes; default none.
     pub cluster: Option<Cluster>,
+    /// Lists of networks; default none.
+    pub feeds: Vec<Feed>,
+    /// Databases of countries and autonomous systems; default none.
+    pub geo: Geo,
 }
 
 /// How bans grow from one to the next: `length * factor^earlier`, at most `maximum`.
@@ -239,6 +249,8 @@ pub(super) fn check(raw: Raw, base: &Base, problems: &mut Problems<'_>) -> Bans 
         neighbours: neighbours(raw.neighbours, (widest_v4, widest_v6), problems),
         retain,
         cluster: raw.cluster.map(|c| cluster::check(c, base, problems)),
+        feeds: feed::check(raw.feeds, base, problems),
+        geo: feed::check_geo(raw.geo, base),
     }
 }
 

@@ -104,10 +104,13 @@ pub(super) fn check(raw: RawTls, base: &Base, problems: &mut Problems<'_>) -> Tl
         .collect();
     match &raw.client_ca {
         None if raw.client_auth != ClientAuth::Off => {
-            problems.whole("[tls] `client_auth` needs `client_ca`, a PEM file of those who sign clients' certificates.");
+            problems.whole(
+                "[tls] `client_auth` needs `client_ca`, a PEM file of those who sign clients' certificates.",
+            );
         }
         Some(ca) if raw.client_auth == ClientAuth::Off => {
-            problems.at(ca.span(), "`client_ca` has no effect without `client_auth`: set that, or leave it out.");
+            problems
+                .at(ca.span(), "`client_ca` has no effect without `client_auth`: set that, or leave it out.");
         }
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! The loop of one connection: read a head, have it answered, write the answer.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::{Method, Version};
+use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 
 use super::body::RequestBody;
@@ -46,7 +47,10 @@ pub(in crate::http) async fn serve(stream: Stream, context: Context) -> End {
     loop {
         let http = connection.context.shared.pipeline.site();
         match connection.read_head(&http.http).await {
-            Head::Closed => return End::Closed,
+            Head::Closed => {
+                say_goodbye(&connection.io).await;
+                return End::Closed;
+            }
             Head::Http2 => return connection.into_http2(),
             Head::Refused(denial) => {
                 connection.refuse(&denial).await;
@@ -56,7 +60,11 @@ pub(in crate::http) async fn serve(stream: Stream, context: Context) -> End {
                 let next = connection.answer(*head, framing, wants_continue, &http.http).await;
                 match next {
                     Next::Read => {}
-                    Next::Close => return End::Closed,
+                    Next::Close => {
+                        say_goodbye(&connection.io).await;
+                        return End::Closed;
+                    }
+                    Next::Cut => return End::Closed,
                     Next::Linger => {
                         linger(&connection.io, MAX_AHEAD, DRAIN_TIME).await;
                         return End::Closed;
@@ -72,6 +80,8 @@ pub(in crate::http) async fn serve(stream: Stream, context: Context) -> End {
 enum Next {
     Read,
     Close,
+    /// The client is to see that something is missing.
+    Cut,
     Linger,
     Tunnel(Box<(Reply, Finishing)>),
 }
@@ -188,14 +198,14 @@ impl Connection {
         }
         let handled = shared.pipeline.handle(worker, peer, incoming);
         let Some((reply, finishing)) = until_client_leaves(&self.io, handled).await else {
-            return Next::Close;
+            return Next::Cut;
         };
         self.send(reply, finishing, sent, keeps).await
     }
 
     async fn send(&mut self, mut reply: Reply, mut finishing: Finishing, sent: Sent, keeps: bool) -> Next {
         if reply.connection == Afterwards::Drop {
-            return Next::Close;
+            return Next::Cut;
         }
         if reply.upgraded.is_some() {
             self.writer.put_switch(&reply);
@@ -222,7 +232,7 @@ impl Connection {
         }
         drop(finishing);
         match outcome {
-            Outcome::Failed | Outcome::Cut => Next::Close,
+            Outcome::Failed | Outcome::Cut => Next::Cut,
             Outcome::SentUntilClose => self.close_or_linger(),
             Outcome::Sent if !keeps => self.close_or_linger(),
             Outcome::Sent => {
@@ -277,6 +287,19 @@ impl Connection {
 pub(super) struct Sent {
     pub(super) is_head: bool,
     pub(super) version: Version,
+}
+
+/// TLS says that nothing follows (close_notify): without it the client can't tell an end from a cut. It is not
+/// waited for.
+async fn say_goodbye(io: &SharedIo) {
+    poll_fn(|cx| {
+        let mut io = lock(io);
+        if matches!(io.stream, Stream::Tls(_)) {
+            let _ = Pin::new(&mut io.stream).poll_shutdown(cx);
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Which limit a head broke: a first line that doesn't end is a target that is too long.

@@ -2,8 +2,10 @@
 
 mod bounds;
 mod gates;
+mod h2;
 mod harness;
 mod life;
 mod smuggling;
+mod upgrade;
 
 use harness::{Gateway, Origin};

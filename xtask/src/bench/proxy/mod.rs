@@ -9,10 +9,12 @@ mod load;
 mod peers;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use super::report::{Report, Row};
+use crate::paths::Paths;
 use load::{Figures, Load};
 use peers::{Peer, Stage};
 
@@ -45,8 +47,8 @@ const CASES: [(&str, Load); 7] = [
 ];
 
 /// Runs every case and prints the table.
-pub fn run(args: &Args, default_gateway: PathBuf) -> Result<()> {
-    let gateway = args.gateway.clone().unwrap_or(default_gateway);
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let gateway = args.gateway.clone().unwrap_or_else(|| Paths::find().target.join("release/gateway"));
     let stage = Stage::start(&gateway).context("setting the stage")?;
     let mut report = Report::new("proxy");
     for (name, load) in CASES {
@@ -70,7 +72,8 @@ pub fn run(args: &Args, default_gateway: PathBuf) -> Result<()> {
             report.add(Row::within("1,000 idle TLS connections", bytes as f64 / 1e6, "MB", 60.0));
         }
     }
-    report.finish(args.json.as_deref())
+    report.finish(args.json.as_deref())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn measure(stage: &Stage, peer: &Peer, load: Load, seconds: u32) -> Result<Figures> {

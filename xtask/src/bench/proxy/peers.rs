@@ -219,7 +219,7 @@ fn ours(folder: &Path, gateway: &Path) -> Result<Command> {
         format!(
             "[server]\nworkers = 1\n[log]\naccess = \"off\"\nlevel = \"warn\"\n[waf]\nmode = \"off\"\n\
              [control]\nsocket = \"{f}/control.sock\"\nlisten = \"off\"\n\
-             [bans]\nstate = \"{f}/bans.redb\"\n\
+             [bans]\nenabled = false\n\
              [http]\nmax_connections_per_source = 8192\nrequests_per_connection = 100000000\n\
              [[listeners]]\nname = \"plain\"\naddress = \"127.0.0.1:18083\"\n\
              [[listeners]]\nname = \"tls\"\naddress = \"127.0.0.1:18443\"\ntls = true\n\
