@@ -180,9 +180,9 @@ impl Judged {
             return pass(record, Reason::Discovery);
         }
         if on(record, Part::Ports) {
-            let reason = port::closed(protocol, transport.destination, transport.flags);
-            if reason != 0
-                && let Some(action) = carry_out(self.ctx, Finding::from_word(u64::from(reason)))
+            let finding = port::closed(protocol, transport.destination, transport.flags);
+            if finding.is_some()
+                && let Some(action) = carry_out(self.ctx, finding)
             {
                 return action;
             }

@@ -5,13 +5,13 @@ use aya_ebpf::bindings::{
     xdp_md,
 };
 use gateway_common::{
-    reason::{BanReason, Mode, PROTOS, Part, REASONS, Reason},
+    reason::{BanReason, Mode, PARTS, PROTOS, REASONS, Reason},
     stats::CpuStats,
 };
 
-use crate::{allow, events, scene};
+use crate::{allow, capture, events, scene};
 
-/// Something a check has against a packet, in one word: reason, the ban's reason, which entry.
+/// Something a check has against a packet, in one word: reason, the ban's reason, the part, which entry.
 #[derive(Clone, Copy)]
 pub struct Finding(u64);
 
@@ -22,7 +22,8 @@ impl Finding {
     /// A finding of a ban entry.
     #[inline(always)]
     pub fn ban(reason: Reason, ban_reason: u8, matched: u32) -> Self {
-        Self(reason as u64 | u64::from(ban_reason) << 8 | u64::from(matched) << 32)
+        let part = reason.part() as u64;
+        Self(reason as u64 | u64::from(ban_reason) << 8 | part << 16 | u64::from(matched) << 32)
     }
 
     /// A finding without a ban behind it.
@@ -73,9 +74,12 @@ pub extern "C" fn weigh(ctx: *mut xdp_md, word: u64) -> u32 {
     if allow::allowed(&record.scene) {
         return finish(record, Reason::Allowed as u32, XDP_PASS);
     }
-    let part = Reason::from_code(reason as u8).map_or(Part::Bans, Reason::part) as u32;
+    let part = (word >> 16) as u32 & (PARTS as u32 - 1);
     let drop = record.scene.modes >> (part * 2) & 3 == Mode::Enforce as u32;
     events::sample(ctx, record, word, drop);
+    if capture::wanted(reason) {
+        capture::copy_packet(ctx, u64::from(reason));
+    }
     if !drop {
         record.observed[reason as usize] += 1;
         return CONTINUE;

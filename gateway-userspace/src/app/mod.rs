@@ -7,6 +7,7 @@
 
 mod adapters;
 mod control;
+mod decisions;
 mod error;
 mod kernel;
 mod notify;

@@ -71,6 +71,7 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     if let Some(k) = &running.kernel {
         k.set_allowlist(&kernel::targets(&config.kernel.allow), &kernel::targets(&protected(config)))
             .map_err(|e| e.to_string())?;
+        kernel::apply_policy(k, &config.kernel).map_err(fail)?;
     }
     running.certificates.adopt(fresh.certificates);
     if let (Some(current), Some(tls)) = (&running.tls, tls) {

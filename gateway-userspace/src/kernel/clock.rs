@@ -86,15 +86,19 @@ impl Clock {
     /// An expiry in expiry units, never early. What lies farther ahead than the units can tell (99 days at least) ends
     /// there: the ledger has to renew it.
     pub fn expiry(&self, expiry: Expiry, wall: SystemTime) -> u32 {
+        self.expiry_at(expiry, wall, self.jiffies())
+    }
+
+    /// As [`expiry`](Self::expiry), at a moment in jiffies.
+    pub fn expiry_at(&self, expiry: Expiry, wall: SystemTime, now: u64) -> u32 {
         let left = match expiry {
             Expiry::Never => return NEVER,
             Expiry::In(left) => left,
             Expiry::At(moment) => match moment.duration_since(wall) {
                 Ok(left) => left,
-                Err(_) => return self.expiry_now(),
+                Err(_) => return expiry_now(now, self.shift()),
             },
         };
-        let now = self.jiffies();
         let unit = 1u64 << self.shift();
         let farthest = now.saturating_add(u64::from(FARTHEST) * unit - unit);
         let end = now.saturating_add(self.ticks(left)).min(farthest).div_ceil(unit);

@@ -149,6 +149,10 @@ impl Pipeline {
         let request = stages::not_banned(request, self.deny_list.as_deref(), trace)?;
         let request = stages::route(request, site, trace)?;
         let (request, limit_fields, permit) = stages::admit(request, self.limits.as_deref(), trace).await?;
+        if let Some(reply) = request.preflight() {
+            return Ok(reply);
+        }
+        let terms = request.terms();
         *inspection = self.begin_inspection(site, worker, &request);
         let request = stages::inspect_request(request, inspection, trace).await?;
         let answer = stages::forward(request, site, worker, trace).await?;
@@ -156,7 +160,7 @@ impl Pipeline {
         if let (Some(limits), Some(permit)) = (&self.limits, permit) {
             answer.settle(permit, limits.as_ref());
         }
-        Ok(stages::reply(answer, limit_fields, trace))
+        Ok(stages::reply(answer, &terms, limit_fields, trace))
     }
 
     fn begin_inspection(&self, site: &Site, worker: &Worker, request: &stages::Admitted) -> Inspection {

@@ -114,6 +114,10 @@ mod tests {
                 total_timeout: None,
                 replace_prefix: replacement.map(str::to_owned),
                 upgrade: false,
+                headers: Vec::new(),
+                security_headers: crate::config::edge::SecurityProfile::Off,
+                override_security_headers: false,
+                cors: None,
             };
             let got = rewrite(&route, Bytes::from_static(target.as_bytes()), path_len);
             assert_eq!(String::from_utf8_lossy(&got), expected, "{prefix} {replacement:?} {target}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Version;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER};
 
 use super::conform::{Conforming, Incoming};
 use super::hooks::{DenyList, LimitCheck, LimitGate, LimitRequest};
@@ -17,7 +17,7 @@ use crate::config::{edge::Route, waf};
 use crate::inspect::{Inspection, RequestView};
 use crate::limits::Permit;
 use crate::listen::Peer;
-use crate::respond::{Afterwards, Denial, REQUEST_ID, Reply};
+use crate::respond::{self, Afterwards, Denial, REQUEST_ID, Reply, cors};
 use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
 use crate::wire::{Body, BodyError, Capped};
 
@@ -110,11 +110,12 @@ pub(super) fn not_banned(
 pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Result<Routed, Denial> {
     let NotBanned(mut identified) = request;
     let request = &mut identified.request;
-    let route =
-        site.router.find(&request.host, request.path(), &request.method).map_err(|none| match none {
+    let route = site.router.find(&request.host, request.path(), &request.method, &request.headers).map_err(
+        |none| match none {
             NoRoute::Path => Denial::NoRoute,
             NoRoute::Method(allow) => Denial::Method { allow },
-        })?;
+        },
+    )?;
     trace.route = Some(Arc::clone(&route.name));
     let max = route.max_body.unwrap_or(site.http.max_body);
     match request.body.exact_len() {
@@ -155,7 +156,29 @@ pub(super) async fn admit(
     }
 }
 
+/// What the reply needs to know of the request once that has been sent on.
+#[derive(Debug)]
+pub(super) struct Terms {
+    route: Arc<Route>,
+    origin: Option<HeaderValue>,
+}
+
 impl Admitted {
+    /// What the route adds to the reply.
+    pub(super) fn terms(&self) -> Terms {
+        let origin =
+            self.0.route.cors.as_ref().and_then(|_| self.0.request.request.headers.get(ORIGIN).cloned());
+        Terms { route: Arc::clone(&self.0.route), origin }
+    }
+
+    /// The answer to a preflight, where the route answers those.
+    pub(super) fn preflight(&self) -> Option<Reply> {
+        let request = &self.0.request.request;
+        let cors = self.0.route.cors.as_ref()?;
+        cors::is_preflight(&request.method, &request.headers)
+            .then(|| cors::preflight(cors, request.headers.get(ORIGIN)))
+    }
+
     /// The route's own mode of the rules.
     pub(super) fn waf_mode(&self) -> Option<waf::Mode> {
         self.0.route.waf
@@ -249,9 +272,19 @@ pub(super) async fn inspect_response(
 }
 
 /// The answer in the gateway's name.
-pub(super) fn reply(answer: Cleared, limit_fields: Fields, trace: &Trace) -> Reply {
+pub(super) fn reply(answer: Cleared, terms: &Terms, limit_fields: Fields, trace: &Trace) -> Reply {
     let Cleared(UpstreamResponse { status, mut headers, body, upgraded, .. }) = answer;
     hide_server(&mut headers);
+    let Terms { route, origin } = terms;
+    respond::secure(
+        &mut headers,
+        route.security_headers,
+        trace.peer.tls.is_some(),
+        route.override_security_headers,
+    );
+    if let Some(cors) = &route.cors {
+        cors::mark(&mut headers, cors, origin.as_ref());
+    }
     headers.insert(&REQUEST_ID, trace.request_id.clone());
     for (name, value) in limit_fields {
         headers.append(name, value);

@@ -1,7 +1,9 @@
 //! Every refusal becomes one answer, here and nowhere else.
 
+pub mod cors;
 mod denial;
 mod page;
+mod security;
 
 use bytes::Bytes;
 use http::header::{
@@ -10,6 +12,7 @@ use http::header::{
 use http::{Method, StatusCode};
 
 pub use denial::Denial;
+pub use security::secure;
 
 use crate::upstream::Upgraded;
 use crate::wire::Body;

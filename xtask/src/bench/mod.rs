@@ -1,7 +1,7 @@
 //! `cargo xtask bench NAME`: figures beside a peer's or a baseline's, in the same run, alternating.
 
-pub mod proxy;
 pub mod limits;
+pub mod proxy;
 #[allow(dead_code, reason = "each bench takes what it needs of the table")]
 pub mod report;
 pub mod waf;

@@ -108,7 +108,7 @@ pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
     let (listeners, _) = broadcast::channel(LISTENERS);
     let mut task = Task {
         engine,
-        rates: Rates::new(now_ms),
+        rates: Rates::new(&shared.traffic, now_ms),
         shared: shared.clone(),
         clock: parts.clock.clone(),
         store,

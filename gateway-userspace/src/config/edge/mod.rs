@@ -4,6 +4,7 @@ mod bounds;
 mod client;
 mod http;
 mod listener;
+mod response;
 mod route;
 mod tls;
 mod upstream;
@@ -11,7 +12,8 @@ mod upstream;
 pub use self::client::{Client, ForwardedHeader, MAX_TRUSTED, RawClient};
 pub use self::http::{Http, MAX_HEADER_BYTES, MAX_HEADERS, RawHttp};
 pub use self::listener::{Listener, MAX_CONNECTIONS, MAX_LISTENERS, ProxyProtocol, RawListener};
-pub use self::route::{MAX_ROUTES, PathMatch, RawRoute, Route};
+pub use self::response::{Cors, MAX_ORIGINS, RawCors, SecurityProfile};
+pub use self::route::{HeaderMatch, MAX_ROUTES, PathMatch, RawRoute, Route};
 pub use self::tls::{Certificate, ClientAuth, MAX_CERTIFICATES, MinVersion, RawTls, Tls};
 pub use self::upstream::{
     Balance, MAX_SERVERS, MAX_UPSTREAMS, Protocol, RawUpstream, Server, Upstream, UpstreamTls,

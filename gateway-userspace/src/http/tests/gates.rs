@@ -96,3 +96,25 @@ fn broken_http_is_an_offence() {
     let lines = gateway.log_lines(1);
     assert_eq!((&lines[0]["status"], &lines[0]["denied"]), (&400.into(), &"bare_lf".into()));
 }
+
+#[test]
+fn preflights_are_answered_here() {
+    let origin = Origin::hello();
+    let text = format!(
+        "{}[[routes]]\nupstream = \"u\"\nsecurity_headers = \"strict\"\n[routes.cors]\norigins = [\"https://app.test\"]\nmethods = [\"PUT\"]\n",
+        config(&origin)
+    );
+    let gateway = Gateway::start(&text, Options::default());
+    let mut client = gateway.connect();
+    client.send("OPTIONS /x HTTP/1.1\r\nHost: a\r\nOrigin: https://app.test\r\nAccess-Control-Request-Method: PUT\r\n\r\n");
+    let response = client.response().expect("an answer");
+    assert_eq!((response.status(), response.field("access-control-allow-methods")), (204, Some("PUT")));
+    assert!(origin.requests().is_empty());
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\nOrigin: https://app.test\r\n\r\n");
+    let response = client.response().expect("an answer");
+    assert_eq!(response.field("access-control-allow-origin"), Some("https://app.test"));
+    assert_eq!(response.field("x-frame-options"), Some("DENY"));
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.test\r\n\r\n");
+    let response = client.response().expect("an answer");
+    assert_eq!((response.status(), response.field("access-control-allow-origin")), (200, None));
+}
