@@ -59,7 +59,7 @@ impl Core {
                 true
             }
             Check::Number { comparison, operand } => {
-                match single_number(rule).filter(|_| self.target_removals.is_empty()) {
+                match single_number(rule).filter(|_| !self.tx_removals) {
                     Some(target) => self.evaluate_single(rule, target, *comparison, operand, rules),
                     None => {
                         let operand = self.operand(operand, rules);

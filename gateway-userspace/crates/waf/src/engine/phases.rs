@@ -44,7 +44,7 @@ impl Core {
         {
             at = place + 1;
             if let Some(Gate::Compare(gate)) = gates.get(place)
-                && self.target_removals.is_empty()
+                && !self.tx_removals
             {
                 if !gate.holds(&self.tx, &self.arena) {
                     continue;
