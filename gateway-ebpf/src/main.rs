@@ -5,6 +5,7 @@
 //! the verifier turns into a bounds check and an addition.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the xdp macro makes functions without documentation")]
 #![allow(unsafe_code)]
 #![allow(internal_features, reason = "the BPF target has no fetch_add or compare_exchange on AtomicU64")]
 #![allow(

@@ -45,7 +45,7 @@ pub use limits::{Bar, Rate, SourceLimits};
 pub use ports::{PortPolicy, PortSet};
 pub use stats::{BanStats, ReasonStats, Stats};
 pub use status::{Attached, Status, attached, uninstall};
-pub use sys::TestRunResult;
+pub use sys::{TestRunResult, own_addresses};
 pub use target::{Expiry, Target, TargetError};
 
 use attach::Links;
@@ -360,7 +360,7 @@ impl Kernel {
     /// # Errors
     /// When there are more than 8,192 prefixes, or the kernel refuses one.
     pub fn set_allowlist(&self, allow: &[Target], protected: &[Target]) -> Result<usize, KernelError> {
-        let own = sys::own_addresses()
+        let own = own_addresses()
             .map_err(|error| KernelError::from_io("listing the host's own addresses", error))?;
         let guarded = |kind| move |target: &Target| (*target, kind);
         let guard = Guard::new(
@@ -525,7 +525,11 @@ impl Kernel {
 }
 
 /// Makes the pin root, mounting the BPF file system where it belongs if it is not there.
-fn prepare_root(root: &Path) -> Result<(), KernelError> {
+/// Makes the folder of pins on a BPF file system, mounting /sys/fs/bpf where it is not mounted.
+///
+/// # Errors
+/// When it cannot be mounted or made; with what to do.
+pub fn prepare_root(root: &Path) -> Result<(), KernelError> {
     let standard = Path::new("/sys/fs/bpf");
     let failed =
         |what: &str, path: &Path, error| KernelError::from_io(format!("{what} {}", path.display()), error);

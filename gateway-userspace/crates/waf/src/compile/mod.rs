@@ -1,0 +1,114 @@
+//! From the AST to tables: everything that can be resolved at load is.
+
+mod build;
+mod draft;
+mod flow;
+pub(crate) mod gate;
+mod merge;
+pub(crate) mod pipeline;
+pub(crate) mod rule;
+mod selector;
+pub(crate) mod settings;
+pub(crate) mod symbols;
+pub(crate) mod template;
+
+use std::sync::Arc;
+
+use self::{
+    gate::Gate,
+    pipeline::Pipelines,
+    rule::{Rule, RuleSetBits, TargetRemoval},
+    settings::Settings,
+    symbols::Symbols,
+};
+pub(crate) use selector::selector;
+
+use crate::{
+    engine::matched::RuleInfo,
+    lang::{
+        self,
+        diagnostic::{Diagnostic, Level},
+    },
+    operators::pattern::Pattern,
+    prefilter::plan::PhasePlan,
+    source::FileSource,
+};
+
+/// A part of the configuration, in order.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'a> {
+    /// A file or a glob, read through the [`FileSource`].
+    File(&'a str),
+    /// Text given directly; `name` stands for the file in diagnostics and `Include`s are relative to its folder.
+    Text {
+        /// Stands for the file.
+        name: &'a str,
+        /// The directives.
+        text: &'a str,
+    },
+}
+
+/// Choices that are no directives.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// Screen values for all rules at once, asking single operators only where they may match. Off is the oracle.
+    pub prefilter: bool,
+    /// Something that clients cannot foresee: keys the hash of names that requests bring.
+    pub hash_seed: u64,
+}
+
+impl Default for CompileOptions {
+    fn default() -> Self {
+        Self { prefilter: true, hash_seed: 0 }
+    }
+}
+
+/// Compiled rules, shared by transactions.
+#[derive(Debug)]
+pub struct Ruleset {
+    /// Starters and links of chains, in order.
+    pub(crate) rules: Vec<Rule>,
+    /// The starters of each phase, in order.
+    pub(crate) phases: [Vec<u32>; 5],
+    /// What stands before each of them.
+    pub(crate) gates: [Vec<Gate>; 5],
+    pub(crate) pipelines: Pipelines,
+    pub(crate) symbols: Symbols,
+    pub(crate) settings: Settings,
+    /// What `ctl:ruleRemoveBy*` actions remove.
+    pub(crate) removals: Vec<RuleSetBits>,
+    pub(crate) target_removals: Vec<TargetRemoval>,
+    pub(crate) relevant_status: Option<Pattern>,
+    pub(crate) score_keys: [Option<u32>; 6],
+    /// The screens of the phases, where the prefilter is on.
+    pub(crate) plans: [Option<PhasePlan>; 5],
+}
+
+impl Ruleset {
+    /// Reads and compiles `entries` in order. Gives the rules and whatever there is to say about them; or, if
+    /// anything is an error, all diagnostics.
+    pub fn compile(
+        files: &dyn FileSource,
+        entries: &[Entry<'_>],
+        options: &CompileOptions,
+    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let (document, mut diagnostics) = lang::parse(files, entries);
+        let ruleset = build::build(&document, files, options, &mut diagnostics);
+        diagnostics.sort_by_key(|d| std::cmp::Reverse(d.level));
+        if diagnostics.iter().any(|d| d.level == Level::Error) {
+            Err(diagnostics)
+        } else {
+            Ok((ruleset, diagnostics))
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What the rules say about themselves, in order; chains once.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<RuleInfo>> {
+        self.rules.iter().enumerate().filter(|(n, r)| *n as u32 == r.starter).map(|(_, r)| &r.info)
+    }
+}

@@ -1,0 +1,151 @@
+//! The rules of a phase, in order, and where matches lead.
+
+use super::{
+    core::Core,
+    matched::Severity,
+    verdict::{AllowScope, Verdict},
+};
+use crate::{
+    actions::Disruptive,
+    compile::{Ruleset, gate::Gate, rule::Outcome},
+    lang::ast::EngineMode,
+};
+
+/// The number of the logging phase.
+pub(crate) const LOGGING: u8 = 5;
+
+/// Where a rule that matched sends its phase.
+enum Next {
+    Rule,
+    Skip(u32),
+    At(u32),
+    End,
+}
+
+impl Core {
+    /// Runs a phase (1 to 5).
+    pub(crate) fn run_phase(&mut self, phase: u8, rules: &Ruleset) -> Verdict {
+        if let Some(verdict) = &self.ended
+            && phase != LOGGING
+        {
+            return verdict.clone();
+        }
+        if self.engine == EngineMode::Off || self.is_allowed(phase) {
+            return Verdict::Pass;
+        }
+        self.phase = phase;
+        let order = rules.phases.get(phase as usize - 1).map_or(&[][..], |o| o);
+        let gates = rules.gates.get(phase as usize - 1).map_or(&[][..], |g| g);
+        let mut allowed_by = None;
+        self.screen_phase(phase, rules);
+        let mut at = 0;
+        while let Some(place) = self.next_place(at)
+            && let Some(&number) = order.get(place)
+        {
+            at = place + 1;
+            if let Some(Gate::Compare(gate)) = gates.get(place)
+                && self.target_removals.is_empty()
+            {
+                if !gate.holds(&self.tx, &self.arena) {
+                    continue;
+                }
+                if let Some(to) = gate.skip_to
+                    && !(self.any_removed && self.removed.has(number))
+                {
+                    at = to as usize;
+                    continue;
+                }
+            }
+            self.reach(place);
+            if (self.any_removed && self.removed.has(number)) || !self.evaluate_chain(number, rules) {
+                continue;
+            }
+            match self.after_match(number, rules) {
+                Next::Rule => {}
+                Next::Skip(rules) => at += rules as usize,
+                Next::At(place) => at = place as usize,
+                Next::End => {
+                    allowed_by = Some(number);
+                    break;
+                }
+            }
+            if self.engine == EngineMode::Off {
+                break;
+            }
+        }
+        self.phase_ends(allowed_by.and_then(|n| rules.rules.get(n as usize)).map_or(0, |r| r.info.id))
+    }
+
+    fn is_allowed(&self, phase: u8) -> bool {
+        match self.allowed {
+            Some(AllowScope::Transaction) => phase != LOGGING,
+            Some(AllowScope::Request) => phase <= 2,
+            Some(AllowScope::Phase) | None => false,
+        }
+    }
+
+    fn phase_ends(&mut self, rule_id: u64) -> Verdict {
+        if let Some(verdict) = &self.ended {
+            return verdict.clone();
+        }
+        match self.allowed {
+            Some(scope) if rule_id != 0 => {
+                if scope == AllowScope::Phase {
+                    self.allowed = None;
+                }
+                Verdict::Allow { scope, rule_id }
+            }
+            _ => Verdict::Pass,
+        }
+    }
+
+    /// A chain matched: the record, the disruptive action, the flow.
+    fn after_match(&mut self, number: u32, rules: &Ruleset) -> Next {
+        let Some(rule) = rules.rules.get(number as usize) else { return Next::Rule };
+        let outcome = &rule.outcome;
+        self.raise_severity(rule.info.severity);
+        let takes_effect = self.engine == EngineMode::On && self.phase != LOGGING;
+        let interrupts = takes_effect && !matches!(outcome.disruptive, Disruptive::Pass);
+        if outcome.log || outcome.audit {
+            self.record(rule, interrupts, rules);
+        }
+        if interrupts {
+            return self.disrupt(outcome, rule.info.id, rules);
+        }
+        match (outcome.skip_to, outcome.skip) {
+            (Some(place), _) => Next::At(place),
+            (None, 0) => Next::Rule,
+            (None, rules) => Next::Skip(rules),
+        }
+    }
+
+    fn raise_severity(&mut self, severity: Option<Severity>) {
+        if let Some(severity) = severity
+            && self.highest_severity.is_none_or(|highest| severity < highest)
+        {
+            self.highest_severity = Some(severity);
+        }
+    }
+
+    fn disrupt(&mut self, outcome: &Outcome, rule_id: u64, rules: &Ruleset) -> Next {
+        let status = outcome.status;
+        self.ended = Some(match &outcome.disruptive {
+            Disruptive::Pass => return Next::Rule,
+            Disruptive::Allow(scope) => {
+                self.allowed = Some(*scope);
+                return Next::End;
+            }
+            Disruptive::Deny => Verdict::Deny { status, rule_id },
+            Disruptive::Drop => Verdict::Drop { rule_id },
+            Disruptive::Redirect(location) => {
+                self.expand(location, rules);
+                let safe: Vec<u8> =
+                    self.expanded.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n' | 0)).collect();
+                let location = String::from_utf8_lossy(&safe).into_owned();
+                let status = if matches!(status, 301 | 302 | 303 | 307 | 308) { status } else { 302 };
+                Verdict::Redirect { status, location, rule_id }
+            }
+        });
+        Next::End
+    }
+}

@@ -1,0 +1,225 @@
+//! Regular expressions of rules: PCRE's syntax, in byte mode.
+//!
+//! Two engines. Patterns that an automaton can do (all of CRS 4's) run on the regex crate: the cost is linear in the value, whatever
+//! the pattern. The others (look-around, back-references, atomic groups, possessive quantifiers; in CRS 3.3 a dozen and in
+//! users' own rules) run on fancy-regex, which backtracks: there [`BACKTRACK_LIMIT`] bounds the steps, and a search that meets it
+//! does not match and says so, as ModSecurity does at SecPcreMatchLimit. PCRE2 itself would be the alternative for those: it knows
+//! recursion and verbs too, but it is C behind `unsafe`, and its match limit is the same kind of bound.
+
+mod class;
+mod scan;
+mod translate;
+
+#[cfg(test)]
+mod tests;
+
+use super::Captures;
+
+/// Steps of backtracking that a search may take before it gives up (SecPcreMatchLimit's recommended value).
+pub const BACKTRACK_LIMIT: usize = 100_000;
+
+/// Largest compiled form of one pattern, in bytes; more does not compile.
+pub const COMPILED_LIMIT_BYTES: usize = 32 * 1024 * 1024;
+
+/// Largest cache of one pattern's lazily built automaton, in bytes, per thread that uses it.
+const LAZY_CACHE_BYTES: usize = 2 * 1024 * 1024;
+
+/// Why a pattern does not compile. Offsets are bytes from its start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatternError {
+    /// The pattern breaks PCRE's syntax.
+    #[error("at byte {offset} of the pattern: {what}")]
+    Malformed {
+        /// Where.
+        offset: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// PCRE would take it, this engine does not.
+    #[error("at byte {offset} of the pattern: not supported: {what}")]
+    Unsupported {
+        /// Where.
+        offset: usize,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Longer than any sensible pattern.
+    #[error("the pattern is longer than {limit} bytes")]
+    TooLong {
+        /// The most bytes.
+        limit: usize,
+    },
+    /// Groups within groups beyond the bound.
+    #[error("the pattern nests groups deeper than {limit}")]
+    TooDeep {
+        /// The most levels.
+        limit: usize,
+    },
+    /// The regex engine refused it: too large, or an error that the translation let through.
+    #[error("the pattern does not compile: {reason}")]
+    Refused {
+        /// What the engine said.
+        reason: String,
+    },
+}
+
+/// A compiled pattern.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    engine: Engine,
+    source: String,
+}
+
+#[derive(Debug, Clone)]
+enum Engine {
+    Linear(regex::bytes::Regex),
+    Backtracking(Box<fancy_regex::Regex>),
+}
+
+/// What a search came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    /// It matches.
+    Found,
+    /// It does not.
+    NotFound,
+    /// The search took too many steps and was given up.
+    LimitExceeded,
+}
+
+impl Pattern {
+    /// Compiles a pattern.
+    ///
+    /// # Errors
+    /// [`PatternError`] says where and why.
+    pub fn new(pattern: &[u8]) -> Result<Self, PatternError> {
+        Self::with_limit(pattern, COMPILED_LIMIT_BYTES)
+    }
+
+    /// Compiles a pattern whose compiled form may have at most that many bytes.
+    ///
+    /// # Errors
+    /// [`PatternError`] says where and why.
+    pub fn with_limit(pattern: &[u8], compiled_bytes: usize) -> Result<Self, PatternError> {
+        let translated = translate::translate(pattern)?;
+        let engine = if translated.needs_backtracking {
+            let regex = fancy_regex::RegexBuilder::new(&translated.source)
+                .bytes_mode(fancy_regex::BytesMode::Ascii)
+                .dot_matches_new_line(true)
+                .backtrack_limit(BACKTRACK_LIMIT)
+                .delegate_size_limit(compiled_bytes)
+                .build()
+                .map_err(|error| PatternError::Refused { reason: error.to_string() })?;
+            Engine::Backtracking(Box::new(regex))
+        } else {
+            Engine::Linear(
+                regex::bytes::RegexBuilder::new(&translated.source)
+                    .unicode(false)
+                    .dot_matches_new_line(true)
+                    .size_limit(compiled_bytes)
+                    .dfa_size_limit(LAZY_CACHE_BYTES)
+                    .build()
+                    .map_err(|error| PatternError::Refused { reason: error.to_string() })?,
+            )
+        };
+        Ok(Self { engine, source: translated.source })
+    }
+
+    /// The pattern in the syntax of the regex crate: for it, `unicode(false)` and `dot_matches_new_line(true)` are to be set.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether an automaton runs the pattern, so that its cost is linear and its source parses with regex-syntax.
+    pub fn is_linear(&self) -> bool {
+        matches!(self.engine, Engine::Linear(_))
+    }
+
+    /// Looks for the pattern anywhere in the value.
+    pub fn search(&self, value: &[u8]) -> Search {
+        match &self.engine {
+            Engine::Linear(regex) => Search::of(regex.is_match(value)),
+            Engine::Backtracking(regex) => regex.is_match(value).map_or(Search::LimitExceeded, Search::of),
+        }
+    }
+
+    /// Looks for the pattern and hands over the leftmost match and its groups, up to nine.
+    pub fn search_with_captures(&self, value: &[u8], captures: &mut Captures) -> Search {
+        captures.clear();
+        self.capture_from(value, 0, captures).map_or_else(|search| search, |_| Search::Found)
+    }
+
+    /// Every match, one after the other without overlap, up to `most`: later ones overwrite the captures of earlier ones.
+    pub fn search_all_with_captures(&self, value: &[u8], most: usize, captures: &mut Captures) -> Search {
+        captures.clear();
+        let mut from = 0;
+        for turn in 0..most {
+            match self.capture_from(value, from, captures) {
+                // An empty match has to move on by itself.
+                Ok((start, end)) => from = if end > start { end } else { end + 1 },
+                Err(_) if turn > 0 => return Search::Found,
+                Err(search) => return search,
+            }
+            if from > value.len() {
+                break;
+            }
+        }
+        Search::of(most > 0)
+    }
+
+    /// The first match at or after `from`, as a range of the value.
+    ///
+    /// # Errors
+    /// [`Search::NotFound`] or [`Search::LimitExceeded`].
+    pub fn find_from(&self, value: &[u8], from: usize) -> Result<(usize, usize), Search> {
+        if from > value.len() {
+            return Err(Search::NotFound);
+        }
+        let found = match &self.engine {
+            Engine::Linear(regex) => regex.find_at(value, from).map(|found| (found.start(), found.end())),
+            Engine::Backtracking(regex) => regex
+                .find_from_pos(value, from)
+                .map_err(|_| Search::LimitExceeded)?
+                .map(|found| (found.start(), found.end())),
+        };
+        found.ok_or(Search::NotFound)
+    }
+
+    fn capture_from(
+        &self,
+        value: &[u8],
+        from: usize,
+        captures: &mut Captures,
+    ) -> Result<(usize, usize), Search> {
+        match &self.engine {
+            Engine::Linear(regex) => {
+                let groups = regex.captures_at(value, from).ok_or(Search::NotFound)?;
+                for (index, group) in groups.iter().take(super::MAX_CAPTURES).enumerate() {
+                    if let Some(group) = group {
+                        captures.set_range(index, group.range());
+                    }
+                }
+                groups.get(0).map(|all| (all.start(), all.end())).ok_or(Search::NotFound)
+            }
+            Engine::Backtracking(regex) => {
+                let groups = regex
+                    .captures_from_pos(value, from)
+                    .map_err(|_| Search::LimitExceeded)?
+                    .ok_or(Search::NotFound)?;
+                for index in 0..groups.len().min(super::MAX_CAPTURES) {
+                    if let Some(group) = groups.get(index) {
+                        captures.set_range(index, group.start()..group.end());
+                    }
+                }
+                groups.get(0).map(|all| (all.start(), all.end())).ok_or(Search::NotFound)
+            }
+        }
+    }
+}
+
+impl Search {
+    fn of(found: bool) -> Self {
+        if found { Self::Found } else { Self::NotFound }
+    }
+}

@@ -1,0 +1,433 @@
+//! All screenable operators of a rule set at once: which of them may match a value.
+
+use std::collections::BTreeMap;
+
+use daachorse::{DoubleArrayAhoCorasick, DoubleArrayAhoCorasickBuilder};
+use regex_syntax::ParserBuilder;
+
+use super::fragment::{Fragment, fragments};
+use super::literal::{LITERAL_MAX, LITERAL_MIN};
+use super::node::Node;
+use crate::bytes::ByteMask;
+use crate::operators::{Operator, OperatorKind};
+
+/// Slots of a [`Memo`]; a slot taken by another key is written over.
+const MEMO_SLOTS: usize = 512;
+/// Most literals of a screen; operators beyond it are not screened.
+const LITERALS_MAX: usize = 200_000;
+
+/// A set of operators by their numbers: bit `n % 64` of word `n / 64`.
+pub(crate) type Bits = Box<[u64]>;
+
+/// An operator to screen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Screened<'a> {
+    /// The operator.
+    pub operator: &'a Operator,
+    /// Whether its answer is turned round: then any value is a candidate.
+    pub negated: bool,
+}
+
+/// The conditions of many operators, tested in one pass over a value.
+pub(crate) struct Screen {
+    words: usize,
+    /// Operators that are always candidates.
+    always: Bits,
+    /// Operators that may match the empty value.
+    of_empty: Bits,
+    conditions: Vec<Condition>,
+    /// Conditions that no literal leads to.
+    loose: Vec<u32>,
+    /// For each literal, where its conditions are in `postings`.
+    starts: Vec<u32>,
+    postings: Vec<u32>,
+    automaton: Option<DoubleArrayAhoCorasick<u32>>,
+}
+
+#[derive(Clone, Copy)]
+struct Condition {
+    all: u64,
+    none: u64,
+    any: [u64; 4],
+    min_len: u32,
+    max_len: u32,
+    operator: u32,
+}
+
+impl Condition {
+    #[inline]
+    fn holds(&self, mask: u64, len: u32) -> bool {
+        mask & self.all == self.all
+            && mask & self.none == 0
+            && len >= self.min_len
+            && len <= self.max_len
+            && self.any.iter().all(|any| mask & any != 0)
+    }
+}
+
+/// A loose condition with all letters on one bit, as the memo's keys have them.
+#[derive(Debug)]
+struct Loose {
+    all: u64,
+    none: u64,
+    any: [u64; 4],
+    operator: u32,
+    index: u32,
+}
+
+impl Loose {
+    fn new(index: u32, condition: &Condition) -> Self {
+        let has_all_letters = condition.none & ByteMask::LETTERS.0 == ByteMask::LETTERS.0;
+        let letters = if has_all_letters { SOME_LETTER } else { 0 };
+        Self {
+            all: coarse(condition.all),
+            none: condition.none & !(ByteMask::LETTERS.0 | ByteMask::UPPER.0) | letters,
+            any: condition.any.map(coarse),
+            operator: condition.operator,
+            index,
+        }
+    }
+
+    /// Whether some value of the coarse key meets the condition.
+    fn may_hold(&self, key: u64) -> bool {
+        key & self.all == self.all && key & self.none == 0 && self.any.iter().all(|any| key & any != 0)
+    }
+}
+
+/// The operators that one kind of value is asked about.
+#[derive(Debug)]
+pub(crate) struct Question {
+    /// A number among the questions of a rule set.
+    pub id: u32,
+    /// Its conditions that no literal leads to.
+    loose: Vec<Loose>,
+    has_literals: bool,
+}
+
+/// Places in a table for keys of a number and a mask: each key has four to be in, and a newcomer takes one of them by turns.
+pub(crate) struct Places {
+    sets: usize,
+    turn: usize,
+}
+
+impl Places {
+    /// Of a table of that many slots, a multiple of four.
+    pub(crate) fn new(slots: usize) -> Self {
+        Self { sets: slots / 4, turn: 0 }
+    }
+
+    /// Where the key is, or the place that it takes.
+    #[inline]
+    pub(crate) fn find(&mut self, key: (u32, u64), is_at: impl Fn(usize) -> bool) -> (usize, bool) {
+        let mixed = (key.1 ^ (key.0 as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let first = (mixed >> 32) as usize % self.sets * 4;
+        match (first..first + 4).find(|at| is_at(*at)) {
+            Some(at) => (at, true),
+            None => {
+                self.turn = self.turn.wrapping_add(1);
+                (first + self.turn % 4, false)
+            }
+        }
+    }
+}
+
+/// What a thread keeps between values: survivors by byte mask, and space to fold case in. Bounded by its slots.
+pub(crate) struct Memo {
+    slots: Vec<Slot>,
+    places: Places,
+    folded: Vec<u8>,
+}
+
+#[derive(Clone, Default)]
+struct Slot {
+    key: (u32, u64),
+    known: bool,
+    /// Loose conditions that a value of this key may meet.
+    loose: Vec<u32>,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        Self { slots: vec![Slot::default(); MEMO_SLOTS], places: Places::new(MEMO_SLOTS), folded: Vec::new() }
+    }
+}
+
+impl Screen {
+    /// A screen for these operators, numbered in order; a number without an operator is never a candidate.
+    pub(crate) fn new(operators: &[Option<Screened<'_>>]) -> Self {
+        let words = operators.len().div_ceil(64);
+        let mut screen = Self {
+            words,
+            always: vec![0; words].into(),
+            of_empty: vec![0; words].into(),
+            conditions: Vec::new(),
+            loose: Vec::new(),
+            starts: vec![0],
+            postings: Vec::new(),
+            automaton: None,
+        };
+        let mut literals: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
+        for (number, operator) in operators.iter().enumerate() {
+            let Some(Screened { operator, negated }) = operator else { continue };
+            let is_open = *negated || literals.len() > LITERALS_MAX;
+            let fragments = if is_open { None } else { fragments_of(operator) };
+            match fragments {
+                None => insert(&mut screen.always, number as u32),
+                Some(fragments) => {
+                    fragments.into_iter().for_each(|f| screen.add(number as u32, f, &mut literals))
+                }
+            }
+        }
+        for postings in literals.values() {
+            screen.postings.extend_from_slice(postings);
+            screen.starts.push(screen.postings.len() as u32);
+        }
+        if !literals.is_empty() {
+            screen.build(literals.into_keys().collect());
+        }
+        screen
+    }
+
+    fn add(&mut self, operator: u32, fragment: Fragment, literals: &mut BTreeMap<Vec<u8>, Vec<u32>>) {
+        let index = self.conditions.len() as u32;
+        self.conditions.push(Condition {
+            all: fragment.all,
+            none: fragment.none,
+            // An absent condition is one that always holds: one test fewer than asking which are absent. The empty
+            // value is the exception; it has no bits and is treated apart.
+            any: fragment.any.map(|any| if any == 0 { u64::MAX } else { any }),
+            min_len: fragment.min_len,
+            max_len: fragment.max_len,
+            operator,
+        });
+        if fragment.literals.is_empty() {
+            self.loose.push(index);
+            if fragment.all == 0 && fragment.any == [0; 4] && fragment.min_len == 0 {
+                insert(&mut self.of_empty, operator);
+            }
+        }
+        for literal in fragment.literals {
+            let postings = literals.entry(literal).or_default();
+            if postings.last() != Some(&index) {
+                postings.push(index);
+            }
+        }
+    }
+
+    fn build(&mut self, literals: Vec<Vec<u8>>) {
+        let values = literals.into_iter().enumerate().map(|(index, literal)| (literal, index as u32));
+        match DoubleArrayAhoCorasickBuilder::new().build_with_values(values) {
+            Ok(automaton) => self.automaton = Some(automaton),
+            // Beyond what the automaton can hold: ask the operators themselves.
+            Err(_) => {
+                for condition in &self.conditions {
+                    insert(&mut self.always, condition.operator);
+                }
+            }
+        }
+    }
+
+    /// The question about the operators of `wanted`.
+    pub(crate) fn question(&self, id: u32, wanted: &[u64]) -> Question {
+        let of = |index: &u32| self.conditions.get(*index as usize).is_some_and(|c| has(wanted, c.operator));
+        Question {
+            id,
+            loose: self
+                .loose
+                .iter()
+                .filter(|index| of(index))
+                .map(|index| Loose::new(*index, &self.conditions[*index as usize]))
+                .collect(),
+            has_literals: self.postings.iter().any(of),
+        }
+    }
+
+    /// Words of a result.
+    pub(crate) fn words(&self) -> usize {
+        self.words
+    }
+
+    /// Adds to `found` every operator of the question, among those given, that may match `value`, whose mask is `mask`; of others it may add
+    /// some. `found` has [`words`](Self::words) words.
+    pub(crate) fn candidates(
+        &self,
+        value: &[u8],
+        mask: ByteMask,
+        (question, among): (&Question, &[u64]),
+        memo: &mut Memo,
+        found: &mut [u64],
+    ) {
+        for (word, always) in found.iter_mut().zip(&self.always) {
+            *word |= always;
+        }
+        let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        if value.is_empty() {
+            for (word, empty) in found.iter_mut().zip(&self.of_empty) {
+                *word |= empty;
+            }
+            return;
+        }
+        for index in memo.loose(question, among, mask) {
+            if let Some(condition) = self.conditions.get(*index as usize)
+                && condition.holds(mask.0, len)
+            {
+                insert(found, condition.operator);
+            }
+        }
+        if question.has_literals
+            && value.len() >= LITERAL_MIN
+            && let Some(automaton) = &self.automaton
+        {
+            self.scan(automaton, value, mask, memo, found);
+        }
+    }
+
+    fn scan(
+        &self,
+        automaton: &DoubleArrayAhoCorasick<u32>,
+        value: &[u8],
+        mask: ByteMask,
+        memo: &mut Memo,
+        found: &mut [u64],
+    ) {
+        let haystack = if mask.intersects(ByteMask::UPPER) {
+            memo.folded.clear();
+            memo.folded.extend_from_slice(value);
+            memo.folded.make_ascii_lowercase();
+            memo.folded.as_slice()
+        } else {
+            value
+        };
+        let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        for hit in automaton.find_overlapping_iter(haystack) {
+            let literal = hit.value() as usize;
+            let (Some(from), Some(to)) = (self.starts.get(literal), self.starts.get(literal + 1)) else {
+                continue;
+            };
+            for index in &self.postings[*from as usize..*to as usize] {
+                let condition = &self.conditions[*index as usize];
+                if condition.holds(mask.0, len) {
+                    insert(found, condition.operator);
+                }
+            }
+        }
+    }
+
+    /// Bytes that the automaton takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.automaton.as_ref().map_or(0, DoubleArrayAhoCorasick::heap_bytes)
+            + self.conditions.len() * size_of::<Condition>()
+            + (self.postings.len() + self.starts.len() + self.loose.len()) * 4
+    }
+}
+
+impl std::fmt::Debug for Screen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Screen")
+            .field("conditions", &self.conditions.len())
+            .field("loose", &self.loose.len())
+            .field("literals", &(self.starts.len() - 1))
+            .field("heap_bytes", &self.heap_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Any letter, for the memo's key.
+const SOME_LETTER: u64 = 1 << 32;
+
+/// The mask with all letters on one bit: literals tell words apart, so that keys stay few.
+fn coarse(mask: u64) -> u64 {
+    let letters = if mask & ByteMask::LETTERS.0 != 0 { SOME_LETTER } else { 0 };
+    mask & !(ByteMask::LETTERS.0 | ByteMask::UPPER.0) | letters
+}
+
+impl Memo {
+    /// The caller clears the memo when `among` changes.
+    fn loose(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &[u32] {
+        let key = (question.id, coarse(mask.0));
+        let (at, is_known) = {
+            let slots = &self.slots;
+            self.places.find(key, |at| slots[at].known && slots[at].key == key)
+        };
+        let slot = &mut self.slots[at];
+        if !is_known {
+            slot.key = key;
+            slot.known = true;
+            slot.loose.clear();
+            let may_hold = |loose: &&Loose| has(among, loose.operator) && loose.may_hold(key.1);
+            slot.loose.extend(question.loose.iter().filter(may_hold).map(|loose| loose.index));
+        }
+        &slot.loose
+    }
+
+    /// Forgets everything: what is kept is of one screen.
+    pub(crate) fn clear(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.known = false);
+    }
+}
+
+fn has(bits: &[u64], number: u32) -> bool {
+    bits.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
+}
+
+pub(super) fn insert(bits: &mut [u64], number: u32) {
+    if let Some(word) = bits.get_mut(number as usize / 64) {
+        *word |= 1 << (number % 64);
+    }
+}
+
+/// None when the operator may match anything.
+fn fragments_of(operator: &Operator) -> Option<Vec<Fragment>> {
+    if operator.argument_macro().is_some() {
+        return None;
+    }
+    let literal = |text: &[u8]| {
+        let mut fragment = Fragment::open();
+        let mut mask = 0;
+        for byte in text {
+            mask |= ByteMask::of_byte(byte.to_ascii_lowercase()).0;
+        }
+        fragment.all = mask;
+        fragment.min_len = text.len() as u32;
+        if text.len() >= LITERAL_MIN {
+            fragment.literals.push(text.iter().take(LITERAL_MAX).map(u8::to_ascii_lowercase).collect());
+        }
+        fragment
+    };
+    let one_of = |any: u64| {
+        let mut fragment = Fragment::open();
+        fragment.any[0] = any;
+        fragment.min_len = 1;
+        vec![fragment]
+    };
+    Some(match operator.kind() {
+        OperatorKind::Rx(pattern) | OperatorKind::RxGlobal(pattern) if pattern.is_linear() => {
+            let mut parser =
+                ParserBuilder::new().unicode(false).utf8(false).dot_matches_new_line(true).build();
+            fragments(&Node::of(&parser.parse(pattern.source()).ok()?))
+        }
+        OperatorKind::Pm(phrases) => phrases.phrases().iter().map(|phrase| literal(phrase)).collect(),
+        OperatorKind::Contains(_)
+        | OperatorKind::ContainsWord
+        | OperatorKind::BeginsWith
+        | OperatorKind::EndsWith
+        | OperatorKind::Streq
+            if !operator.argument().is_empty() =>
+        {
+            vec![literal(operator.argument().as_bytes())]
+        }
+        OperatorKind::NoMatch => Vec::new(),
+        OperatorKind::DetectXss => one_of(ByteMask::of_bytes(b"<=").0),
+        // A word alone is no injection: only letters, digits and underscores.
+        OperatorKind::DetectSqli => one_of(
+            !(ByteMask::LETTERS.0 | ByteMask::UPPER.0 | ByteMask::DIGIT.0 | ByteMask::of_bytes(b"_").0),
+        ),
+        OperatorKind::ValidateUrlEncoding => one_of(ByteMask::of_bytes(b"%").0),
+        OperatorKind::ValidateUtf8Encoding => one_of(ByteMask::HIGH.0),
+        OperatorKind::ValidateByteRange(range) => {
+            let outside = (0..=255_u8).filter(|byte| range.is_violated_by(&[*byte]));
+            one_of(outside.fold(0, |mask, byte| mask | ByteMask::of_byte(byte).0))
+        }
+        _ => return None,
+    })
+}

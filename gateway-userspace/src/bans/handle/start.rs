@@ -1,0 +1,151 @@
+//! Starting the bans task.
+
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, broadcast, mpsc};
+
+use super::Handle;
+use crate::bans::clock::{Clock, SystemClock};
+use crate::bans::denied::Denied;
+use crate::bans::engine::Engine;
+use crate::bans::guard::{Guard, Guarded};
+use crate::bans::queue::{QUEUE, Queue};
+use crate::bans::store::{Loaded, Store, StoreError};
+use crate::bans::task::{AsnOf, LISTENERS, Numbers, QUESTIONS, Shared, Task};
+use crate::bans::traffic::{Rates, Traffic};
+use crate::bans::writer::{self, KernelWriter, Mailbox, WriterState};
+use crate::client::IpNetwork;
+use crate::config::bans::Bans;
+
+/// What the bans are started with.
+pub struct Parts {
+    /// Never banned: `kernel.allow` of the configuration.
+    pub allow: Vec<IpNetwork>,
+    /// Never banned: the proxies whose word about clients is believed.
+    pub trusted_proxies: Vec<IpNetwork>,
+    /// Never banned: this host's addresses.
+    pub own: Vec<IpNetwork>,
+    /// The kernel; none: layer 7 alone refuses.
+    pub kernel: Option<Box<dyn KernelWriter>>,
+    /// Looks autonomous systems up, where there is a database.
+    pub asn_of: Option<AsnOf>,
+    /// This node's name: unique in a cluster.
+    pub node: Arc<str>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            trusted_proxies: Vec::new(),
+            own: Vec::new(),
+            kernel: None,
+            asn_of: None,
+            node: "node".into(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl Parts {
+    /// The guard of this configuration.
+    pub fn guard(&self, config: &Bans) -> Guard {
+        Guard::new(config.widest_v4, config.widest_v6)
+            .with(self.own.iter().copied(), Guarded::Own)
+            .with(config.management.iter().copied(), Guarded::Management)
+            .with(self.trusted_proxies.iter().copied(), Guarded::TrustedProxy)
+            .with(self.allow.iter().copied(), Guarded::Allowlist)
+    }
+}
+
+/// The bans can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No thread.
+    #[error("the thread that writes bans to the kernel can't be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Starts the bans task on the current tokio runtime, and the kernel's writer on a thread.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+///
+/// # Errors
+/// The database or the writer's thread can't be had; nothing is left running then.
+pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
+    let now_ms = parts.clock.now_ms();
+    let guard = parts.guard(config);
+    let mut engine = Engine::new(config, guard, node_number(&parts.node));
+    let store = match &config.database {
+        None => None,
+        Some(path) => {
+            let (store, loaded) = Store::open(path, config.retain, parts.clock.clone())?;
+            restore(&mut engine, loaded, now_ms);
+            Some(store)
+        }
+    };
+    let (queue, offences) = Queue::new(QUEUE);
+    let shared = Arc::new(Shared {
+        queue,
+        denied: Denied::new(RandomState::new()),
+        traffic: Traffic::new(RandomState::new()),
+        writer: WriterState::default(),
+        mailbox: parts.kernel.is_some().then(|| Arc::new(Mailbox::default())),
+        feeds: ArcSwap::default(),
+        feed_networks: AtomicU64::new(0),
+        guard_changed: Notify::new(),
+        numbers: Numbers::default(),
+    });
+    let (listeners, _) = broadcast::channel(LISTENERS);
+    let mut task = Task {
+        engine,
+        rates: Rates::new(&shared.traffic, now_ms),
+        shared: shared.clone(),
+        clock: parts.clock.clone(),
+        store,
+        stopping: false,
+        asn_of: parts.asn_of,
+        listeners: listeners.clone(),
+    };
+    task.settle();
+    task.publish_all();
+    // The mailbox holds what was restored before the writer first looks: it removes what it does not find.
+    if let (Some(kernel), Some(mailbox)) = (parts.kernel, shared.mailbox.clone()) {
+        let (shared, clock) = (shared.clone(), parts.clock.clone());
+        std::thread::Builder::new()
+            .name("bans-writer".into())
+            .spawn(move || writer::run(kernel, &mailbox, &shared.writer, &*clock))?;
+    }
+    let (questions, asked) = mpsc::channel(QUESTIONS);
+    tokio::spawn(task.run(offences, asked));
+    Ok(Handle { shared, questions, listeners, clock: parts.clock })
+}
+
+fn restore(engine: &mut Engine, loaded: Loaded, now_ms: u64) {
+    let (held, ended) = (loaded.held.len(), loaded.ended.len());
+    for network in loaded.allow {
+        engine.ledger.allow(network, now_ms);
+    }
+    for ended in loaded.ended {
+        engine.ledger.restore_ended(ended, now_ms);
+    }
+    for decision in loaded.held {
+        engine.ledger.restore(decision, now_ms);
+    }
+    let (unreadable, replayed) = (loaded.unreadable, loaded.replayed);
+    tracing::info!(held, ended, unreadable, replayed, "decisions are restored");
+}
+
+/// A node's number in decision ids: FNV-1a of its name.
+fn node_number(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}

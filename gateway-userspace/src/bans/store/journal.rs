@@ -1,0 +1,105 @@
+//! The journal: one line a change, `CRC32 JSON`, appended without a sync.
+//!
+//! A line that was cut or damaged ends what is read of its file: what follows was written later and
+//! could contradict it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::Op;
+
+/// Largest journal that is read at the start, in bytes; more would be a file of something else.
+const MAX_JOURNAL_BYTES: u64 = 4 << 30;
+
+/// The journal that is written now.
+#[derive(Debug)]
+pub(super) struct Journal {
+    database: PathBuf,
+    number: u64,
+    file: File,
+    empty: bool,
+}
+
+fn name(database: &Path, number: u64) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(format!(".journal.{number:012}"));
+    name.into()
+}
+
+impl Journal {
+    pub(super) fn create(database: &Path, number: u64) -> io::Result<Self> {
+        let file =
+            OpenOptions::new().create_new(true).append(true).mode(0o600).open(name(database, number))?;
+        Ok(Self { database: database.to_owned(), number, file, empty: true })
+    }
+
+    /// Appends changes with one write.
+    pub(super) fn append(&mut self, ops: &[Op]) -> io::Result<()> {
+        let mut lines = Vec::with_capacity(ops.len() * 512);
+        for op in ops {
+            let start = lines.len();
+            lines.extend_from_slice(b"00000000 ");
+            serde_json::to_writer(&mut lines, op)?;
+            let crc = crc32fast::hash(&lines[start + 9..]);
+            lines[start..start + 8].copy_from_slice(format!("{crc:08x}").as_bytes());
+            lines.push(b'\n');
+        }
+        self.empty = false;
+        self.file.write_all(&lines)
+    }
+
+    /// Begins the next journal; the path of the one that ends.
+    pub(super) fn rotate(&mut self) -> io::Result<PathBuf> {
+        let next = Self::create(&self.database, self.number + 1)?;
+        let old = name(&self.database, self.number);
+        *self = next;
+        Ok(old)
+    }
+
+    /// At a clean end nothing is left over.
+    pub(super) fn delete_if_empty(&mut self) {
+        if self.empty {
+            drop(std::fs::remove_file(name(&self.database, self.number)));
+        }
+    }
+}
+
+/// What journals of an earlier process hold.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    pub(super) ops: Vec<Op>,
+    pub(super) files: Vec<PathBuf>,
+    /// The number for the next journal.
+    pub(super) next: u64,
+}
+
+/// Reads every journal beside `database`, in order.
+pub(super) fn replay(database: &Path) -> io::Result<Leftover> {
+    let folder = database.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let prefix = format!("{}.journal.", database.file_name().unwrap_or_default().to_string_lossy());
+    let mut numbers: Vec<u64> = std::fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix(&prefix)?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    let mut left = Leftover { ops: Vec::new(), files: Vec::new(), next: 0 };
+    for number in numbers {
+        let path = name(database, number);
+        let mut bytes = Vec::new();
+        File::open(&path)?.take(MAX_JOURNAL_BYTES).read_to_end(&mut bytes)?;
+        left.ops.extend(parse(&bytes));
+        left.files.push(path);
+        left.next = number + 1;
+    }
+    Ok(left)
+}
+
+fn parse(bytes: &[u8]) -> impl Iterator<Item = Op> {
+    bytes.split_inclusive(|b| *b == b'\n').map_while(|line| {
+        let line = line.strip_suffix(b"\n")?;
+        let (crc, json) = (line.get(..8)?, line.get(9..)?);
+        let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?, 16).ok()?;
+        (crc32fast::hash(json) == crc).then(|| serde_json::from_slice(json).ok())?
+    })
+}

@@ -1,0 +1,49 @@
+use super::*;
+
+/// What `text` is refused with, a line a problem; empty when it is taken.
+fn refusal(text: &str) -> String {
+    Config::parse(Path::new("g.toml"), text).err().map(|e| e.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn says_where_and_what_to_do() {
+    for (text, expected) in [
+        (
+            "[server]\nworkers = 0\n",
+            "g.toml:2:11: `workers` must be from 1 to 256; leave it out for one a core.",
+        ),
+        ("[server]\nwrokers = 1\n", "g.toml:2:1: unknown field `wrokers`"),
+        ("[server]\ndrain = \"9x\"\n", "g.toml:2:9: `9x` is not a duration"),
+        ("[control]\nsocket = \"x.sock\"\n", "g.toml:2:10: `socket` must be an absolute path"),
+        ("[control]\nlisten = \"9180\"\n", "g.toml:2:10: `listen` must be an address and port"),
+        ("[log]\nlevel = \"loud\"\n", "g.toml:2:9: `level` must be one of error, warn, info, debug, trace."),
+        ("[kernel]\ninterfaces = [\"eth0\", \"eth0\"]\n", "g.toml:2:23: interface `eth0` is named twice."),
+        (
+            "[kernel]\nmode = \"on\"\n",
+            "g.toml:2:8: unknown variant `on`, expected one of `off`, `observe`, `enforce`",
+        ),
+        ("[waf]\nrules = []\n", "g.toml:2:9: `rules` is empty"),
+        (
+            "[kernel.limits]\npackets_burst = 5\n",
+            "g.toml:2:17: `packets_burst` has no effect without `packets`.",
+        ),
+        ("[kernel.limits]\npackets = 0\n", "g.toml:2:11: `packets` must be from 1 to 100000000000 a second."),
+        ("[[kernel.limits.overrides]]\npackets = 5\n", "g.toml:1:1: an override needs `networks`"),
+        ("[kernel.ports.open]\ntcp = [\"80-x\"]\n", "g.toml:2:8: write a port such as 443"),
+        ("[server\n", "g.toml:1:8: "),
+    ] {
+        let got = refusal(text);
+        assert!(got.starts_with(expected), "{text}\n got: {got}\nwant: {expected}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let got = refusal("[server]\nworkers = 0\ndrain = \"2h\"\n[log]\nlevel = \"x\"\n");
+    assert_eq!(got.lines().count(), 3, "{got}");
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(refusal(""), "");
+}

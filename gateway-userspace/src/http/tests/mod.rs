@@ -1,0 +1,11 @@
+//! The whole request path over loopback: a raw client, the server, a raw origin.
+
+mod bounds;
+mod gates;
+mod h2;
+mod harness;
+mod life;
+mod smuggling;
+mod upgrade;
+
+use harness::{Gateway, Origin};

@@ -1,0 +1,265 @@
+//! One request's inspection: the engine's phases, fed with what the daemon holds.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use gateway_waf::{BodyOutcome, Connection, Transaction, Verdict};
+use http::{HeaderMap, Method, StatusCode, Version};
+use http_body_util::BodyExt as _;
+
+use super::WafDenial;
+use super::body::{Buffered, Replay};
+use crate::config::waf::Mode;
+use crate::wire::Body;
+
+/// Most rule ids kept of one request.
+pub const MAX_RULES: usize = 16;
+
+/// What the rules see of a request: the same that the upstream will see.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a> {
+    /// The client's address and port (0 behind a proxy).
+    pub client: SocketAddr,
+    /// Our end.
+    pub server: SocketAddr,
+    /// Nanoseconds since 1970.
+    pub unix_nanos: u64,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query after normalisation.
+    pub target: &'a [u8],
+    /// As the client spoke.
+    pub version: Version,
+    /// The fields, `Host` among them.
+    pub headers: &'a HeaderMap,
+}
+
+/// What matched, for logs and offences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The anomaly score of the request.
+    pub score: i64,
+    /// Ids of rules that matched, at most [`MAX_RULES`].
+    pub rules: Vec<u64>,
+}
+
+/// One request under inspection.
+pub struct Inspection {
+    transaction: Option<Box<Transaction>>,
+    mode: Mode,
+    bytes: Arc<AtomicU64>,
+    would_refuse: bool,
+    took: Duration,
+}
+
+impl Default for Inspection {
+    /// One that passes everything.
+    fn default() -> Self {
+        Self::off()
+    }
+}
+
+impl Inspection {
+    pub(super) fn off() -> Self {
+        Self {
+            transaction: None,
+            mode: Mode::Off,
+            bytes: Arc::default(),
+            would_refuse: false,
+            took: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn new(transaction: Box<Transaction>, mode: Mode, bytes: Arc<AtomicU64>) -> Self {
+        Self { transaction: Some(transaction), mode, bytes, would_refuse: false, took: Duration::ZERO }
+    }
+
+    pub(super) fn take_transaction(&mut self) -> Option<Box<Transaction>> {
+        self.transaction.take()
+    }
+
+    pub(super) fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Whether a rule refused, or would have in blocking mode.
+    pub fn would_refuse(&self) -> bool {
+        self.would_refuse
+    }
+
+    /// Whether verdicts are carried out.
+    pub fn is_blocking(&self) -> bool {
+        self.mode == Mode::Block
+    }
+
+    /// Phase 1.
+    ///
+    /// # Errors
+    /// What the rules want instead.
+    pub fn request_headers(&mut self, view: &RequestView<'_>) -> Result<(), WafDenial> {
+        let Some(tx) = &mut self.transaction else { return Ok(()) };
+        let started = Instant::now();
+        tx.begin(&Connection {
+            client: view.client,
+            server: view.server,
+            unix_nanos: view.unix_nanos,
+            utc_offset_seconds: 0,
+            unique_id: view.request_id,
+            web_app_id: "default",
+        });
+        tx.request_line(view.method.as_str().as_bytes(), view.target, protocol(view.version));
+        for (name, value) in view.headers {
+            tx.request_header(name.as_str().as_bytes(), value.as_bytes());
+        }
+        let verdict = tx.request_headers();
+        self.took += started.elapsed();
+        self.judge(verdict)
+    }
+
+    /// Phase 2: holds the body back until the rules have seen it (or as much as they want), then gives it
+    /// back to be sent on.
+    ///
+    /// # Errors
+    /// What the rules want instead; or why the body can't be read.
+    pub async fn request_body(&mut self, body: Body) -> Result<Body, WafDenial> {
+        let Some(tx) = &mut self.transaction else { return Ok(body) };
+        let mut body = body;
+        if tx.wants_request_body() {
+            let held = hold(tx, body, &self.bytes, &mut self.took, Transaction::write_request_body).await?;
+            body = match held {
+                Held::Body(body) => body,
+                Held::Stopped(verdict, body) => {
+                    self.judge(verdict)?;
+                    body
+                }
+            };
+        }
+        let Some(tx) = &mut self.transaction else { return Ok(body) };
+        let started = Instant::now();
+        let verdict = tx.request_body();
+        self.took += started.elapsed();
+        self.judge(verdict)?;
+        Ok(body)
+    }
+
+    /// Phases 3 and 4: the response's head, and its body where the rules want to see it.
+    ///
+    /// # Errors
+    /// As [`Inspection::request_body`].
+    pub async fn response(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Body, WafDenial> {
+        let Some(tx) = &mut self.transaction else { return Ok(body) };
+        let started = Instant::now();
+        tx.response_line(status.as_u16(), b"HTTP/1.1", b"");
+        for (name, value) in headers {
+            tx.response_header(name.as_str().as_bytes(), value.as_bytes());
+        }
+        let verdict = tx.response_headers();
+        self.took += started.elapsed();
+        self.judge(verdict)?;
+        let Some(tx) = &mut self.transaction else { return Ok(body) };
+        let mut body = body;
+        if tx.wants_response_body() {
+            let held = hold(tx, body, &self.bytes, &mut self.took, Transaction::write_response_body).await?;
+            body = match held {
+                Held::Body(body) => body,
+                Held::Stopped(verdict, body) => {
+                    self.judge(verdict)?;
+                    body
+                }
+            };
+        }
+        let Some(tx) = &mut self.transaction else { return Ok(body) };
+        let started = Instant::now();
+        let verdict = tx.response_body();
+        self.took += started.elapsed();
+        self.judge(verdict)?;
+        Ok(body)
+    }
+
+    /// What matched so far.
+    pub fn findings(&self) -> Findings {
+        let Some(tx) = &self.transaction else { return Findings::default() };
+        let rules = tx.matches().iter().map(|m| m.rule.id).take(MAX_RULES).collect();
+        let scores = tx.scores();
+        Findings { score: scores.inbound_detection.max(scores.inbound), rules }
+    }
+
+    /// A verdict in this mode: only blocking carries it out.
+    fn judge(&mut self, verdict: Verdict) -> Result<(), WafDenial> {
+        let denial = match verdict {
+            Verdict::Pass | Verdict::Allow { .. } => return Ok(()),
+            Verdict::Deny { status, rule_id } => WafDenial::Deny { status, rule_id },
+            Verdict::Drop { rule_id } => WafDenial::Drop { rule_id },
+            Verdict::Redirect { status, location, rule_id } => {
+                WafDenial::Redirect { status, location, rule_id }
+            }
+        };
+        self.would_refuse = true;
+        if self.mode == Mode::Block { Err(denial) } else { Ok(()) }
+    }
+}
+
+enum Held {
+    /// The whole body, or its beginning in memory and the rest as it comes.
+    Body(Body),
+    /// The engine has a limit of its own that is passed.
+    Stopped(Verdict, Body),
+}
+
+/// Feeds a body to the rules until its end, or until they have enough.
+async fn hold(
+    tx: &mut Transaction,
+    body: Body,
+    budget: &Arc<AtomicU64>,
+    took: &mut Duration,
+    write: fn(&mut Transaction, &[u8]) -> BodyOutcome,
+) -> Result<Held, WafDenial> {
+    let mut body = body;
+    let mut buffered = Buffered::new(Arc::clone(budget));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(WafDenial::Body)?;
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(other) => {
+                buffered.set_trailers(other);
+                continue;
+            }
+        };
+        let started = Instant::now();
+        let outcome = write(tx, &data);
+        *took += started.elapsed();
+        if !buffered.push(data) {
+            return Err(WafDenial::Overload);
+        }
+        match outcome {
+            BodyOutcome::Continue => {}
+            BodyOutcome::Enough => return Ok(Held::Body(Replay::join(buffered, body))),
+            BodyOutcome::Stop(verdict) => return Ok(Held::Stopped(verdict, Replay::join(buffered, body))),
+        }
+    }
+    Ok(Held::Body(Replay::join(buffered, Body::Empty)))
+}
+
+fn protocol(version: Version) -> &'static [u8] {
+    match version {
+        Version::HTTP_10 => b"HTTP/1.0",
+        Version::HTTP_2 => b"HTTP/2.0",
+        Version::HTTP_3 => b"HTTP/3.0",
+        _ => b"HTTP/1.1",
+    }
+}
+
+impl std::fmt::Debug for Inspection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inspection").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}

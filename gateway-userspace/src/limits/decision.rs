@@ -1,0 +1,158 @@
+//! What the limits say of a request, and what has to be done when its answer is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::limiter::Inner;
+use super::policy::{Limit, Policy};
+use super::redis::From;
+use super::request::Outcome;
+use super::table::Key;
+use super::window::Nanos;
+use crate::client::ClientId;
+
+/// What the limits say of a request.
+pub enum Decision {
+    /// It may pass. Keep the permit until the answer is known.
+    Allowed(Permit),
+    /// It may not.
+    Refused(Refusal),
+}
+
+/// How the limits stand, for the headers of an answer.
+pub struct Standing {
+    pub(super) policy: Arc<Policy>,
+    pub(super) reports: Reports,
+}
+
+pub(super) type Reports = SmallVec<[Report; 8]>;
+
+/// How one limit stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Report {
+    pub(super) index: u16,
+    pub(super) remaining: u32,
+    pub(super) reset: Nanos,
+}
+
+impl Standing {
+    pub(super) fn limit(&self, index: u16) -> Option<&Limit> {
+        self.policy.limits.get(usize::from(index))
+    }
+}
+
+/// A request was let through. What it holds (a place among the concurrent requests, units that count only on
+/// condition) is settled with [`Permit::settle`]. A permit that is dropped without it has its places given back and
+/// its units counted: whoever breaks off before the answer gains no free attempt.
+#[must_use = "a permit that is dropped has its units counted as if the request had failed"]
+pub struct Permit {
+    pub(super) standing: Standing,
+    pub(super) held: SmallVec<[Held; 2]>,
+    pub(super) shadowed: SmallVec<[u16; 4]>,
+    /// There if anything is held.
+    pub(super) inner: Option<Arc<Inner>>,
+}
+
+/// What a permit holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Held {
+    /// A place among the concurrent requests.
+    Place(Key),
+    /// Units whose number is known for good when the answer is.
+    Units {
+        index: u16,
+        key: Key,
+        cost: u32,
+        at: Nanos,
+        /// Where a shared limit had the units from.
+        from: Option<From>,
+        in_redis: Option<InRedis>,
+    },
+}
+
+/// Units that were taken in Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InRedis {
+    /// The client's key there.
+    pub(super) text: Box<str>,
+    /// When they were counted, by the server's clock.
+    pub(super) counted_us: u64,
+}
+
+impl Permit {
+    /// Settles what depends on the answer. Never waits: what concerns Redis is sent in the background.
+    pub fn settle(mut self, outcome: &Outcome<'_>, now: Nanos) {
+        let held = std::mem::take(&mut self.held);
+        if let Some(inner) = self.inner.take() {
+            for held in held {
+                inner.settle(&self.standing.policy, held, outcome, now);
+            }
+        }
+    }
+
+    /// How the limits stand, for the answer's headers.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// The names of the limits in shadow mode that would have refused the request: for the access log.
+    pub fn shadowed(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.shadowed.iter().filter_map(|index| self.standing.limit(*index)).map(|limit| &limit.name)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            for held in self.held.drain(..) {
+                inner.release(held);
+            }
+        }
+    }
+}
+
+/// A request was refused.
+pub struct Refusal {
+    /// The limit that refused it.
+    pub limit: Arc<str>,
+    /// What to answer.
+    pub response: Response,
+    /// When to come again.
+    pub retry_after: Duration,
+    /// The offence that this refusal is, if it is one: for the bans.
+    pub offence: Option<Persistence>,
+    pub(super) standing: Standing,
+}
+
+impl Refusal {
+    /// How the limits stand, for the answer's headers.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+}
+
+/// What to answer to a refused request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Response {
+    /// 429 (RFC 6585, section 4).
+    TooManyRequests,
+    /// A challenge.
+    Challenge,
+}
+
+/// A client that goes on past refusals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Persistence {
+    /// Who. Its `kernel_target` says whether the kernel can act on it.
+    pub client: ClientId,
+    /// The limit.
+    pub limit: Arc<str>,
+    /// Refusals within a window so far.
+    pub refusals: u16,
+    /// Whether the limit's action is a ban.
+    pub ban: bool,
+    /// How long until the quota comes back: how long the kernel should act, at most.
+    pub until_reset: Duration,
+}

@@ -1,0 +1,384 @@
+//! Decides on requests: all limits that apply together, all or nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+
+use super::decision::{
+    Decision, Held, InRedis, Permit, Persistence, Refusal, Report, Reports, Response, Standing,
+};
+use super::key::Secret;
+use super::pending::Pending;
+use super::policy::{Kind, Limit, Policy, RateLimit};
+use super::redis::{From, Item, Looked, Question, Shared};
+use super::request::{LimitRequest, Outcome};
+use super::running::{Entered, Running};
+use super::slot::{SECOND, Slot, Took, seconds};
+use super::table::{Key, Table};
+use super::window::{Nanos, Verdict};
+use crate::config::limits::{Action, Limits};
+
+/// Most requests that are held back at a time (action `delay`); further ones are refused at once.
+pub const MAX_DELAYED: usize = 4096;
+
+/// The limits of this process.
+#[derive(Clone)]
+pub struct Limiter {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What a check came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and its path allocates nothing"
+)]
+pub enum Check<'a> {
+    /// A decision, without waiting.
+    Done(Decision),
+    /// Redis has to be asked, or the request is held back: await the decision.
+    Pending(Box<Pending<'a>>),
+}
+
+pub(super) struct Inner {
+    pub(super) policy: ArcSwap<Policy>,
+    pub(super) secret: Secret,
+    pub(super) local: Table<Slot>,
+    pub(super) shared: Option<Arc<Shared>>,
+    pub(super) running: Running,
+    pub(super) delayed: AtomicUsize,
+    /// Where the next sweep goes on.
+    pub(super) swept: AtomicUsize,
+}
+
+/// One go at a decision.
+pub(super) enum Attempt {
+    Done(Decision),
+    /// The limit has room for the request after this time, and its action is to hold back.
+    Delay(Nanos),
+    /// Redis has to be asked.
+    Ask(Questions),
+}
+
+pub(super) type Questions = SmallVec<[Question; 2]>;
+
+/// When a request is decided, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Nanos,
+    /// How long the request was held back so far.
+    pub(super) waited: Duration,
+    /// Whether Redis may be asked.
+    pub(super) may_ask: bool,
+}
+
+/// What was taken so far in an attempt.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    index: u16,
+    key: Key,
+    cost: u32,
+    from: Option<From>,
+}
+
+impl Limiter {
+    /// Limits as configured, with nothing counted yet. `random` keys the hashes and must not be guessable. Where
+    /// limits are kept in Redis this must run on a tokio runtime, which goes on carrying the tasks that ask it.
+    pub fn new(limits: &Limits, random: [u64; 2]) -> Self {
+        let secret = Secret::new(random);
+        let inner = Inner {
+            policy: ArcSwap::from_pointee(Policy::new(&limits.limits, secret, None)),
+            secret,
+            local: Table::with_memory(limits.store.memory),
+            shared: Shared::start(&limits.store),
+            running: Running::new(),
+            delayed: AtomicUsize::new(0),
+            swept: AtomicUsize::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Puts other limits in place. Limits that count the same as before go on with their counters.
+    pub fn reload(&self, limits: &Limits) {
+        let old = self.inner.policy.load();
+        self.inner.policy.store(Arc::new(Policy::new(&limits.limits, self.inner.secret, Some(&old))));
+    }
+
+    /// Whether Redis is asked now, or its breaker open; `None` where no Redis is configured.
+    pub fn shared_usable(&self) -> Option<bool> {
+        self.inner.shared.as_ref().map(|shared| shared.usable())
+    }
+
+    /// Decides on a request. Returns at once; a decision that has to wait is [`Check::Pending`].
+    pub fn check<'a>(&self, request: &LimitRequest<'a>) -> Check<'a> {
+        let policy = self.inner.policy.load();
+        let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
+        match self.inner.attempt(&policy, request, moment) {
+            Attempt::Done(decision) => Check::Done(decision),
+            first => {
+                Check::Pending(Box::new(Pending::new(self.clone(), Arc::clone(&policy), *request, first)))
+            }
+        }
+    }
+
+    /// Decides on a request, waiting where that is needed.
+    pub async fn decide(&self, request: &LimitRequest<'_>) -> Decision {
+        match self.check(request) {
+            Check::Done(decision) => decision,
+            Check::Pending(pending) => pending.decide().await,
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn may_ask(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.usable())
+    }
+
+    /// Decides, if that can be done without waiting. What is not decided has taken nothing.
+    pub(super) fn attempt(
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
+        request: &LimitRequest<'_>,
+        moment: Moment,
+    ) -> Attempt {
+        let now = moment.now;
+        let mut taken: SmallVec<[Taken; 8]> = SmallVec::new();
+        let mut reports = Reports::new();
+        let mut shadowed: SmallVec<[u16; 4]> = SmallVec::new();
+        let mut questions = Questions::new();
+        // Limits with the same way to tell clients apart stand together: their key is hashed once.
+        let mut last: (Option<u16>, Option<Key>) = (None, None);
+        for limit in policy.on_route(request.route) {
+            let Some(spec) = policy.specs.get(usize::from(limit.spec)) else { continue };
+            if !limit.applies(request, &spec.key) {
+                continue;
+            }
+            if last.0 != Some(limit.spec) {
+                last = (Some(limit.spec), spec.key.hash(request, &self.secret, spec.id));
+            }
+            let Some(base) = last.1 else { continue };
+            let key = base.salted(limit.salt);
+            let index = limit.index;
+            let cost = limit.cost(request);
+            let mut from = None;
+            let took = match &limit.kind {
+                Kind::Concurrency(most) => self.enter(key, *most),
+                Kind::Rate(rate) if cost == 0 && !rate.settles => continue,
+                Kind::Rate(rate) => match self.shared.as_ref().filter(|_| limit.is_shared()) {
+                    None => self.take(limit, rate, key, now, cost),
+                    Some(shared) => {
+                        let item = Item { index, key, need: cost.max(1) };
+                        match shared.look(limit, rate, key, now, cost, moment.may_ask) {
+                            Looked::Decided { took, from: source, ahead } => {
+                                from = Some(source);
+                                if ahead && moment.may_ask {
+                                    let question = question(request, limit, policy, base, item);
+                                    question.and_then(|q| shared.ask(policy, q, now));
+                                }
+                                took
+                            }
+                            Looked::Ask => {
+                                match questions.iter_mut().find(|q| q.base == base) {
+                                    Some(question) => question.items.push(item),
+                                    None => questions.extend(question(request, limit, policy, base, item)),
+                                }
+                                continue;
+                            }
+                        }
+                    }
+                },
+            };
+            let verdict = took.verdict;
+            if verdict.ok {
+                reports.push(Report { index, remaining: verdict.remaining, reset: verdict.reset });
+                taken.push(Taken { index, key, cost, from });
+            } else if limit.is_shadow() {
+                limit.metrics.shadowed.add();
+                shadowed.push(index);
+            } else {
+                for taken in &taken {
+                    self.put_back(policy, taken, now);
+                }
+                reports.push(Report { index, remaining: verdict.remaining, reset: verdict.reset });
+                return self.refused(policy, request, limit, took, reports, moment);
+            }
+        }
+        if !questions.is_empty() {
+            for taken in &taken {
+                self.put_back(policy, taken, now);
+            }
+            return Attempt::Ask(questions);
+        }
+        for (report, taken) in reports.iter().zip(&taken) {
+            if let Some(limit) = policy.limits.get(usize::from(report.index)) {
+                limit.metrics.allowed.add();
+                if taken.from == Some(From::Lease) {
+                    limit.metrics.leased.add();
+                }
+            }
+        }
+        let held = self.held(policy, request, &taken, now);
+        let inner = if held.is_empty() { None } else { Some(Arc::clone(self)) };
+        let standing = Standing { policy: Arc::clone(policy), reports };
+        Attempt::Done(Decision::Allowed(Permit { standing, held, shadowed, inner }))
+    }
+
+    fn take(&self, limit: &Limit, rate: &RateLimit, key: Key, now: Nanos, cost: u32) -> Took {
+        self.local.update(key, seconds(now), |slot| {
+            // A request that is paid for afterwards needs room for one unit at least.
+            let took = if cost > 0 || slot.state.peek(&rate.rule, now, 1).ok {
+                slot.take(limit, rate, 1, now, cost)
+            } else {
+                Took { verdict: slot.state.peek(&rate.rule, now, 1), offence: slot.refuse(limit, rate, now) }
+            };
+            (took, slot.mark(rate, &took.verdict))
+        })
+    }
+
+    fn enter(&self, key: Key, most: u32) -> Took {
+        let (ok, remaining) = match self.running.enter(key, most) {
+            Entered::Counted { left } => (true, left),
+            Entered::Uncounted => (true, 0),
+            Entered::Full => (false, 0),
+        };
+        // When a place becomes free is not known: a second is the shortest that can be told.
+        Took { verdict: Verdict { ok, remaining, reset: SECOND }, offence: None }
+    }
+
+    fn put_back(&self, policy: &Policy, taken: &Taken, now: Nanos) {
+        let Some(limit) = policy.limits.get(usize::from(taken.index)) else { return };
+        match &limit.kind {
+            Kind::Concurrency(_) => self.running.leave(taken.key),
+            Kind::Rate(rate) => match (&self.shared, taken.from) {
+                (Some(shared), Some(from)) => shared.put_back(rate, taken.key, from, now, taken.cost),
+                _ => self.give_back(rate, taken.key, now, now, taken.cost),
+            },
+        }
+    }
+
+    fn give_back(&self, rate: &RateLimit, key: Key, taken: Nanos, now: Nanos, cost: u32) {
+        self.local.update(key, seconds(now), |slot| {
+            slot.state.give_back(&rate.rule, taken, now, cost);
+            let verdict = slot.state.peek(&rate.rule, now, 0);
+            ((), slot.mark(rate, &verdict))
+        });
+    }
+
+    fn held(
+        &self,
+        policy: &Policy,
+        request: &LimitRequest<'_>,
+        taken: &[Taken],
+        now: Nanos,
+    ) -> SmallVec<[Held; 2]> {
+        let in_redis = |taken: &Taken, limit: &Limit| {
+            let shared = self.shared.as_ref().filter(|_| taken.from == Some(From::Lease))?;
+            let text = policy.specs.get(usize::from(limit.spec))?.key.redis_text(request)?;
+            Some(InRedis { text: text.into(), counted_us: shared.counted_us(taken.key) })
+        };
+        let hold = |taken: &Taken| {
+            let limit = policy.limits.get(usize::from(taken.index))?;
+            match &limit.kind {
+                Kind::Concurrency(_) => Some(Held::Place(taken.key)),
+                Kind::Rate(rate) if rate.settles => Some(Held::Units {
+                    index: taken.index,
+                    key: taken.key,
+                    cost: taken.cost,
+                    at: now,
+                    from: taken.from,
+                    in_redis: in_redis(taken, limit),
+                }),
+                Kind::Rate(_) => None,
+            }
+        };
+        taken.iter().filter_map(hold).collect()
+    }
+
+    fn refused(
+        &self,
+        policy: &Arc<Policy>,
+        request: &LimitRequest<'_>,
+        limit: &Limit,
+        took: Took,
+        reports: Reports,
+        moment: Moment,
+    ) -> Attempt {
+        let waited = moment.waited;
+        let wait = Duration::from_nanos(took.verdict.reset);
+        if let Action::Delay(most) = limit.config.action
+            && waited + wait <= most
+            && (!waited.is_zero() || self.delayed.load(Ordering::Relaxed) < MAX_DELAYED)
+        {
+            if waited.is_zero() {
+                limit.metrics.delayed.add();
+            }
+            return Attempt::Delay(took.verdict.reset);
+        }
+        limit.metrics.refused.add();
+        let offence = took.offence.map(|refusals| Persistence {
+            client: request.client,
+            limit: Arc::clone(&limit.name),
+            refusals,
+            ban: limit.config.action == Action::Ban,
+            until_reset: wait,
+        });
+        let response = match limit.config.action {
+            Action::Challenge => Response::Challenge,
+            _ => Response::TooManyRequests,
+        };
+        Attempt::Done(Decision::Refused(Refusal {
+            limit: Arc::clone(&limit.name),
+            response,
+            retry_after: wait,
+            offence,
+            standing: Standing { policy: Arc::clone(policy), reports },
+        }))
+    }
+
+    /// Settles what a permit held, now that the answer is known.
+    pub(super) fn settle(&self, policy: &Policy, held: Held, outcome: &Outcome<'_>, now: Nanos) {
+        let (index, key, paid, at, from, in_redis) = match held {
+            Held::Place(key) => return self.running.leave(key),
+            Held::Units { index, key, cost, at, from, in_redis } => (index, key, cost, at, from, in_redis),
+        };
+        let Some(limit) = policy.limits.get(usize::from(index)) else { return };
+        let Kind::Rate(rate) = &limit.kind else { return };
+        let cost = limit.final_cost(outcome, paid);
+        let (less, more) = (paid.saturating_sub(cost), cost.saturating_sub(paid));
+        match (&self.shared, in_redis, from) {
+            _ if less == 0 && more == 0 => {}
+            (Some(shared), Some(there), _) if less > 0 => {
+                shared.give_back(limit, rate, key, &there.text, less, (at, there.counted_us, now));
+            }
+            (Some(shared), Some(there), _) => shared.charge(limit, rate, key, &there.text, more, now),
+            (Some(shared), None, Some(from)) => shared.put_back(rate, key, from, now, less),
+            _ if less > 0 => self.give_back(rate, key, at, now, less),
+            _ => self.local.update(key, seconds(now), |slot| {
+                slot.state.charge(&rate.rule, now, more);
+                let verdict = slot.state.peek(&rate.rule, now, 0);
+                ((), slot.mark(rate, &verdict))
+            }),
+        }
+    }
+
+    /// Gives up what a permit held whose answer never became known: units stay counted.
+    pub(super) fn release(&self, held: Held) {
+        if let Held::Place(key) = held {
+            self.running.leave(key);
+        }
+    }
+}
+
+fn question(
+    request: &LimitRequest<'_>,
+    limit: &Limit,
+    policy: &Policy,
+    base: Key,
+    item: Item,
+) -> Option<Question> {
+    let text = policy.specs.get(usize::from(limit.spec))?.key.redis_text(request)?;
+    Some(Question { base, text, items: SmallVec::from_slice(&[item]) })
+}

@@ -1,0 +1,94 @@
+//! The end of a request: its line in the log, its numbers, its inspection's memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::trace::{self, Trace};
+use super::{Pipeline, Worker};
+use crate::access::Record;
+use crate::inspect::{Findings, Inspection};
+
+/// The status in the log of a request whose client left before it was answered (nginx's number for it).
+const CLIENT_CLOSED: u16 = 499;
+
+/// A request that is not over. Dropping it ends it, however that comes about.
+pub struct Finishing {
+    pipeline: Arc<Pipeline>,
+    worker: Arc<Worker>,
+    pub(super) trace: Trace,
+    pub(super) inspection: Inspection,
+    sent: u64,
+    is_complete: bool,
+}
+
+impl Finishing {
+    pub(super) fn new(pipeline: Arc<Pipeline>, worker: Arc<Worker>, trace: Trace) -> Self {
+        let inspection = Inspection::default();
+        Self { pipeline, worker, trace, inspection, sent: 0, is_complete: false }
+    }
+
+    /// Counts bytes of the response's body that went out.
+    pub fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+
+    /// The response went out whole.
+    pub fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    /// Time since the request came.
+    pub fn took(&self) -> Duration {
+        self.trace.started.elapsed()
+    }
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        let Self { pipeline, worker, trace, inspection, sent, is_complete } = self;
+        if trace.findings == Findings::default() {
+            trace.findings = inspection.findings();
+        }
+        let took = trace.started.elapsed();
+        pipeline.inspector.end(worker.index, std::mem::take(inspection), trace::unix_ns());
+        let closed = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST);
+        let status = trace.status.unwrap_or(closed);
+        pipeline.numbers.finished(status, took, *sent);
+        pipeline.access.record(
+            worker.index,
+            &Record {
+                unix_ms: trace.unix_ns / 1_000_000,
+                took,
+                request_id: trace.request_id(),
+                peer: trace.peer.socket.ip(),
+                client: trace.client,
+                listener: &trace.peer.listener,
+                route: trace.route.as_deref(),
+                method: trace.method.as_ref(),
+                target: &trace.target,
+                host: &trace.host,
+                version: trace.version,
+                user_agent: trace.user_agent.as_ref(),
+                referer: trace.referer.as_ref(),
+                status,
+                sent: *sent,
+                complete: *is_complete,
+                server: trace.server.as_deref(),
+                server_took: trace.server_took,
+                denied: trace.denied,
+                score: trace.findings.score,
+                rules: &trace.findings.rules,
+                tls: trace.peer.tls.as_ref().map(|t| t.version),
+                ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
+            },
+        );
+    }
+}
+
+impl std::fmt::Debug for Finishing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Finishing").field("trace", &self.trace).finish_non_exhaustive()
+    }
+}

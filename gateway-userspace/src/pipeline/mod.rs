@@ -1,0 +1,226 @@
+//! The life of a request.
+//!
+//! [`Pipeline::pass`] is that life, readable from top to bottom. Each stage takes what the stage before
+//! made, so that none can be left out: a request that was not admitted can't be inspected, and one that was
+//! not inspected can't be sent on.
+
+mod conform;
+mod finish;
+mod hooks;
+mod numbers;
+mod outgoing;
+mod path;
+mod router;
+mod site;
+mod stages;
+mod trace;
+mod worker;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+
+pub use conform::Incoming;
+pub use finish::Finishing;
+pub use hooks::{
+    DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest, Offences,
+};
+pub use site::Site;
+pub use worker::Worker;
+
+use crate::access::AccessLog;
+use crate::bans::{Offence, OffenceKind};
+use crate::inspect::{Inspection, Inspector};
+use crate::listen::Peer;
+use crate::respond::{self, Asked, Denial, Reply};
+use crate::rules::Rules;
+use numbers::Numbers;
+use trace::{Now, Trace};
+
+/// What the pipeline is made of; `app` fills it in.
+pub struct Parts {
+    /// The compiled configuration.
+    pub site: Site,
+    /// The rules in force.
+    pub rules: Arc<Rules>,
+    /// Makes inspections.
+    pub inspector: Inspector,
+    /// Where each request leaves its line.
+    pub access: Arc<AccessLog>,
+    /// Rate limits.
+    pub limits: Option<Arc<dyn LimitGate>>,
+    /// Bans of layer 7.
+    pub deny_list: Option<Arc<dyn DenyList>>,
+    /// Where offences go.
+    pub offences: Offences,
+}
+
+/// Everything that happens to a request between reading it and answering it.
+pub struct Pipeline {
+    site: ArcSwap<Site>,
+    rules: Arc<Rules>,
+    inspector: Inspector,
+    access: Arc<AccessLog>,
+    limits: Option<Arc<dyn LimitGate>>,
+    deny_list: Option<Arc<dyn DenyList>>,
+    offences: Offences,
+    numbers: Numbers,
+}
+
+impl Pipeline {
+    /// A pipeline of these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            site: ArcSwap::from_pointee(parts.site),
+            rules: parts.rules,
+            inspector: parts.inspector,
+            access: parts.access,
+            limits: parts.limits,
+            deny_list: parts.deny_list,
+            offences: parts.offences,
+            numbers: Numbers::default(),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn site(&self) -> Arc<Site> {
+        self.site.load_full()
+    }
+
+    /// Puts another configuration in force; requests on their way keep the one they began with.
+    pub fn set_site(&self, site: Site) {
+        self.site.store(Arc::new(site));
+    }
+
+    /// Answers a request. The second value is to be kept until the response has gone out: dropping it writes the
+    /// request's line, and dropping the future before its end does so as well.
+    pub async fn handle(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        peer: &Arc<Peer>,
+        incoming: Incoming,
+    ) -> (Reply, Finishing) {
+        let site = self.site.load_full();
+        let request_id = stages::request_id(&site, worker, peer, &incoming);
+        let mut trace = Trace::of_connection(peer, Now::read(), request_id);
+        trace.see(&incoming);
+        let mut finishing = Finishing::new(Arc::clone(self), Arc::clone(worker), trace);
+        let outcome = self.pass(&site, worker, incoming, &mut finishing).await;
+        let reply = match outcome {
+            Ok(reply) => reply,
+            Err(denial) => self.deny(&denial, &mut finishing),
+        };
+        finishing.trace.status = Some(reply.status);
+        (reply, finishing)
+    }
+
+    /// Refuses what never became a request: a head that can't be read, or that didn't come.
+    pub fn refuse(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        peer: &Arc<Peer>,
+        denial: &Denial,
+    ) -> (Reply, Finishing) {
+        let trace = Trace::of_connection(peer, Now::read(), worker.request_id());
+        let mut finishing = Finishing::new(Arc::clone(self), Arc::clone(worker), trace);
+        let reply = self.deny(denial, &mut finishing);
+        finishing.trace.status = Some(reply.status);
+        (reply, finishing)
+    }
+
+    /// A TLS handshake or a PROXY header failed.
+    pub fn handshake_failed(&self, client: std::net::IpAddr) {
+        let client = crate::client::ClientId::direct(client);
+        self.offend(OffenceKind::Handshake, 1, |offence| offence.client = client);
+    }
+
+    /// The life of a request.
+    async fn pass(
+        &self,
+        site: &Site,
+        worker: &Arc<Worker>,
+        incoming: Incoming,
+        finishing: &mut Finishing,
+    ) -> Result<Reply, Denial> {
+        let Finishing { trace, inspection, .. } = finishing;
+        let request = conform::conform(incoming, &site.rules)?;
+        let request = stages::identify(request, site, trace)?;
+        let request = stages::not_banned(request, self.deny_list.as_deref(), trace)?;
+        let request = stages::route(request, site, trace)?;
+        let (request, limit_fields, permit) = stages::admit(request, self.limits.as_deref(), trace).await?;
+        if let Some(reply) = request.preflight() {
+            return Ok(reply);
+        }
+        let terms = request.terms();
+        *inspection = self.begin_inspection(site, worker, &request);
+        let request = stages::inspect_request(request, inspection, trace).await?;
+        let answer = stages::forward(request, site, worker, trace).await?;
+        let answer = stages::inspect_response(answer, inspection).await?;
+        if let (Some(limits), Some(permit)) = (&self.limits, permit) {
+            answer.settle(permit, limits.as_ref());
+        }
+        Ok(stages::reply(answer, &terms, limit_fields, trace))
+    }
+
+    fn begin_inspection(&self, site: &Site, worker: &Worker, request: &stages::Admitted) -> Inspection {
+        let mode = request.waf_mode().unwrap_or(site.waf);
+        self.inspector.begin(worker.index, self.rules.current(), mode)
+    }
+
+    /// One answer for every refusal, and the offence in it.
+    fn deny(&self, denial: &Denial, finishing: &mut Finishing) -> Reply {
+        finishing.trace.findings = finishing.inspection.findings();
+        let trace = &mut finishing.trace;
+        trace.denied = Some(denial.code());
+        self.numbers.denied(denial);
+        let kind = match denial {
+            Denial::Waf(
+                crate::inspect::WafDenial::Deny { .. }
+                | crate::inspect::WafDenial::Drop { .. }
+                | crate::inspect::WafDenial::Redirect { .. },
+            ) => Some(OffenceKind::Waf),
+            Denial::Limited { .. } => Some(OffenceKind::Limit),
+            denial if denial.is_protocol_fault() => Some(OffenceKind::Protocol),
+            denial if denial.is_slow() => Some(OffenceKind::Slow),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let weight = if kind == OffenceKind::Waf { trace.findings.score.max(1) } else { 1 };
+            self.offend(kind, u32::try_from(weight).unwrap_or(u32::MAX), |offence| {
+                offence.client = trace.client;
+                offence.rules.clone_from(&trace.findings.rules);
+                offence.subject.clone_from(&trace.route);
+                offence.request_id = Some(trace.request_id().into());
+                offence.ja4 = trace.peer.tls.as_ref().and_then(|t| t.ja4.clone());
+            });
+        }
+        let id: &HeaderValue = &trace.request_id;
+        let asked =
+            Asked { method: trace.method.as_ref(), accept: trace.accept.as_ref(), request_id: Some(id) };
+        respond::refuse(denial, asked)
+    }
+
+    fn offend(&self, kind: OffenceKind, weight: u32, fill: impl FnOnce(&mut Offence)) {
+        if self.offences.is_on() {
+            let mut offence = Offence {
+                at_ms: trace::unix_ns() / 1_000_000,
+                client: crate::client::ClientId::direct([0, 0, 0, 0].into()),
+                kind,
+                weight,
+                rules: Vec::new(),
+                subject: None,
+                request_id: None,
+                ja4: None,
+            };
+            fill(&mut offence);
+            self.offences.tell(offence);
+        }
+    }
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("site", &self.site).finish_non_exhaustive()
+    }
+}

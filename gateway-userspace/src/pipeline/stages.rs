@@ -1,0 +1,299 @@
+//! The stages between a conforming request and its reply. Each takes the value of the one before.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Version;
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER};
+
+use super::conform::{Conforming, Incoming};
+use super::hooks::{DenyList, LimitCheck, LimitGate, LimitRequest};
+use super::outgoing;
+use super::router::NoRoute;
+use super::site::Site;
+use super::trace::Trace;
+use super::worker::Worker;
+use crate::config::{edge::Route, waf};
+use crate::inspect::{Inspection, RequestView};
+use crate::limits::Permit;
+use crate::listen::Peer;
+use crate::respond::{self, Afterwards, Denial, REQUEST_ID, Reply, cors};
+use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
+use crate::wire::{Body, BodyError, Capped};
+
+/// Longest request id that is taken over from a trusted peer, in bytes.
+pub const MAX_REQUEST_ID: usize = 128;
+
+/// A request whose client is known.
+#[derive(Debug)]
+pub(super) struct Identified {
+    request: Conforming,
+    is_trusted: bool,
+}
+
+/// A request whose client is not banned.
+#[derive(Debug)]
+pub(super) struct NotBanned(Identified);
+
+/// A request that a route takes.
+#[derive(Debug)]
+pub(super) struct Routed {
+    request: Identified,
+    route: Arc<Route>,
+}
+
+/// A request that no limit refuses.
+#[derive(Debug)]
+pub(super) struct Admitted(Routed);
+
+/// A request that the rules let through.
+#[derive(Debug)]
+pub(super) struct Inspected(Routed);
+
+/// An answer that the rules have not seen.
+#[derive(Debug)]
+pub(super) struct Answered(UpstreamResponse);
+
+/// An answer that the rules let through.
+#[derive(Debug)]
+pub(super) struct Cleared(UpstreamResponse);
+
+impl Cleared {
+    /// Tells the limits how the request ended.
+    pub(super) fn settle(&self, permit: Permit, limits: &dyn LimitGate) {
+        limits.settle(permit, self.0.status.as_u16(), &self.0.headers);
+    }
+}
+
+type Fields = Vec<(HeaderName, HeaderValue)>;
+
+/// The id of a request: a trusted peer's own, else a new one.
+pub(super) fn request_id(site: &Site, worker: &Worker, peer: &Peer, incoming: &Incoming) -> HeaderValue {
+    let given = incoming.headers.get(&REQUEST_ID).filter(|id| {
+        let plain = |b: &u8| b.is_ascii_graphic();
+        (1..=MAX_REQUEST_ID).contains(&id.len())
+            && id.as_bytes().iter().all(plain)
+            && site.trust.trusts(peer.relayed.unwrap_or(peer.socket).ip())
+    });
+    given.cloned().unwrap_or_else(|| worker.request_id())
+}
+
+/// Who the client is.
+pub(super) fn identify(request: Conforming, site: &Site, trace: &mut Trace) -> Result<Identified, Denial> {
+    trace.host = Arc::clone(&request.host);
+    let socket = trace.peer.socket.ip();
+    let relayed = trace.peer.relayed.map(|r| r.ip());
+    trace.client = site.trust.identify(socket, relayed, &request.headers).map_err(Denial::Forwarded)?;
+    if site.http.sni_must_match_host
+        && let Some(tls) = &trace.peer.tls
+        && tls.server_name.as_deref().is_some_and(|name| *name != *request.host)
+    {
+        return Err(Denial::Misdirected);
+    }
+    let is_trusted = site.trust.trusts(relayed.unwrap_or(socket));
+    Ok(Identified { request, is_trusted })
+}
+
+/// Bans that the kernel can't enforce.
+pub(super) fn not_banned(
+    request: Identified,
+    deny_list: Option<&dyn DenyList>,
+    trace: &Trace,
+) -> Result<NotBanned, Denial> {
+    match deny_list.and_then(|list| list.denied(&trace.client)) {
+        Some(reason) => Err(Denial::Banned { retry_after: reason.retry_after }),
+        None => Ok(NotBanned(request)),
+    }
+}
+
+/// Where it goes, and how much it may bring.
+pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Result<Routed, Denial> {
+    let NotBanned(mut identified) = request;
+    let request = &mut identified.request;
+    let route = site.router.find(&request.host, request.path(), &request.method, &request.headers).map_err(
+        |none| match none {
+            NoRoute::Path => Denial::NoRoute,
+            NoRoute::Method(allow) => Denial::Method { allow },
+        },
+    )?;
+    trace.route = Some(Arc::clone(&route.name));
+    let max = route.max_body.unwrap_or(site.http.max_body);
+    match request.body.exact_len() {
+        Some(len) if len > max => return Err(Denial::Body(BodyError::TooLarge)),
+        Some(_) => {}
+        None => request.body = Body::stream(Capped::new(std::mem::take(&mut request.body), max)),
+    }
+    let route = Arc::clone(route);
+    Ok(Routed { request: identified, route })
+}
+
+/// Whether limits let it through; the fields to tell the client how much is left.
+pub(super) async fn admit(
+    request: Routed,
+    limits: Option<&dyn LimitGate>,
+    trace: &Trace,
+) -> Result<(Admitted, Fields, Option<Permit>), Denial> {
+    let Some(limits) = limits else { return Ok((Admitted(request), Vec::new(), None)) };
+    let inner = &request.request.request;
+    let asked = LimitRequest {
+        client: &trace.client,
+        peer: trace.peer.socket.ip(),
+        route: &request.route.name,
+        method: &inner.method,
+        host: &inner.host,
+        path: inner.path(),
+        query: inner.query(),
+        headers: &inner.headers,
+        ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
+    };
+    let outcome = match limits.check(asked) {
+        LimitCheck::Done(outcome) => outcome,
+        LimitCheck::Wait(answer) => answer.await,
+    };
+    match outcome.refused {
+        Some(refusal) => Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields }),
+        None => Ok((Admitted(request), outcome.fields, outcome.permit)),
+    }
+}
+
+/// What the reply needs to know of the request once that has been sent on.
+#[derive(Debug)]
+pub(super) struct Terms {
+    route: Arc<Route>,
+    origin: Option<HeaderValue>,
+}
+
+impl Admitted {
+    /// What the route adds to the reply.
+    pub(super) fn terms(&self) -> Terms {
+        let origin =
+            self.0.route.cors.as_ref().and_then(|_| self.0.request.request.headers.get(ORIGIN).cloned());
+        Terms { route: Arc::clone(&self.0.route), origin }
+    }
+
+    /// The answer to a preflight, where the route answers those.
+    pub(super) fn preflight(&self) -> Option<Reply> {
+        let request = &self.0.request.request;
+        let cors = self.0.route.cors.as_ref()?;
+        cors::is_preflight(&request.method, &request.headers)
+            .then(|| cors::preflight(cors, request.headers.get(ORIGIN)))
+    }
+
+    /// The route's own mode of the rules.
+    pub(super) fn waf_mode(&self) -> Option<waf::Mode> {
+        self.0.route.waf
+    }
+}
+
+/// Phases 1 and 2 of the rules.
+pub(super) async fn inspect_request(
+    request: Admitted,
+    inspection: &mut Inspection,
+    trace: &Trace,
+) -> Result<Inspected, Denial> {
+    let Admitted(mut routed) = request;
+    let request = &mut routed.request.request;
+    let view = RequestView {
+        client: trace.client_socket(),
+        server: trace.peer.local,
+        unix_nanos: trace.unix_ns,
+        request_id: trace.request_id(),
+        method: &request.method,
+        target: &request.target,
+        version: request.version,
+        headers: &request.headers,
+    };
+    inspection.request_headers(&view).map_err(Denial::Waf)?;
+    let body = std::mem::take(&mut request.body);
+    request.body = inspection.request_body(body).await.map_err(Denial::Waf)?;
+    Ok(Inspected(routed))
+}
+
+/// To a server and back.
+pub(super) async fn forward(
+    request: Inspected,
+    site: &Site,
+    worker: &Worker,
+    trace: &mut Trace,
+) -> Result<Answered, Denial> {
+    let Inspected(Routed { request: Identified { request, is_trusted }, route }) = request;
+    let upstream = site.upstreams.get(route.upstream).ok_or(Denial::NoRoute)?;
+    let Conforming { method, target, path_len, host, version, mut headers, body, upgrade, wants_trailers } =
+        request;
+    if version == Version::HTTP_10 && !headers.contains_key(HOST) {
+        // HTTP/1.1 wants one; the server's own name is the honest one.
+        let name = if host.is_empty() { upstream.config().name.as_ref() } else { &host };
+        headers.insert(HOST, HeaderValue::from_str(name).map_err(|_| Denial::Request("no_host"))?);
+    }
+    outgoing::describe_client(&mut headers, trace, is_trusted);
+    let request = UpstreamRequest {
+        method,
+        target: outgoing::rewrite(&route, target, path_len),
+        headers,
+        upgrade: upgrade.filter(|_| route.upgrade),
+        wants_trailers,
+        client: trace.client.addr(),
+    };
+    let started = Instant::now();
+    let sent = upstream.forward(worker.index, worker.random(), request, body);
+    let answered = match route.total_timeout {
+        None => sent.await,
+        Some(total) => {
+            let left = total.saturating_sub(trace.started.elapsed());
+            tokio::time::timeout(left, sent).await.map_err(|_| Denial::Total)?
+        }
+    };
+    trace.server_took = Some(started.elapsed());
+    let mut answer = answered.map_err(Denial::Upstream)?;
+    trace.server = Some(Arc::clone(&answer.server));
+    if let Some(total) = route.total_timeout
+        && matches!(answer.body, Body::Stream(_))
+    {
+        let left = total.saturating_sub(trace.started.elapsed());
+        answer.body = Body::stream(crate::wire::Deadline::new(answer.body, left));
+    }
+    Ok(Answered(answer))
+}
+
+/// Phases 3 and 4 of the rules.
+pub(super) async fn inspect_response(
+    answer: Answered,
+    inspection: &mut Inspection,
+) -> Result<Cleared, Denial> {
+    let Answered(mut answer) = answer;
+    let body = std::mem::take(&mut answer.body);
+    let inspected = inspection.response(answer.status, &answer.headers, body).await;
+    answer.body = inspected.map_err(|denial| match denial {
+        // The server broke off: not the client's fault.
+        crate::inspect::WafDenial::Body(_) => Denial::Upstream(UpstreamError::Closed),
+        other => Denial::Waf(other),
+    })?;
+    Ok(Cleared(answer))
+}
+
+/// The answer in the gateway's name.
+pub(super) fn reply(answer: Cleared, terms: &Terms, limit_fields: Fields, trace: &Trace) -> Reply {
+    let Cleared(UpstreamResponse { status, mut headers, body, upgraded, .. }) = answer;
+    hide_server(&mut headers);
+    let Terms { route, origin } = terms;
+    respond::secure(
+        &mut headers,
+        route.security_headers,
+        trace.peer.tls.is_some(),
+        route.override_security_headers,
+    );
+    if let Some(cors) = &route.cors {
+        cors::mark(&mut headers, cors, origin.as_ref());
+    }
+    headers.insert(&REQUEST_ID, trace.request_id.clone());
+    for (name, value) in limit_fields {
+        headers.append(name, value);
+    }
+    Reply { status, headers, body, upgraded, connection: Afterwards::Keep }
+}
+
+/// What software stands behind is nobody's business.
+fn hide_server(headers: &mut HeaderMap) {
+    headers.remove(SERVER);
+    headers.remove("x-powered-by");
+}

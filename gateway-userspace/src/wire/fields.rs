@@ -1,0 +1,95 @@
+//! Fields that concern one connection only (RFC 9110, section 7.6.1), and writing fields.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+
+/// `Connection` names a field that is not its to name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Connection names a field that must reach the server")]
+pub struct NominationError;
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// End-to-end fields: a `Connection` that names one wants it removed on the way, which changes what the
+/// server understands of the request.
+static NEVER_NOMINATED: [HeaderName; 6] =
+    [HOST, CONTENT_LENGTH, CONTENT_TYPE, AUTHORIZATION, COOKIE, FORWARDED];
+
+/// Removes the hop-by-hop fields and those that `Connection` nominates.
+///
+/// # Errors
+/// When `Connection` nominates an end-to-end field that carries meaning or identity.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), NominationError> {
+    if headers.contains_key(CONNECTION) {
+        let mut nominated: Vec<HeaderName> = Vec::new();
+        for value in headers.get_all(CONNECTION) {
+            for token in value.as_bytes().split(|b| *b == b',') {
+                let token = token.trim_ascii();
+                if token.is_empty()
+                    || token.eq_ignore_ascii_case(b"close")
+                    || token.eq_ignore_ascii_case(b"keep-alive")
+                    || token.eq_ignore_ascii_case(b"upgrade")
+                {
+                    continue;
+                }
+                let name = HeaderName::from_bytes(token).map_err(|_| NominationError)?;
+                if NEVER_NOMINATED.contains(&name) || name.as_str().starts_with("x-") {
+                    return Err(NominationError);
+                }
+                nominated.push(name);
+            }
+        }
+        headers.remove(CONNECTION);
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    for name in [&TRANSFER_ENCODING, &UPGRADE, &TE, &TRAILER, &PROXY_AUTHORIZATION, &PROXY_AUTHENTICATE] {
+        headers.remove(name);
+    }
+    headers.remove(&KEEP_ALIVE);
+    headers.remove(&PROXY_CONNECTION);
+    Ok(())
+}
+
+/// Appends the fields as lines.
+pub fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hop_by_hop() {
+        for (fields, expected) in [
+            (&[("connection", "keep-alive"), ("a", "b")][..], Some("a")),
+            (&[("connection", "close, foo"), ("foo", "1"), ("a", "b")], Some("a")),
+            (&[("connection", "Upgrade"), ("upgrade", "websocket"), ("a", "b")], Some("a")),
+            (&[("te", "trailers"), ("keep-alive", "5"), ("proxy-connection", "x")], Some("")),
+            (&[("connection", "host"), ("host", "a")], None),
+            (&[("connection", "Cookie"), ("cookie", "a")], None),
+            (&[("connection", "x-forwarded-for")], None),
+            (&[("connection", "content-length")], None),
+            (&[("connection", "a b")], None),
+            (&[("connection", "a"), ("connection", "b"), ("a", "1"), ("b", "1"), ("c", "1")], Some("c")),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().expect("value"));
+            }
+            let got = strip_hop_by_hop(&mut headers).ok();
+            let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+            assert_eq!(got.map(|()| left.join(",")).as_deref(), expected, "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The origin and the proxies in front of it, each one worker.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// The core of the proxies, and that of the origin and the clients.
+const PROXY_CORE: &str = "0";
+pub const CLIENT_CORE: &str = "1";
+
+/// A server under load: its ports, and the processes whose time counts.
+pub struct Peer {
+    pub name: &'static str,
+    pub plain: u16,
+    pub tls: u16,
+    child: Child,
+}
+
+impl Peer {
+    /// The processes: the one started and its children.
+    fn pids(&self) -> Vec<u32> {
+        let own = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        std::iter::once(own).chain(children.split_whitespace().filter_map(|p| p.parse().ok())).collect()
+    }
+
+    /// User and system time of all processes so far.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let mut ticks = 0u64;
+        for pid in self.pids() {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            // Fields 14 and 15 of proc_pid_stat(5), counted after the name in parentheses.
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+            for at in [11, 12] {
+                ticks += fields.get(at).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+            }
+        }
+        // USER_HZ is 100 on every architecture that is supported here.
+        Ok(ticks as f64 / 100.0)
+    }
+
+    /// Resident memory of all processes, shared pages counted once (Pss).
+    pub fn resident_bytes(&self) -> u64 {
+        self.pids().iter().map(|pid| pss(*pid)).sum()
+    }
+}
+
+fn pss(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kib = text.lines().find_map(|l| l.strip_prefix("Pss:")).and_then(|l| l.split_whitespace().next());
+    kib.and_then(|k| k.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Everything that runs during the bench. Peers stop before the folder goes.
+pub struct Stage {
+    pub peers: Vec<Peer>,
+    pub folder: PathBuf,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.peers.clear();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Stage {
+    /// Starts the origin, nginx, HAProxy and the gateway.
+    pub fn start(gateway: &Path) -> Result<Self> {
+        if !gateway.exists() {
+            bail!("{} is not there: run `cargo xtask build` first", gateway.display());
+        }
+        let folder = std::env::temp_dir().join(format!("gateway-bench-proxy-{}", std::process::id()));
+        fs::create_dir_all(folder.join("www"))?;
+        fs::write(folder.join("www/small"), "x".repeat(128))?;
+        fs::write(folder.join("www/large"), vec![b'x'; 1 << 20])?;
+        certificate(&folder)?;
+        let mut stage = Self { peers: Vec::new(), folder };
+        let f = stage.folder.clone();
+        stage.add("origin", 18080, 18440, CLIENT_CORE, nginx(&f, "origin", &origin(&f))?)?;
+        stage.add("nginx", 18081, 18441, PROXY_CORE, nginx(&f, "nginx", &nginx_proxy(&f))?)?;
+        stage.add("haproxy", 18082, 18442, PROXY_CORE, haproxy(&f)?)?;
+        stage.add("gateway", 18083, 18443, PROXY_CORE, ours(&f, gateway)?)?;
+        Ok(stage)
+    }
+
+    fn add(&mut self, name: &'static str, plain: u16, tls: u16, core: &str, command: Command) -> Result<()> {
+        let log = fs::File::create(self.folder.join(format!("{name}.log")))?;
+        let mut pinned = Command::new("taskset");
+        pinned.args(["-c", core]).arg(command.get_program()).args(command.get_args());
+        let child = pinned
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {name} under taskset"))?;
+        let mut peer = Peer { name, plain, tls, child };
+        let deadline = Instant::now() + Duration::from_secs(15);
+        for port in [plain, tls] {
+            while TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_err() {
+                if Instant::now() > deadline || matches!(peer.child.try_wait(), Ok(Some(_))) {
+                    let log = fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default();
+                    bail!("{name} does not listen on port {port}; its log says:\n{log}");
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        self.peers.push(peer);
+        Ok(())
+    }
+}
+
+fn certificate(folder: &Path) -> Result<()> {
+    let (key, cert) = (folder.join("key.pem"), folder.join("cert.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+        .args([
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .stderr(Stdio::null())
+        .status()
+        .context("running openssl (Debian package openssl)")?;
+    if !made.success() {
+        bail!("openssl made no certificate");
+    }
+    // HAProxy wants both in one file.
+    fs::write(folder.join("both.pem"), [fs::read(&cert)?, fs::read(&key)?].concat())?;
+    Ok(())
+}
+
+fn nginx(folder: &Path, name: &str, servers: &str) -> Result<Command> {
+    let own = folder.join(name);
+    fs::create_dir_all(&own)?;
+    let conf = own.join("nginx.conf");
+    let own = own.display();
+    fs::write(
+        &conf,
+        format!(
+            "daemon off; worker_processes 1; pid {own}/pid; error_log {own}/error.log;\n\
+             events {{ worker_connections 8192; }}\n\
+             http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000;\n\
+             client_body_temp_path {own}/b; proxy_temp_path {own}/p; fastcgi_temp_path {own}/f;\n\
+             uwsgi_temp_path {own}/u; scgi_temp_path {own}/s; client_max_body_size 8m;\n{servers}\n}}\n"
+        ),
+    )?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(folder).arg("-c").arg(conf);
+    Ok(command)
+}
+
+fn tls_lines(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; ssl_protocols TLSv1.2 TLSv1.3;"
+    )
+}
+
+fn origin(folder: &Path) -> String {
+    format!(
+        "server {{ listen 127.0.0.1:18080 reuseport; listen 127.0.0.1:18440 ssl http2; {}\n\
+         root {}/www; client_body_buffer_size 2m; location /upload {{ return 200 \"ok\"; }} }}",
+        tls_lines(folder),
+        folder.display()
+    )
+}
+
+fn nginx_proxy(folder: &Path) -> String {
+    format!(
+        "upstream o {{ server 127.0.0.1:18080; keepalive 64; keepalive_requests 1000000; }}\n\
+         server {{ listen 127.0.0.1:18081; listen 127.0.0.1:18441 ssl http2; {}\n\
+         location / {{ proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+         proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; }} }}",
+        tls_lines(folder)
+    )
+}
+
+fn haproxy(folder: &Path) -> Result<Command> {
+    let conf = folder.join("haproxy.cfg");
+    let pem = folder.join("both.pem");
+    fs::write(
+        &conf,
+        format!(
+            "global\n  nbthread 1\n  maxconn 8192\n\
+             defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  option forwardfor\n  http-reuse always\n\
+             frontend f\n  bind 127.0.0.1:18082\n  bind 127.0.0.1:18442 ssl crt {} alpn h2,http/1.1\n  default_backend o\n\
+             backend o\n  server o 127.0.0.1:18080 pool-max-conn 64\n",
+            pem.display()
+        ),
+    )?;
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(conf);
+    Ok(command)
+}
+
+fn ours(folder: &Path, gateway: &Path) -> Result<Command> {
+    let conf = folder.join("gateway.toml");
+    let f = folder.display();
+    fs::write(
+        &conf,
+        format!(
+            "[server]\nworkers = 1\n[log]\naccess = \"off\"\nlevel = \"warn\"\n[waf]\nmode = \"off\"\n\
+             [control]\nsocket = \"{f}/control.sock\"\nlisten = \"off\"\n\
+             [bans]\nenabled = false\n\
+             [http]\nmax_connections_per_source = 8192\nrequests_per_connection = 100000000\n\
+             [[listeners]]\nname = \"plain\"\naddress = \"127.0.0.1:18083\"\n\
+             [[listeners]]\nname = \"tls\"\naddress = \"127.0.0.1:18443\"\ntls = true\n\
+             [tls]\ncertificates = [{{ certificate = \"cert.pem\", key_file = \"key.pem\" }}]\n\
+             [[upstreams]]\nname = \"o\"\nservers = [\"127.0.0.1:18080\"]\n[[routes]]\nupstream = \"o\"\n"
+        ),
+    )?;
+    let mut command = Command::new(gateway);
+    command.arg("run").arg("--config").arg(conf);
+    Ok(command)
+}
