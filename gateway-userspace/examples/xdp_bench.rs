@@ -1,4 +1,5 @@
-//! Measures the XDP program in the kernel and prints one JSON object; `cargo xtask bench xdp` runs it and makes the table.
+//! Measures the XDP program in the kernel and prints one JSON object; `cargo xtask bench xdp` runs it and makes the
+//! table. An argument names another, pinned, XDP program that takes its turns.
 //!
 //! All programs take turns within one process, so that a noisy machine disturbs each alike; a ratio is the median of
 //! the ratios of single rounds.
@@ -72,6 +73,7 @@ fn main() -> Result<()> {
         figures.insert("verified_instructions".into(), f64::from(count));
     }
     let cases = cases(&empty, &full)?;
+    let peer = std::env::args_os().nth(1).map(PathBuf::from);
     let mut rounds: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for round in 0..=ROUNDS {
         for case in &cases {
@@ -80,6 +82,14 @@ fn main() -> Result<()> {
             // The first round warms up.
             if round > 0 {
                 rounds.entry(case.name).or_default().push(run.each.as_nanos() as f64);
+            }
+        }
+        if let Some(peer) = &peer {
+            for (name, source) in [("xdp-filter, clean v4", "192.0.2.1"), ("xdp-filter, denied v4", "198.51.100.1")] {
+                let run = gateway::kernel::test_run_pinned(peer, &tcp(source.parse()?), REPEAT)?;
+                if round > 0 {
+                    rounds.entry(name).or_default().push(run.each.as_nanos() as f64);
+                }
             }
         }
     }
