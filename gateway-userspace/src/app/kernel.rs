@@ -38,10 +38,7 @@ pub type Opened = (Arc<Kernel>, Vec<Attachment>);
 ///
 /// # Errors
 /// As the kernel side says.
-pub fn open(
-    config: &config::kernel::Kernel,
-    protected: &[IpNetwork],
-) -> Result<Option<Opened>, AppError> {
+pub fn open(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Result<Option<Opened>, AppError> {
     if config.interfaces.is_empty() {
         return Ok(None);
     }
