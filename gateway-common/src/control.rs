@@ -49,6 +49,12 @@ pub struct Control {
     pub configured: u32,
     /// Piece lengths in bytes in use for IPv6 in each generation of the feed.
     pub feed_lengths: [[u8; LENGTHS]; 2],
+    /// Bit for each [`crate::reason::Reason`] whose packets are copied to the capture ring.
+    pub capture_reasons: u32,
+    /// Packets a CPU may copy in one jiffy.
+    pub capture_budget: u32,
+    /// New sources a CPU may give cells in one jiffy.
+    pub insert_budget: u32,
 }
 
 const _: () = assert!(size_of::<Control>() == 192);

@@ -16,6 +16,7 @@ extern crate std;
 
 pub mod address;
 pub mod bans;
+pub mod capture;
 pub mod control;
 pub mod event;
 pub mod feeds;

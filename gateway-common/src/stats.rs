@@ -52,9 +52,19 @@ pub struct CpuStats {
     pub event_left: u64,
     /// The packet under judgement.
     pub scene: Scene,
+    /// Jiffy of the capture budget.
+    pub capture_tick: u64,
+    /// Packets left in that jiffy.
+    pub capture_left: u64,
+    /// Packets not captured: over the budget, or the ring was full.
+    pub capture_lost: u64,
+    /// Jiffy of the budget for new sources.
+    pub insert_tick: u64,
+    /// New sources left in that jiffy.
+    pub insert_left: u64,
     /// Unused, so that records of two CPUs share no cache line.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 7],
 }
 
-const _: () = assert!(size_of::<CpuStats>() == 2048 + 512 + 128 + 128);
+const _: () = assert!(size_of::<CpuStats>() == 2048 + 512 + 128 + 192);
 const _: () = assert!(size_of::<CpuStats>().is_multiple_of(64));

@@ -49,7 +49,8 @@ pub fn send(ctx: *mut xdp_md) -> u32 {
         for at in [IP + 10, IP + 20 + 16] {
             let checksum = (start + at) as *mut u16;
             // RFC 1624, on words in the byte order they lie in.
-            let mut sum = u32::from(!*checksum) + (!old & 0xffff) + (!old >> 16) + (new & 0xffff) + (new >> 16);
+            let mut sum =
+                u32::from(!*checksum) + (!old & 0xffff) + (!old >> 16) + (new & 0xffff) + (new >> 16);
             sum = (sum & 0xffff) + (sum >> 16);
             sum = (sum & 0xffff) + (sum >> 16);
             *checksum = !(sum as u16);

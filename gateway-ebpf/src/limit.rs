@@ -3,11 +3,13 @@
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
 use gateway_common::{
+    control::Control,
     gcra::{self, CELL_WAYS, CLASSES, CellBucket, Kind, Limit, TAT_MASK},
     hash::{hash_v4, hash_wide},
     packet::is_new_connection,
     policy::ALLOW,
-    reason::Reason,
+    reason::{Part, Reason},
+    stats::CpuStats,
 };
 
 use crate::{
@@ -43,7 +45,7 @@ pub extern "C" fn over_limit(jiffies: u64) -> u64 {
     };
     let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return 0 };
     let now = gcra::now(jiffies);
-    let matched = u64::from(class) << 32;
+    let matched = u64::from(class) << 32 | (Part::Limits as u64) << 16;
     if limits.penalty != 0 && barred(bucket, hash, now) != 0 {
         return Reason::Penalty as u64 | matched;
     }
@@ -59,7 +61,10 @@ pub extern "C" fn over_limit(jiffies: u64) -> u64 {
                 u64::from(tcp && is_new_connection(record.scene.tcp_flags as u8))
             }
         };
-        if limit.cost != 0 && units != 0 && spend(bucket, gcra::tag(hash, kind), now, limit, units) == 0 {
+        if limit.cost != 0
+            && units != 0
+            && spend(bucket, gcra::tag(hash, kind), now, limit, units, record, control) == 0
+        {
             over = FIRST_REASON + kind;
             break;
         }
@@ -70,21 +75,37 @@ pub extern "C" fn over_limit(jiffies: u64) -> u64 {
     }
     if limits.penalty != 0 {
         let tag = gcra::tag(hash, Kind::Violations as u64);
-        if spend(bucket, tag, now, &limits.violations, 1) == 0 {
+        if spend(bucket, tag, now, &limits.violations, 1, record, control) == 0 {
             bar(bucket, hash, now, limits.penalty);
         }
     }
     over | matched
 }
 
-/// Takes units from a source's cell: 1 when that is within its limit, 0 when not. A cell lost to another CPU is tried once
-/// more; lost again, the packet passes.
+/// Takes units from a source's cell: 1 when that is within its limit, 0 when not. A cell lost to another CPU is tried
+/// once more; lost again, the packet passes.
 #[inline(always)]
-fn spend(bucket: *mut CellBucket, tag: u64, now: u64, limit: &Limit, units: u64) -> u64 {
+fn spend(
+    bucket: *mut CellBucket,
+    tag: u64,
+    now: u64,
+    limit: &Limit,
+    units: u64,
+    record: &mut CpuStats,
+    control: &Control,
+) -> u64 {
     let mut tries = 0;
     while tries < 2 {
-        let way = find(bucket, tag, now);
-        // SAFETY: `find` gives a way of the bucket, and the bucket is a map element.
+        let mut way = find(bucket, tag);
+        if way == ABSENT {
+            // A source that is new takes a cell from another. In a flood of ever new sources that is most of the work,
+            // so there is a budget for it; over the budget a new source passes, as it would anyway.
+            if !may_insert(record, control) {
+                return 1;
+            }
+            way = stalest(bucket, now);
+        }
+        // SAFETY: a way of the bucket, which is a map element.
         let place = unsafe { (*bucket).cells.as_mut_ptr().add(way as usize & (CELL_WAYS - 1)) };
         // SAFETY: as above; other CPUs write whole words.
         let cell = unsafe { core::ptr::read_volatile(place) };
@@ -101,11 +122,25 @@ fn spend(bucket: *mut CellBucket, tag: u64, now: u64, limit: &Limit, units: u64)
     1
 }
 
-/// The way that carries the tag, else the one that has been idle longest.
 #[inline(always)]
-fn find(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
-    let mut stalest = 0;
-    let mut longest = 0;
+fn may_insert(record: &mut CpuStats, control: &Control) -> bool {
+    if record.insert_tick != record.scene.jiffies {
+        record.insert_tick = record.scene.jiffies;
+        record.insert_left = u64::from(control.insert_budget);
+    }
+    if record.insert_left == 0 {
+        return false;
+    }
+    record.insert_left -= 1;
+    true
+}
+
+/// No cell carries the tag.
+const ABSENT: u64 = CELL_WAYS as u64;
+
+/// The way that carries the tag, or [`ABSENT`].
+#[inline(always)]
+fn find(bucket: *mut CellBucket, tag: u64) -> u64 {
     let mut way = 0;
     while way < CELL_WAYS {
         // SAFETY: the bucket is a map element with as many cells.
@@ -113,6 +148,20 @@ fn find(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
         if gcra::tagged(cell, tag) {
             return way as u64;
         }
+        way += 1;
+    }
+    ABSENT
+}
+
+/// The way that has been idle longest.
+#[inline(always)]
+fn stalest(bucket: *mut CellBucket, now: u64) -> u64 {
+    let mut stalest = 0;
+    let mut longest = 0;
+    let mut way = 0;
+    while way < CELL_WAYS {
+        // SAFETY: the bucket is a map element with as many cells.
+        let cell = unsafe { core::ptr::read_volatile((*bucket).cells.as_ptr().add(way)) };
         let idle = if cell == 0 { TAT_MASK } else { gcra::idle(cell, now) };
         if idle > longest {
             longest = idle;
@@ -126,25 +175,25 @@ fn find(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
 /// One while the source is barred.
 #[inline(always)]
 fn barred(bucket: *mut CellBucket, hash: u64, now: u64) -> u64 {
-    let tag = gcra::tag(hash, Kind::Penalty as u64);
-    let mut way = 0;
-    while way < CELL_WAYS {
-        // SAFETY: the bucket is a map element with as many cells.
-        let cell = unsafe { core::ptr::read_volatile((*bucket).cells.as_ptr().add(way)) };
-        if gcra::tagged(cell, tag) {
-            return u64::from(gcra::ahead(cell, now, TAT_MASK >> 1) != 0);
-        }
-        way += 1;
+    let way = find(bucket, gcra::tag(hash, Kind::Penalty as u64));
+    if way == ABSENT {
+        return 0;
     }
-    0
+    // SAFETY: a way of the bucket, which is a map element.
+    let cell =
+        unsafe { core::ptr::read_volatile((*bucket).cells.as_ptr().add(way as usize & (CELL_WAYS - 1))) };
+    u64::from(gcra::ahead(cell, now, TAT_MASK >> 1) != 0)
 }
 
 /// Bars the source for a time.
 #[inline(always)]
 fn bar(bucket: *mut CellBucket, hash: u64, now: u64, penalty: u64) {
     let tag = gcra::tag(hash, Kind::Penalty as u64);
-    let way = find(bucket, tag, now);
-    // SAFETY: `find` gives a way of the bucket, and the bucket is a map element.
+    let mut way = find(bucket, tag);
+    if way == ABSENT {
+        way = stalest(bucket, now);
+    }
+    // SAFETY: a way of the bucket, which is a map element.
     unsafe {
         let place = (*bucket).cells.as_mut_ptr().add(way as usize & (CELL_WAYS - 1));
         core::ptr::write_volatile(place, tag | (now.wrapping_add(penalty) & TAT_MASK));

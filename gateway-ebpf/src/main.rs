@@ -17,6 +17,7 @@
 mod allow;
 mod ban;
 mod bench;
+mod capture;
 mod clock;
 mod entry;
 mod events;

@@ -93,3 +93,7 @@ pub static FEED_HOSTS: Array<FeedBucket, 2, MMAPABLE> = Array::new();
 /// IPv6 hosts and prefixes of both generations.
 #[btf_map]
 pub static FEED_WIDE: Array<WideBucket, 2, MMAPABLE> = Array::new();
+
+/// Dropped packets for a capture file ([`gateway_common::capture::CaptureRecord`]).
+#[btf_map]
+pub static CAPTURE: RingBuf<(), 1_048_576> = RingBuf::new();

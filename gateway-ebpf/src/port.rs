@@ -6,13 +6,13 @@ use gateway_common::{
     reason::Reason,
 };
 
-use crate::maps::PORTS;
+use crate::{maps::PORTS, verdict::Finding};
 
-/// Code of the reason to drop, or zero.
+/// The finding, if the destination is closed.
 #[inline(always)]
-pub fn closed(protocol: u8, destination: u16, flags: u8) -> u32 {
+pub fn closed(protocol: u8, destination: u16, flags: u8) -> Finding {
     let (first, index, reason) = match protocol {
-        TCP if !is_new_connection(flags) => return 0,
+        TCP if !is_new_connection(flags) => return Finding::NONE,
         TCP => (ports::TCP, u32::from(destination), Reason::Port),
         UDP => (ports::UDP, u32::from(destination), Reason::Port),
         ICMP => (ports::ICMP, u32::from(destination >> 8), Reason::IcmpType),
@@ -20,7 +20,7 @@ pub fn closed(protocol: u8, destination: u16, flags: u8) -> u32 {
         other => (ports::PROTOCOLS, u32::from(other), Reason::Protocol),
     };
     match PORTS.get(first + index / 64) {
-        Some(word) if word >> (index % 64) & 1 != 0 => reason as u32,
-        _ => 0,
+        Some(word) if word >> (index % 64) & 1 != 0 => Finding::new(reason),
+        _ => Finding::NONE,
     }
 }

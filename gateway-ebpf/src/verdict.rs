@@ -5,13 +5,14 @@ use aya_ebpf::bindings::{
     xdp_md,
 };
 use gateway_common::{
-    reason::{BanReason, Mode, PROTOS, Part, REASONS, Reason},
+    control::Control,
+    reason::{BAN_REASONS, BanReason, Mode, PARTS, PROTOS, REASONS, Reason},
     stats::CpuStats,
 };
 
-use crate::{allow, events, scene};
+use crate::{allow, capture, events, scene};
 
-/// Something a check has against a packet, in one word: reason, the ban's reason, which entry.
+/// Something a check has against a packet, in one word: reason, the ban's reason, the part, which entry.
 #[derive(Clone, Copy)]
 pub struct Finding(u64);
 
@@ -22,7 +23,8 @@ impl Finding {
     /// A finding of a ban entry.
     #[inline(always)]
     pub fn ban(reason: Reason, ban_reason: u8, matched: u32) -> Self {
-        Self(reason as u64 | u64::from(ban_reason) << 8 | u64::from(matched) << 32)
+        let part = reason.part() as u64;
+        Self(reason as u64 | u64::from(ban_reason) << 8 | part << 16 | u64::from(matched) << 32)
     }
 
     /// A finding without a ban behind it.
@@ -54,9 +56,29 @@ impl Finding {
 const CONTINUE: u32 = u32::MAX;
 
 /// Carries out a finding: `Some` action ends the packet's way, `None` lets the next check look.
+///
+/// A packet of a flood has nothing to ask: its source is not near the allowlist, the part enforces, the budget of events is
+/// spent and nobody captures. That case is done on the spot, the rest is left to [`weigh`].
 #[inline(always)]
-pub fn carry_out(ctx: *mut xdp_md, finding: Finding) -> Option<u32> {
-    match weigh(ctx, finding.word()) {
+pub fn carry_out(
+    ctx: *mut xdp_md,
+    control: &Control,
+    record: &mut CpuStats,
+    finding: Finding,
+) -> Option<u32> {
+    let word = finding.word();
+    let scene = &record.scene;
+    let enforce = scene.modes >> ((word >> 16 & (PARTS as u64 - 1)) * 2) & 3 == Mode::Enforce as u32;
+    let spent = record.event_tick == scene.jiffies && record.event_left == 0;
+    if enforce && spent && control.capture_reasons == 0 && !allow::near(scene) {
+        record.events_lost += 1;
+        let reason = word as u32 & (REASONS as u32 - 1);
+        if reason == Reason::BanHost as u32 || reason == Reason::BanPrefix as u32 {
+            record.bans[(word >> 8) as usize & (BAN_REASONS - 1)] += 1;
+        }
+        return Some(finish(record, reason, XDP_DROP));
+    }
+    match weigh(ctx, word) {
         CONTINUE => None,
         XDP_DROP => Some(XDP_DROP),
         _ => Some(XDP_PASS),
@@ -73,9 +95,12 @@ pub extern "C" fn weigh(ctx: *mut xdp_md, word: u64) -> u32 {
     if allow::allowed(&record.scene) {
         return finish(record, Reason::Allowed as u32, XDP_PASS);
     }
-    let part = Reason::from_code(reason as u8).map_or(Part::Bans, Reason::part) as u32;
+    let part = (word >> 16) as u32 & (PARTS as u32 - 1);
     let drop = record.scene.modes >> (part * 2) & 3 == Mode::Enforce as u32;
     events::sample(ctx, record, word, drop);
+    if capture::wanted(reason) {
+        capture::copy_packet(ctx, u64::from(reason));
+    }
     if !drop {
         record.observed[reason as usize] += 1;
         return CONTINUE;

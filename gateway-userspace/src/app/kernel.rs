@@ -10,10 +10,10 @@ use crate::bans::{
     Action, BanChange, Cause, Decision, DecisionId, KernelBan, KernelError as WriteError, KernelWriter, Scope,
 };
 use crate::client::IpNetwork;
-use crate::config;
+use crate::config::{self, kernel_policy};
 use crate::kernel::{
-    self, AttachMode, Attachment, BanReason, Expiry, InterfaceConfig, Kernel, KernelConfig, Mode, Modes,
-    Target,
+    self, AttachMode, Attachment, BanReason, Bar, Expiry, InterfaceConfig, Kernel, KernelConfig, Mode, Modes,
+    PortPolicy, PortSet, Rate, SourceLimits, Target,
 };
 
 /// Mounts the BPF file system where it is missing, while this is still allowed.
@@ -50,6 +50,7 @@ pub fn open(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Result<
         config::kernel::Mode::Enforce => Mode::Enforce,
     }));
     kernel.heartbeat();
+    apply_policy(&kernel, config)?;
     let mode = match config.attach {
         config::kernel::Attach::Auto => AttachMode::Auto,
         config::kernel::Attach::Native => AttachMode::Native,
@@ -59,6 +60,43 @@ pub fn open(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Result<
         config.interfaces.iter().map(|name| InterfaceConfig { name: name.clone(), mode }).collect();
     let attached = kernel.attach(&wanted)?;
     Ok(Some((Arc::new(kernel), attached)))
+}
+
+/// Writes limits and port policy.
+///
+/// # Errors
+/// When a value is out of the kernel side's bounds.
+pub fn apply_policy(kernel: &Kernel, config: &config::kernel::Kernel) -> Result<(), AppError> {
+    let rate = |r: kernel_policy::Rate| Rate { per_second: r.per_second, burst: r.burst };
+    let bar =
+        config.limits.bar.map(|b| Bar { violations: b.violations, within: b.within, lasting: b.lasting });
+    let of = |l: &kernel_policy::SourceLimits| SourceLimits {
+        packets: l.packets.map(rate),
+        bytes: l.bytes.map(rate),
+        connections: l.connections.map(rate),
+        bar: bar.filter(|_| *l != kernel_policy::SourceLimits::default()),
+    };
+    let overrides: Vec<(Target, SourceLimits)> = config
+        .limits
+        .overrides
+        .iter()
+        .flat_map(|(networks, limits)| targets(networks).into_iter().map(move |t| (t, of(limits))))
+        .collect();
+    kernel.set_limits(&of(&config.limits.everyone), &overrides)?;
+    let set = |s: &kernel_policy::PortSet| PortSet {
+        tcp: s.tcp.clone(),
+        udp: s.udp.clone(),
+        icmp: s.icmp.clone(),
+        icmp6: s.icmp6.clone(),
+        protocols: s.protocols.clone(),
+    };
+    kernel.set_ports(&PortPolicy {
+        closed_by_default: config.ports.default == kernel_policy::DefaultPolicy::Closed,
+        closed: set(&config.ports.closed),
+        open: set(&config.ports.open),
+        management: config.ports.management.clone(),
+    });
+    Ok(())
 }
 
 /// Networks as the kernel side names them. A prefix longer than its family's addresses can't come out of a
@@ -124,10 +162,7 @@ impl KernelWriter for Writer {
     }
 
     fn swap_feeds(&mut self, networks: &[IpNetwork]) -> Result<(), WriteError> {
-        if networks.is_empty() {
-            return Ok(());
-        }
-        Err(WriteError("this build has no feed sets in the kernel".to_owned()))
+        self.kernel.set_feed(targets(networks)).map(drop).map_err(|e| WriteError(e.to_string()))
     }
 }
 

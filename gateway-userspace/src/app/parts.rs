@@ -10,14 +10,18 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use serde_json::json;
-use tokio::sync::mpsc;
 
+use super::acme::{self, Resolver};
 use super::adapters::{Denials, Limits};
+use super::decisions::{self, Decisions};
 use super::error::AppError;
 use super::{kernel, starting, watch_every};
 use crate::access::{self, AccessLog};
+use crate::acme::Challenges;
 use crate::admin::{Health, Phase};
 use crate::bans;
+use crate::bans::cluster::ClusterState;
+use crate::bans::feed::Feeds;
 use crate::cli::ConfigArgs;
 use crate::client::IpNetwork;
 use crate::config::Config;
@@ -26,12 +30,10 @@ use crate::inspect::Inspector;
 use crate::kernel::{Attachment, Kernel};
 use crate::limits::Limiter;
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates};
-use crate::pipeline::{Offences, Parts, Pipeline, Site};
+use crate::pipeline::{Parts, Pipeline, Site};
 use crate::rules::{self, Loaded, Rules, Stamp};
 use crate::telemetry::{LogControl, Registry};
 
-/// Offences on their way from the workers to the bans task.
-const OFFENCES: usize = 4096;
 /// Rule diagnostics told in the log; the rest are counted (`gateway check` tells all).
 const NOTICES_TOLD: usize = 20;
 
@@ -56,7 +58,7 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, AppError> {
     let loaded = args.load()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let rules = rules::load(&loaded.config.waf)?;
-    let certificates = Certificates::load(&loaded.config.edge.tls.certificates, &provider)?;
+    let certificates = Certificates::load(&acme::certificates(&loaded.config.edge.tls), &provider)?;
     Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, provider })
 }
 
@@ -114,6 +116,7 @@ pub struct Running {
     pub(super) rules: Arc<Rules>,
     pub(super) watched: Mutex<Watched>,
     pub(super) certificates: Arc<Certificates>,
+    pub(super) challenges: Arc<Challenges>,
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
     pub(super) admission: Arc<Admission>,
@@ -121,6 +124,8 @@ pub struct Running {
     pub(super) limiter: Limiter,
     pub(super) access: Arc<AccessLog>,
     pub(super) bans: bans::Handle,
+    pub(super) cluster: Option<Arc<ClusterState>>,
+    pub(super) feeds: Option<Arc<Feeds>>,
     pub(super) kernel: Option<Arc<Kernel>>,
     pub(super) attached: Vec<Attachment>,
     listeners: Mutex<Vec<(Bound, Acceptor)>>,
@@ -154,12 +159,13 @@ impl Running {
         let bound = listen::bind(&config.edge.listeners, handed_over)?;
         let protected: Vec<IpNetwork> = protected(&config);
         let (kernel, attached) = kernel::open(&config.kernel, &protected)?.unzip();
-        let bans = start_bans(&config, kernel.as_ref())?;
+        let Decisions { handle: bans, cluster, feeds } = decisions::start(&config, kernel.as_ref())?;
         let certificates = Arc::new(certificates);
+        let challenges = Arc::new(Challenges::default());
         let wants_tls = config.edge.listeners.iter().any(|l| l.tls);
         let tls = if wants_tls {
-            let settings =
-                listen::server_config(&config.edge.tls, Arc::clone(&certificates), Arc::clone(&provider))?;
+            let resolver = Arc::new(Resolver::new(Arc::clone(&certificates), Arc::clone(&challenges)));
+            let settings = listen::server_config(&config.edge.tls, resolver, Arc::clone(&provider))?;
             Some(Arc::new(ArcSwap::new(settings)))
         } else {
             None
@@ -174,7 +180,11 @@ impl Running {
             access: Arc::clone(&access),
             limits: Some(Arc::new(Limits::new(limiter.clone()))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
-            offences: offences(&bans),
+            offences: decisions::offences(&bans),
+            well_known: {
+                let challenges = Arc::clone(&challenges);
+                Some(Arc::new(move |token: &str| challenges.http_01(token)))
+            },
         }));
         let http = &config.edge.http;
         let admission =
@@ -199,6 +209,7 @@ impl Running {
             rules,
             watched: Mutex::new(Watched::new(loaded.files)),
             certificates,
+            challenges,
             provider,
             tls,
             admission,
@@ -206,6 +217,8 @@ impl Running {
             limiter,
             access,
             bans,
+            cluster,
+            feeds,
             kernel,
             attached: attached.unwrap_or_default(),
             listeners: Mutex::new(listeners),
@@ -318,6 +331,8 @@ impl Running {
             "connections": server.as_ref().map_or(0, Server::connections),
             "certificates": self.certificates.status(),
             "kernel": kernel,
+            "cluster": self.cluster.as_ref().map(|c| c.last_error().map_or("connected".into(), |e| e.to_string())),
+            "feeds": self.feeds.as_ref().map(|f| f.statuses()),
         })
     }
 
@@ -336,7 +351,10 @@ impl Running {
             Ok(())
         });
         let running = Arc::clone(self);
-        registry.add(move |out| running.bans.metrics(out));
+        registry.add(move |out| {
+            running.bans.metrics(out)?;
+            running.cluster.as_ref().map_or(Ok(()), |cluster| cluster.metrics(out))
+        });
         let running = Arc::clone(self);
         registry.add(move |out| running.kernel.as_ref().map_or(Ok(()), |k| kernel::metrics(k, out)));
         registry
@@ -360,47 +378,6 @@ impl Running {
 /// Whom the kernel must never ban, besides the allowlist and this host itself.
 pub(super) fn protected(config: &Config) -> Vec<IpNetwork> {
     config.edge.client.trusted_proxies.iter().chain(&config.bans.management).copied().collect()
-}
-
-fn start_bans(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<bans::Handle, AppError> {
-    let own = crate::kernel::own_addresses().unwrap_or_default();
-    // The bans that the kernel kept from before hold on: a ledger without a database learns them from there.
-    let kept = match kernel {
-        Some(kernel) if config.bans.database.is_none() => kernel::decisions(kernel),
-        _ => Vec::new(),
-    };
-    let parts = bans::Parts {
-        allow: config.kernel.allow.clone(),
-        trusted_proxies: config.edge.client.trusted_proxies.clone(),
-        own: own.into_iter().map(IpNetwork::host).collect(),
-        kernel: kernel.map(|k| {
-            Box::new(kernel::Writer::new(Arc::clone(k), !kept.is_empty())) as Box<dyn bans::KernelWriter>
-        }),
-        ..bans::Parts::default()
-    };
-    let handle = bans::start(&config.bans, parts).map_err(|e| AppError::Bans(e.to_string()))?;
-    if !kept.is_empty() {
-        let restored = handle.clone();
-        tokio::spawn(async move {
-            match restored.import(kept).await {
-                Ok(report) => tracing::info!(bans = report.added, "bans taken over from the kernel"),
-                Err(e) => tracing::warn!("the kernel's bans can't be taken over: {e}"),
-            }
-        });
-    }
-    Ok(handle)
-}
-
-/// The workers' way to the bans task: a bounded channel that never waits, and a task that empties it.
-fn offences(bans: &bans::Handle) -> Offences {
-    let (sender, mut receiver) = mpsc::channel(OFFENCES);
-    let bans = bans.clone();
-    tokio::spawn(async move {
-        while let Some(offence) = receiver.recv().await {
-            bans.offend(offence);
-        }
-    });
-    Offences::new(Some(sender))
 }
 
 /// Two words that nobody outside can guess: the standard library's hash keys come from the system.

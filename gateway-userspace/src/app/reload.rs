@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use serde::Serialize;
 
+use super::acme::Resolver;
 use super::error::AppError;
 use super::parts::{Running, Watched, protected, tell_rules};
 use super::{check, kernel, notify};
@@ -55,10 +56,11 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     let tls = match &running.tls {
         None => None,
         Some(_) => {
-            let certificates = Arc::clone(&running.certificates);
+            let resolver =
+                Arc::new(Resolver::new(Arc::clone(&running.certificates), Arc::clone(&running.challenges)));
             let provider = Arc::clone(&running.provider);
             Some(
-                listen::server_config(&fresh.config.edge.tls, certificates, provider)
+                listen::server_config(&fresh.config.edge.tls, resolver, provider)
                     .map_err(|e| e.to_string())?,
             )
         }
@@ -71,6 +73,7 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     if let Some(k) = &running.kernel {
         k.set_allowlist(&kernel::targets(&config.kernel.allow), &kernel::targets(&protected(config)))
             .map_err(|e| e.to_string())?;
+        kernel::apply_policy(k, &config.kernel).map_err(fail)?;
     }
     running.certificates.adopt(fresh.certificates);
     if let (Some(current), Some(tls)) = (&running.tls, tls) {

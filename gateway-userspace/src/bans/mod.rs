@@ -2,6 +2,7 @@
 
 mod clock;
 pub mod cluster;
+pub mod crowdsec;
 mod decision;
 mod denied;
 mod engine;

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::clock::Clock;
+use super::crowdsec::Followed;
 use super::denied::Denied;
 use super::engine::Engine;
 use super::feed::FeedSet;
@@ -98,6 +99,8 @@ pub struct Task {
     pub clock: Arc<dyn Clock>,
     /// Where changes outlive the process; none: they don't.
     pub store: Option<Arc<Store>>,
+    /// What CrowdSec's local API holds.
+    pub(super) crowdsec: Followed,
     pub(super) stopping: bool,
     pub(super) asn_of: Option<AsnOf>,
     pub(super) listeners: broadcast::Sender<Arc<[Change]>>,

@@ -51,7 +51,12 @@ pub struct Traffic {
 impl Traffic {
     /// Empty counters; `keys` decides which clients share one.
     pub fn new(keys: RandomState) -> Self {
-        let row = || (0..CELLS).map(|_| AtomicU32::new(0)).collect();
+        Self::with_cells(keys, CELLS)
+    }
+
+    /// As [`Traffic::new`], with this many counters in a row, at least 1.
+    pub fn with_cells(keys: RandomState, cells: usize) -> Self {
+        let row = || (0..cells.max(1)).map(|_| AtomicU32::new(0)).collect();
         Self { rows: [row(), row()], keys }
     }
 
@@ -64,7 +69,8 @@ impl Traffic {
 
     fn cells(&self, addr: IpAddr) -> [usize; 2] {
         let hash = self.keys.hash_one(client_network(addr));
-        [hash as usize % CELLS, (hash >> 32) as usize % CELLS]
+        let cells = self.rows[0].len();
+        [hash as usize % cells, (hash >> 32) as usize % cells]
     }
 }
 
@@ -77,9 +83,9 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Nothing known at `now_ms`.
-    pub fn new(now_ms: u64) -> Self {
-        let row = || vec![0.0; CELLS].into_boxed_slice();
+    /// Nothing known of `traffic` at `now_ms`.
+    pub fn new(traffic: &Traffic, now_ms: u64) -> Self {
+        let row = || vec![0.0; traffic.rows[0].len()].into_boxed_slice();
         Self { short: [row(), row()], long: [row(), row()], turned_ms: now_ms }
     }
 
@@ -120,7 +126,7 @@ mod tests {
     #[test]
     fn counts_and_forgets() {
         let traffic = Traffic::new(RandomState::new());
-        let mut rates = Rates::new(0);
+        let mut rates = Rates::new(&traffic, 0);
         let addr: IpAddr = "2001:db8::1".parse().expect("address");
         let same_line: IpAddr = "2001:db8::2".parse().expect("address");
         for _ in 0..100 {

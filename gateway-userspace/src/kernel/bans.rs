@@ -77,9 +77,8 @@ impl Loaded {
     }
 
     /// Bans a target that the guard has let pass. True when it is new.
-    pub fn ban(&self, target: &Target, expiry: u32, reason: BanReason) -> Result<bool, BanError> {
+    pub fn ban(&self, target: &Target, expiry: u32, reason: BanReason, now: u32) -> Result<bool, BanError> {
         let tag = Tag::new(expiry, reason.code());
-        let now = self.clock.expiry_now();
         if let Some(v4) = target.v4_host() {
             mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
             let table = self.host_table();
@@ -103,6 +102,21 @@ impl Loaded {
             }
         }
         Ok(fresh)
+    }
+
+    /// Brings what bans on these targets will touch into the cache, all at once.
+    pub fn touch<'a>(&self, targets: impl Iterator<Item = &'a Target>) -> u64 {
+        let (hosts, wide) = (self.host_table(), self.wide_table());
+        targets.fold(0, |sum, target| match target.v4_host() {
+            Some(v4) => {
+                let mark = &self.marks4[marks::v4_word(v4) as usize];
+                sum.wrapping_add(hosts.touch(v4)).wrapping_add(mark.load(Relaxed))
+            }
+            None => pieces(target).take(1).fold(sum, |sum, piece| {
+                let (word, mark) = wide.touch(&piece);
+                sum.wrapping_add(word).wrapping_add(self.marks6[mark as usize / 64].load(Relaxed))
+            }),
+        })
     }
 
     /// Marks that make the kernel look for a target in the wide table: /24s for IPv4, the piece's length for IPv6.

@@ -38,6 +38,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ga
 /// Sampled events of one CPU in one jiffy.
 const EVENT_BUDGET: u32 = 8;
 
+/// New sources that a CPU gives cells of the limiter in a second.
+const NEW_SOURCES_A_SECOND: u64 = 500_000;
+
+/// Captured packets of one CPU in one jiffy.
+const CAPTURE_BUDGET: u32 = 64;
+
 /// Numbers of elements of the maps whose size is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -97,7 +103,7 @@ impl Shape {
     }
 
     /// Every map with its number of elements, value size included for the check of adopted ones.
-    fn maps(&self) -> [(&'static str, u32, u32); 19] {
+    fn maps(&self) -> [(&'static str, u32, u32); 20] {
         let size = |bytes: usize| bytes as u32;
         [
             ("CONTROL", 1, size(size_of::<ControlCell>())),
@@ -112,6 +118,7 @@ impl Shape {
             ("POLICY", POLICY_CAPACITY, size(size_of::<Policy>())),
             ("EVENTS", 262_144, 0),
             ("CLOCK", 1, 16),
+            ("CAPTURE", 1_048_576, 0),
             ("CELLS", self.cell_buckets, size(size_of::<CellBucket>())),
             ("LIMITS", CLASSES, size(size_of::<LimitCell>())),
             ("PORTS", ports::WORDS, 8),
@@ -154,6 +161,8 @@ pub struct Loaded {
     pub policy: LpmTrie<MapData, [u8; 16], PolicyPod>,
     /// Ring of events; taken by the reader.
     pub events: Option<RingBuf<MapData>>,
+    /// Ring of captured packets; taken by the reader.
+    pub captured: Option<RingBuf<MapData>>,
     /// The clock.
     pub clock: Clock,
     /// True when pinned maps were adopted.
@@ -182,11 +191,13 @@ impl Loaded {
         check_maps(&ebpf, shape)?;
         let clock_program = load_program(&mut ebpf, "gateway_clock")?;
         let readings: Mapped<[AtomicU64; 2]> = mapped(&ebpf, "CLOCK", 1)?;
-        let clock = Clock::measure(clock_program.as_fd(), &readings[0])?;
+        let clock = Clock::read(clock_program.as_fd(), &readings[0])?;
         let policy_map = ebpf.take_map("POLICY").ok_or_else(|| missing("POLICY"))?;
         let policy = LpmTrie::try_from(policy_map).map_err(|error| load_error(&error))?;
         let events_map = ebpf.take_map("EVENTS").ok_or_else(|| missing("EVENTS"))?;
         let events = RingBuf::try_from(events_map).map_err(|error| load_error(&error))?;
+        let capture_map = ebpf.take_map("CAPTURE").ok_or_else(|| missing("CAPTURE"))?;
+        let captured = RingBuf::try_from(capture_map).map_err(|error| load_error(&error))?;
         let mut loaded = Self {
             control: mapped(&ebpf, "CONTROL", 1)?,
             stats: mapped(&ebpf, "STATS", shape.cpus)?,
@@ -209,6 +220,7 @@ impl Loaded {
             guard: mapped(&ebpf, "GUARD", GUARD_WORDS)?,
             policy,
             events: Some(events),
+            captured: Some(captured),
             clock,
             adopted,
             ebpf,
@@ -238,6 +250,11 @@ impl Loaded {
             control.schema.store(SCHEMA, Relaxed);
         }
         control.expiry_shift.store(self.clock.shift(), Relaxed);
+        control.capture_reasons.store(0, Relaxed);
+        control.capture_budget.store(CAPTURE_BUDGET, Relaxed);
+        control
+            .insert_budget
+            .store((NEW_SOURCES_A_SECOND / (1_000_000_000 / self.clock.tick_ns().max(1))) as u32, Relaxed);
         control.tick_ns.store(self.clock.tick_ns() as u32, Relaxed);
         Ok(())
     }

@@ -67,7 +67,10 @@ pub struct ControlCell {
     pub tick_ns: AtomicU32,
     pub configured: AtomicU32,
     pub feed_lengths: [[AtomicU32; LENGTHS / 4]; 2],
-    padding: [AtomicU32; 5],
+    pub capture_reasons: AtomicU32,
+    pub capture_budget: AtomicU32,
+    pub insert_budget: AtomicU32,
+    padding: [AtomicU32; 2],
 }
 
 /// [`FeedBucket`] as shared memory.
@@ -97,7 +100,7 @@ const _: () = assert!(size_of::<HostCell>() == size_of::<HostBucket>());
 const _: () = assert!(size_of::<WideCell>() == size_of::<WideBucket>());
 const _: () = assert!(size_of::<ControlCell>() == size_of::<Control>());
 const _: () =
-    assert!(std::mem::offset_of!(ControlCell, feed_lengths) == std::mem::offset_of!(Control, feed_lengths));
+    assert!(std::mem::offset_of!(ControlCell, insert_budget) == std::mem::offset_of!(Control, insert_budget));
 const _: () = assert!(size_of::<FeedCell>() == size_of::<FeedBucket>());
 const _: () = assert!(size_of::<LimitCell>() == size_of::<LimitClass>());
 const _: () = assert!(size_of::<StatsCell>() == size_of::<CpuStats>());

@@ -8,6 +8,7 @@
 
 mod attach;
 mod bans;
+mod capture;
 mod clock;
 mod error;
 mod events;
@@ -35,6 +36,7 @@ use std::{
 
 pub use attach::{AttachMode, Attachment, InterfaceConfig};
 pub use bans::{Ban, Swept};
+pub use capture::{Captured, CapturedPacket, PcapNg};
 pub use error::{BanError, KernelError};
 pub use events::{DropEvent, Events};
 pub use feeds::{FeedFull, FeedLoad};
@@ -42,7 +44,7 @@ pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
 pub use limits::{Bar, Rate, SourceLimits};
 pub use ports::{PortPolicy, PortSet};
 pub use stats::{BanStats, ReasonStats, Stats};
-pub use status::{Attached, Status, attached, uninstall};
+pub use status::{Attached, Status, attached, test_run_pinned, uninstall};
 pub use sys::{TestRunResult, own_addresses};
 pub use target::{Expiry, Target, TargetError};
 
@@ -105,6 +107,18 @@ pub enum BanChange {
         target: Target,
     },
 }
+
+impl BanChange {
+    /// What it is about.
+    pub const fn target(&self) -> &Target {
+        match self {
+            Self::Ban { target, .. } | Self::Unban { target } => target,
+        }
+    }
+}
+
+/// Changes whose cache misses overlap.
+const BATCH: usize = 64;
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -286,7 +300,7 @@ impl Kernel {
         let state = self.state();
         state.guard.check(&target)?;
         let expiry = state.loaded.clock.expiry(until, SystemTime::now());
-        state.loaded.ban(&target, expiry, reason)
+        state.loaded.ban(&target, expiry, reason, state.loaded.clock.expiry_now())
     }
 
     /// Lifts the ban on exactly this target. True when it stood.
@@ -299,20 +313,25 @@ impl Kernel {
         let state = self.state();
         let wall = SystemTime::now();
         let mut applied = Applied::default();
-        for (place, change) in changes.iter().enumerate() {
-            let result = match change {
-                BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
-                    let expiry = state.loaded.clock.expiry(*until, wall);
-                    state.loaded.ban(target, expiry, *reason).map(drop)
-                }),
-                BanChange::Unban { target } => {
-                    state.loaded.unban(target);
-                    Ok(())
+        for (number, chunk) in changes.chunks(BATCH).enumerate() {
+            let jiffies = state.loaded.clock.jiffies();
+            let now = state.loaded.clock.expiry_now();
+            std::hint::black_box(state.loaded.touch(chunk.iter().map(BanChange::target)));
+            for (place, change) in chunk.iter().enumerate() {
+                let result = match change {
+                    BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
+                        let expiry = state.loaded.clock.expiry_at(*until, wall, jiffies);
+                        state.loaded.ban(target, expiry, *reason, now).map(drop)
+                    }),
+                    BanChange::Unban { target } => {
+                        state.loaded.unban(target);
+                        Ok(())
+                    }
+                };
+                match result {
+                    Ok(()) => applied.changed += 1,
+                    Err(error) => applied.refused.push((number * BATCH + place, error)),
                 }
-            };
-            match result {
-                Ok(()) => applied.changed += 1,
-                Err(error) => applied.refused.push((place, error)),
             }
         }
         applied
@@ -441,6 +460,20 @@ impl Kernel {
         let mut state = self.state();
         let clock = state.loaded.clock;
         state.loaded.events.take().map(|ring| Events::new(ring, clock))
+    }
+
+    /// Copies packets dropped (or observed) for these reasons to the capture ring; an empty list ends it. At most 64 a
+    /// CPU and tick, and of each the first 256 bytes.
+    pub fn set_capture(&self, reasons: &[Reason]) {
+        let bits = reasons.iter().fold(0, |bits, reason| bits | 1u32 << reason.code());
+        self.state().loaded.control[0].capture_reasons.store(bits, Relaxed);
+    }
+
+    /// The reading end of the capture ring; there is one, so the second call gives `None`.
+    pub fn captured(&self) -> Option<Captured> {
+        let mut state = self.state();
+        let clock = state.loaded.clock;
+        state.loaded.captured.take().map(|ring| Captured::new(ring, clock))
     }
 
     /// Runs the program on a packet without any interface, `repeat` times.

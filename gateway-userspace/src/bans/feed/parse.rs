@@ -49,9 +49,14 @@ pub fn parse(bytes: &[u8], format: Format, column: usize, max_entries: usize) ->
     let mut networks = Vec::new();
     let (mut bad, mut lines, mut example) = (0, 0, "");
     for line in text.lines() {
-        let Some(field) = field(line, format, column) else { continue };
+        let line = line.trim();
+        let field = match field(line, format, column) {
+            Field::None => continue,
+            Field::Bad => None,
+            Field::Entry(text) => network(&text),
+        };
         lines += 1;
-        match field.and_then(network) {
+        match field {
             Some(network) => networks.push(network),
             // The first line of a CSV file names its columns.
             None if format == Format::Csv && lines == 1 => {}
@@ -76,34 +81,37 @@ pub fn parse(bytes: &[u8], format: Format, column: usize, max_entries: usize) ->
     Ok(List { networks, bad })
 }
 
-/// The part of a line that holds the network; none outside: no entry; none inside: a bad one.
-fn field(line: &str, format: Format, column: usize) -> Option<Option<String>> {
-    let line = line.trim();
+/// What a line holds.
+enum Field {
+    /// A comment, or nothing.
+    None,
+    /// What should be a network.
+    Entry(String),
+    /// No entry where one should be.
+    Bad,
+}
+
+fn field(line: &str, format: Format, column: usize) -> Field {
+    let entry = |text: Option<&str>| text.map_or(Field::Bad, |t| Field::Entry(t.to_owned()));
     match format {
         Format::Plain | Format::Netset => {
-            let entry = line.split(['#', ';']).next().unwrap_or("").trim();
-            (!entry.is_empty()).then(|| Some(entry.to_owned()))
+            let text = line.split(['#', ';']).next().unwrap_or("").trim();
+            if text.is_empty() { Field::None } else { entry(Some(text)) }
         }
-        Format::Csv => {
-            let entry = !line.is_empty() && !line.starts_with('#');
-            entry.then(|| line.split(',').nth(column - 1).map(|f| f.trim().trim_matches('"').to_owned()))
-        }
-        Format::DropJson => {
-            if line.is_empty() {
-                return None;
-            }
-            let Ok(object) = serde_json::from_str::<serde_json::Value>(line) else { return Some(None) };
+        _ if line.is_empty() => Field::None,
+        Format::Csv if line.starts_with('#') => Field::None,
+        Format::Csv => entry(line.split(',').nth(column - 1).map(|f| f.trim().trim_matches('"'))),
+        Format::DropJson => match serde_json::from_str::<serde_json::Value>(line) {
             // The last line tells of the list itself.
-            if object.get("type").is_some_and(|t| t == "metadata") {
-                return None;
-            }
-            Some(object.get("cidr").and_then(|c| c.as_str()).map(str::to_owned))
-        }
+            Ok(object) if object.get("type").is_some_and(|t| t == "metadata") => Field::None,
+            Ok(object) => entry(object.get("cidr").and_then(|c| c.as_str())),
+            Err(_) => Field::Bad,
+        },
     }
 }
 
 /// A network; host bits are cut off, lists have them often.
-fn network(text: String) -> Option<IpNetwork> {
+fn network(text: &str) -> Option<IpNetwork> {
     let network = match text.split_once('/') {
         None => IpNetwork::host(text.parse().ok()?),
         Some((addr, prefix)) => {

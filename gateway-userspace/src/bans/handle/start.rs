@@ -9,6 +9,7 @@ use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::Handle;
 use crate::bans::clock::{Clock, SystemClock};
+use crate::bans::crowdsec::Followed;
 use crate::bans::denied::Denied;
 use crate::bans::engine::Engine;
 use crate::bans::guard::{Guard, Guarded};
@@ -108,10 +109,11 @@ pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
     let (listeners, _) = broadcast::channel(LISTENERS);
     let mut task = Task {
         engine,
-        rates: Rates::new(now_ms),
+        rates: Rates::new(&shared.traffic, now_ms),
         shared: shared.clone(),
         clock: parts.clock.clone(),
         store,
+        crowdsec: Followed::default(),
         stopping: false,
         asn_of: parts.asn_of,
         listeners: listeners.clone(),

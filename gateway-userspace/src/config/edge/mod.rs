@@ -1,5 +1,6 @@
 //! Listeners, certificates, client identity, routes and upstreams.
 
+mod acme;
 mod bounds;
 mod client;
 mod http;
@@ -18,6 +19,7 @@ pub use self::tls::{Certificate, ClientAuth, MAX_CERTIFICATES, MinVersion, RawTl
 pub use self::upstream::{
     Balance, HealthCheck, MAX_SERVERS, MAX_UPSTREAMS, Protocol, RawUpstream, Server, Upstream, UpstreamTls,
 };
+pub use acme::{Acme, Challenge as AcmeChallenge};
 
 use super::{Base, Problems};
 

@@ -8,6 +8,7 @@ use crate::{
         ast::{AuditMode, EngineMode, RuleQuery},
         audit_mode, engine_mode, id_range, parse_targets,
     },
+    variables::Variable,
 };
 
 /// A `ctl` action.
@@ -148,6 +149,8 @@ impl Core {
             Ctl::RemoveTarget(index) => {
                 if !self.target_removals.contains(index) {
                     self.target_removals.push(*index);
+                    let removal = rules.target_removals.get(*index as usize);
+                    self.tx_removals |= removal.is_some_and(|r| r.exclusion.variable == Variable::Tx);
                 }
             }
         }

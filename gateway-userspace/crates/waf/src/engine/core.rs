@@ -76,6 +76,8 @@ pub(crate) struct Core {
     pub any_removed: bool,
     /// Active removals of targets: indexes into the rule set's.
     pub target_removals: Vec<u32>,
+    /// Whether one of them is of TX.
+    pub tx_removals: bool,
     pub sanitised: Vec<Sanitised>,
     pub opened: [Option<Span>; 5],
     pub web_app: Span,
@@ -132,6 +134,7 @@ impl Core {
             removed: RuleSetBits::default(),
             any_removed: false,
             target_removals: Vec::new(),
+            tx_removals: false,
             sanitised: Vec::new(),
             opened: [None; 5],
             web_app: Span::EMPTY,
@@ -179,6 +182,7 @@ impl Core {
         self.removed.clear(rules.rules.len());
         self.any_removed = false;
         self.target_removals.clear();
+        self.tx_removals = false;
         self.sanitised.clear();
         self.opened = [None; 5];
         self.unix_nanos = connection.unix_nanos;

@@ -44,7 +44,7 @@ impl Core {
         {
             at = place + 1;
             if let Some(Gate::Compare(gate)) = gates.get(place)
-                && self.target_removals.is_empty()
+                && !self.tx_removals
             {
                 if !gate.holds(&self.tx, &self.arena) {
                     continue;
@@ -56,6 +56,7 @@ impl Core {
                     continue;
                 }
             }
+            self.reach(place);
             if (self.any_removed && self.removed.has(number)) || !self.evaluate_chain(number, rules) {
                 continue;
             }

@@ -14,9 +14,10 @@ use crate::{
     operators::EvalContext,
     prefilter::{
         plan::{PhasePlan, Plan, leaves_alone},
-        screen::{Memo, Places},
+        screen::{Asked, Memo, Places},
         seen::Seen,
     },
+    transformations::Transformation,
     variables::arena::{Buffer, SCRATCH_KEEP_BYTES, Span},
 };
 
@@ -40,6 +41,10 @@ pub(crate) struct Screening {
     forms_used: usize,
     candidates: Vec<u64>,
     is_on: bool,
+    /// For each phase, the rules that were looked at once: those behind a paranoia level that is not in force never are, and
+    /// screening for them would be for nothing. A rule not reached yet counts as possible.
+    reached: [Vec<u64>; 5],
+    phase: usize,
 }
 
 /// For a question and a byte mask: the rules that see the value as it is, and the routes that may change it.
@@ -64,6 +69,8 @@ impl Default for Screening {
             forms_used: 0,
             candidates: Vec::new(),
             is_on: false,
+            reached: Default::default(),
+            phase: 0,
         }
     }
 }
@@ -74,6 +81,7 @@ impl Core {
         let Some(mut screening) = self.screening.take() else { return };
         let plan = rules.plans.get(phase as usize - 1).and_then(Option::as_ref);
         screening.is_on = plan.is_some();
+        screening.phase = phase as usize - 1;
         if let Some(plan) = plan {
             self.screen_all(plan, &mut screening, rules);
         }
@@ -86,16 +94,28 @@ impl Core {
         self.screening.as_ref().map_or(Some(from), |screening| screening.next(from))
     }
 
+    /// Notes that the rule at a place of the phase is looked at.
+    #[inline]
+    pub(crate) fn reach(&mut self, place: usize) {
+        if let Some(screening) = &mut self.screening {
+            screening.reach(place);
+        }
+    }
+
     /// For another rule set.
     pub(crate) fn forget_screening(&mut self) {
         if let Some(screening) = &mut self.screening {
             screening.forget();
+            screening.reached.iter_mut().for_each(Vec::clear);
         }
     }
 
     fn screen_all(&mut self, phase: &PhasePlan, screening: &mut Screening, rules: &Ruleset) {
         screening.possible.clear();
         screening.possible.extend_from_slice(&phase.unscreened);
+        let reached = &mut screening.reached[screening.phase];
+        reached.resize(phase.unscreened.len(), 0);
+        screening.possible.iter_mut().zip(reached).for_each(|(word, reached)| *word |= !*reached);
         for (variable, plan) in &phase.scalars {
             let value = self.scalar(*variable);
             let value = self.value_bytes(value);
@@ -157,22 +177,22 @@ impl Core {
         screening.add_direct(value, slot);
         let is_long = bytes.len() > LONG_BYTES;
         if is_long {
-            self.screen_forms(value, plan, phase, screening, rules);
+            self.screen_forms((value, mask), plan, phase, screening, rules);
         }
         for at in 0..screening.routes[slot].changing.len() {
             let route = &plan.routes[screening.routes[slot].changing[at] as usize];
-            let result = self.transform(value, route.pipeline, rules);
+            let result = self.transform_masked(value, mask, route.pipeline, rules);
             let same = (0..screening.forms_used).find(|form| {
                 let known = screening.forms[*form].0;
                 known == result || self.arena.get(known) == self.arena.get(result)
             });
             screening.add_form(same, result, &route.rules);
             if is_long {
-                self.screen_forms(value, plan, phase, screening, rules);
+                self.screen_forms((value, mask), plan, phase, screening, rules);
                 self.bound_scratch();
             }
         }
-        self.screen_forms(value, plan, phase, screening, rules);
+        self.screen_forms((value, mask), plan, phase, screening, rules);
         self.bound_scratch();
         screening.possible.iter_mut().zip(&screening.found).for_each(|(word, found)| *word |= found);
     }
@@ -186,7 +206,7 @@ impl Core {
     /// Screens the forms gathered and forgets them.
     fn screen_forms(
         &mut self,
-        value: Span,
+        (value, mask): (Span, ByteMask),
         plan: &Plan,
         phase: &PhasePlan,
         screening: &mut Screening,
@@ -198,18 +218,19 @@ impl Core {
             let bytes = self.arena.get(span);
             screening.candidates.clear();
             screening.candidates.resize(phase.screen.words(), 0);
-            let mask = ByteMask::of(bytes);
+            let mask = if span == value { mask } else { ByteMask::of(bytes) };
             // The screen takes lower-casing for no change, the operators do not.
             let is_folded = span == value && mask.intersects(ByteMask::UPPER);
             phase.screen.candidates(
                 bytes,
                 mask,
-                &plan.question,
+                &Asked { question: &plan.question, among: &screening.reached[screening.phase], wanted },
                 &mut screening.memo,
                 &mut screening.candidates,
             );
             for (word, (candidates, wanted)) in screening.candidates.iter().zip(wanted).enumerate() {
-                let mut left = candidates & wanted & !screening.found[word];
+                let reached = screening.reached[screening.phase][word];
+                let mut left = candidates & wanted & reached & !screening.found[word];
                 while left != 0 {
                     let place = word * 64 + left.trailing_zeros() as usize;
                     if let Some(rule) =
@@ -228,10 +249,13 @@ impl Core {
     /// Whether the rule matches a form of the value; a search given up counts, so that the rule gets to say it.
     fn matches(&mut self, rule: &Rule, value: Span, form: Span, is_folded: bool, rules: &Ruleset) -> bool {
         let Check::Operator { operator, .. } = &rule.check else { return true };
-        if rule.multi_match {
-            return true;
-        }
-        let form = if is_folded { self.transform(value, rule.pipeline, rules) } else { form };
+        let lowers = |(_, transformation): &(_, Transformation)| *transformation == Transformation::Lowercase;
+        let form = match is_folded && rules.pipelines.path(rule.pipeline).iter().any(lowers) {
+            // One of several forms is lower case; the rule knows which.
+            true if rule.multi_match => return true,
+            true => self.transform(value, rule.pipeline, rules),
+            false => form,
+        };
         let mut context = EvalContext::default();
         (operator.evaluate(self.arena.get(form), &mut context) != rule.negated)
             || context.pattern_limit_exceeded
@@ -243,6 +267,20 @@ impl Screening {
         self.memo.clear();
         self.seen.clear();
         self.routes.iter_mut().for_each(|slot| slot.known = false);
+    }
+
+    #[inline]
+    fn reach(&mut self, place: usize) {
+        if !self.is_on {
+            return;
+        }
+        if let Some(word) = self.reached[self.phase].get_mut(place / 64)
+            && *word >> (place % 64) & 1 == 0
+        {
+            *word |= 1 << (place % 64);
+            // What was found before does not know this rule.
+            self.forget();
+        }
     }
 
     #[inline]
@@ -300,7 +338,11 @@ impl Screening {
         slot.direct.clear();
         slot.direct.resize(words, 0);
         slot.changing.clear();
+        let reached = &self.reached[self.phase];
         for (number, route) in plan.routes.iter().enumerate() {
+            if route.rules.iter().zip(reached).all(|(rules, reached)| rules & reached == 0) {
+                continue;
+            }
             if leaves_alone(rules.pipelines.path(route.pipeline), coarse) {
                 slot.direct.iter_mut().zip(&route.rules).for_each(|(word, other)| *word |= other);
             } else {

@@ -40,8 +40,15 @@ pub(crate) struct Screen {
     loose: Vec<u32>,
     /// For each literal, where its conditions are in `postings`.
     starts: Vec<u32>,
-    postings: Vec<u32>,
+    postings: Vec<Posting>,
     automaton: Option<DoubleArrayAhoCorasick<u32>>,
+}
+
+/// Where a literal leads.
+#[derive(Clone, Copy)]
+struct Posting {
+    condition: u32,
+    operator: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -71,6 +78,7 @@ struct Loose {
     all: u64,
     none: u64,
     any: [u64; 4],
+    operator: u32,
     index: u32,
 }
 
@@ -82,6 +90,7 @@ impl Loose {
             all: coarse(condition.all),
             none: condition.none & !(ByteMask::LETTERS.0 | ByteMask::UPPER.0) | letters,
             any: condition.any.map(coarse),
+            operator: condition.operator,
             index,
         }
     }
@@ -102,6 +111,16 @@ pub(crate) struct Question {
     has_literals: bool,
 }
 
+/// What a value is screened for.
+pub(crate) struct Asked<'a> {
+    /// The kind of value.
+    pub question: &'a Question,
+    /// The operators that take part at all; a memo is of one such set, and cleared when it changes.
+    pub among: &'a [u64],
+    /// Those that are asked about this form of the value.
+    pub wanted: &'a [u64],
+}
+
 /// Places in a table for keys of a number and a mask: each key has four to be in, and a newcomer takes one of them by turns.
 pub(crate) struct Places {
     sets: usize,
@@ -118,7 +137,8 @@ impl Places {
     #[inline]
     pub(crate) fn find(&mut self, key: (u32, u64), is_at: impl Fn(usize) -> bool) -> (usize, bool) {
         let mixed = (key.1 ^ (key.0 as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let first = (mixed >> 32) as usize % self.sets * 4;
+        // The upper bits of the product depend on all bits of the key.
+        let first = ((mixed >> 32) as usize * self.sets >> 32) * 4;
         match (first..first + 4).find(|at| is_at(*at)) {
             Some(at) => (at, true),
             None => {
@@ -177,7 +197,10 @@ impl Screen {
             }
         }
         for postings in literals.values() {
-            screen.postings.extend_from_slice(postings);
+            screen.postings.extend(postings.iter().map(|index| Posting {
+                condition: *index,
+                operator: screen.conditions[*index as usize].operator,
+            }));
             screen.starts.push(screen.postings.len() as u32);
         }
         if !literals.is_empty() {
@@ -227,10 +250,7 @@ impl Screen {
 
     /// The question about the operators of `wanted`.
     pub(crate) fn question(&self, id: u32, wanted: &[u64]) -> Question {
-        let is_wanted = |operator: u32| {
-            wanted.get(operator as usize / 64).is_some_and(|word| word >> (operator % 64) & 1 == 1)
-        };
-        let of = |index: &u32| self.conditions.get(*index as usize).is_some_and(|c| is_wanted(c.operator));
+        let of = |index: &u32| self.conditions.get(*index as usize).is_some_and(|c| has(wanted, c.operator));
         Question {
             id,
             loose: self
@@ -239,7 +259,7 @@ impl Screen {
                 .filter(|index| of(index))
                 .map(|index| Loose::new(*index, &self.conditions[*index as usize]))
                 .collect(),
-            has_literals: self.postings.iter().any(of),
+            has_literals: self.postings.iter().any(|posting| has(wanted, posting.operator)),
         }
     }
 
@@ -248,13 +268,13 @@ impl Screen {
         self.words
     }
 
-    /// Adds to `found` every operator of the question that may match `value`, whose mask is `mask`; of others it may add
+    /// Adds to `found` every operator asked about that may match `value`, whose mask is `mask`; of others it may add
     /// some. `found` has [`words`](Self::words) words.
     pub(crate) fn candidates(
         &self,
         value: &[u8],
         mask: ByteMask,
-        question: &Question,
+        asked: &Asked<'_>,
         memo: &mut Memo,
         found: &mut [u64],
     ) {
@@ -268,18 +288,19 @@ impl Screen {
             }
             return;
         }
-        for index in memo.loose(question, mask) {
+        for index in memo.loose(asked.question, asked.among, mask) {
             if let Some(condition) = self.conditions.get(*index as usize)
+                && has(asked.wanted, condition.operator)
                 && condition.holds(mask.0, len)
             {
                 insert(found, condition.operator);
             }
         }
-        if question.has_literals
+        if asked.question.has_literals
             && value.len() >= LITERAL_MIN
             && let Some(automaton) = &self.automaton
         {
-            self.scan(automaton, value, mask, memo, found);
+            self.scan(automaton, value, mask, asked.wanted, memo, found);
         }
     }
 
@@ -288,6 +309,7 @@ impl Screen {
         automaton: &DoubleArrayAhoCorasick<u32>,
         value: &[u8],
         mask: ByteMask,
+        wanted: &[u64],
         memo: &mut Memo,
         found: &mut [u64],
     ) {
@@ -305,10 +327,12 @@ impl Screen {
             let (Some(from), Some(to)) = (self.starts.get(literal), self.starts.get(literal + 1)) else {
                 continue;
             };
-            for index in &self.postings[*from as usize..*to as usize] {
-                let condition = &self.conditions[*index as usize];
-                if condition.holds(mask.0, len) {
-                    insert(found, condition.operator);
+            for posting in &self.postings[*from as usize..*to as usize] {
+                if !has(found, posting.operator)
+                    && has(wanted, posting.operator)
+                    && self.conditions[posting.condition as usize].holds(mask.0, len)
+                {
+                    insert(found, posting.operator);
                 }
             }
         }
@@ -318,7 +342,7 @@ impl Screen {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.automaton.as_ref().map_or(0, DoubleArrayAhoCorasick::heap_bytes)
             + self.conditions.len() * size_of::<Condition>()
-            + (self.postings.len() + self.starts.len() + self.loose.len()) * 4
+            + (self.postings.len() * 2 + self.starts.len() + self.loose.len()) * 4
     }
 }
 
@@ -343,7 +367,7 @@ fn coarse(mask: u64) -> u64 {
 }
 
 impl Memo {
-    fn loose(&mut self, question: &Question, mask: ByteMask) -> &[u32] {
+    fn loose(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &[u32] {
         let key = (question.id, coarse(mask.0));
         let (at, is_known) = {
             let slots = &self.slots;
@@ -354,8 +378,8 @@ impl Memo {
             slot.key = key;
             slot.known = true;
             slot.loose.clear();
-            slot.loose
-                .extend(question.loose.iter().filter(|loose| loose.may_hold(key.1)).map(|loose| loose.index));
+            let may_hold = |loose: &&Loose| has(among, loose.operator) && loose.may_hold(key.1);
+            slot.loose.extend(question.loose.iter().filter(may_hold).map(|loose| loose.index));
         }
         &slot.loose
     }
@@ -364,6 +388,10 @@ impl Memo {
     pub(crate) fn clear(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.known = false);
     }
+}
+
+fn has(bits: &[u64], number: u32) -> bool {
+    bits.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
 }
 
 pub(super) fn insert(bits: &mut [u64], number: u32) {

@@ -1,4 +1,4 @@
-use super::screen::{Memo, Screen, Screened};
+use super::screen::{Asked, Memo, Screen, Screened};
 use crate::bytes::ByteMask;
 use crate::operators::{CompileContext, EvalContext, Operator};
 use crate::source::MemorySource;
@@ -121,6 +121,7 @@ fn what_matches_is_a_candidate() {
     let screen = Screen::new(&refs);
     let mut memo = Memo::default();
     let everything = screen.question(0, &vec![u64::MAX; screen.words()]);
+    let among = vec![u64::MAX; screen.words()];
     let mut numbers = Numbers(0x1234_5678_9abc_def1);
     let mut matches = 0;
     for round in 0..6000_usize {
@@ -129,7 +130,13 @@ fn what_matches_is_a_candidate() {
             mutate(&mut value, &mut numbers);
         }
         let mut found = vec![0; screen.words()];
-        screen.candidates(&value, ByteMask::of(&value), &everything, &mut memo, &mut found);
+        screen.candidates(
+            &value,
+            ByteMask::of(&value),
+            &Asked { question: &everything, among: &among, wanted: &among },
+            &mut memo,
+            &mut found,
+        );
         for (number, operator) in operators.iter().enumerate() {
             if operator.evaluate(&value, &mut EvalContext::default()) {
                 matches += 1;
@@ -153,12 +160,13 @@ fn plain_values_have_few_candidates() {
     let screen = Screen::new(&refs);
     let mut memo = Memo::default();
     let everything = screen.question(0, &vec![u64::MAX; screen.words()]);
+    let among = vec![u64::MAX; screen.words()];
     for (value, most) in [("hello", 5), ("alice42", 6), ("2026-11-21", 6), ("www.example.com", 6)] {
         let mut found = vec![0; screen.words()];
         screen.candidates(
             value.as_bytes(),
             ByteMask::of(value.as_bytes()),
-            &everything,
+            &Asked { question: &everything, among: &among, wanted: &among },
             &mut memo,
             &mut found,
         );

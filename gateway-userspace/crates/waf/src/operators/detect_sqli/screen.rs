@@ -161,13 +161,15 @@ struct Tables {
     words: Vec<(u64, u32)>,
     /// The minimal sets of types of listed fingerprints.
     fingerprints: Vec<u32>,
+    /// Types of which no listed fingerprint is made, asked about first; empty should the list have one.
+    plain: u32,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(Tables::new);
 
 impl Tables {
     fn new() -> Self {
-        let mut tables = Self { words: vec![(0, 0); SLOTS], fingerprints: Vec::new() };
+        let mut tables = Self { words: vec![(0, 0); SLOTS], fingerprints: Vec::new(), plain: 0 };
         let mut listed = Vec::new();
         for keyword in SQL_KEYWORDS {
             if keyword.token_type == b'F' {
@@ -193,6 +195,10 @@ impl Tables {
                 tables.fingerprints.push(set);
             }
         }
+        let plain = types(b"N1O,:");
+        if tables.fingerprints.iter().all(|fingerprint| fingerprint & !plain != 0) {
+            tables.plain = plain;
+        }
         tables
     }
 
@@ -208,6 +214,10 @@ impl Tables {
 
     /// Whether tokens of these types can make up a listed fingerprint.
     fn has_fingerprint_in(&self, found: u32) -> bool {
+        // Plain words, numbers and signs: most values that come by, and none of the list.
+        if found & !self.plain == 0 {
+            return false;
+        }
         let found = with_folding(found);
         self.fingerprints.iter().any(|fingerprint| fingerprint & !found == 0)
     }
