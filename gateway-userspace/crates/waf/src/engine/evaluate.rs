@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use crate::{
+    bytes::ByteMask,
     compile::{
         Ruleset,
         pipeline::PipelineId,
@@ -257,6 +258,32 @@ impl Core {
         }
         let mut current = value;
         for (node, transformation) in rules.pipelines.path(pipeline) {
+            if let Some(known) = self.cache.get(value, *node) {
+                current = known;
+                continue;
+            }
+            self.transformed.clear();
+            if transformation.apply(self.arena.get(current), &mut self.transformed) == Outcome::Changed {
+                current = self.arena.push(Buffer::Scratch, &self.transformed);
+            }
+            self.cache.put(value, *node, current);
+        }
+        current
+    }
+
+    /// The same for a value whose mask is known: what cannot change it is not even looked up.
+    pub(crate) fn transform_masked(
+        &mut self,
+        value: Span,
+        mask: ByteMask,
+        pipeline: PipelineId,
+        rules: &Ruleset,
+    ) -> Span {
+        let mut current = value;
+        for (node, transformation) in rules.pipelines.path(pipeline) {
+            if current == value && transformation.is_noop_for(mask) {
+                continue;
+            }
             if let Some(known) = self.cache.get(value, *node) {
                 current = known;
                 continue;

@@ -40,8 +40,15 @@ pub(crate) struct Screen {
     loose: Vec<u32>,
     /// For each literal, where its conditions are in `postings`.
     starts: Vec<u32>,
-    postings: Vec<u32>,
+    postings: Vec<Posting>,
     automaton: Option<DoubleArrayAhoCorasick<u32>>,
+}
+
+/// Where a literal leads.
+#[derive(Clone, Copy)]
+struct Posting {
+    condition: u32,
+    operator: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -104,6 +111,16 @@ pub(crate) struct Question {
     has_literals: bool,
 }
 
+/// What a value is screened for.
+pub(crate) struct Asked<'a> {
+    /// The kind of value.
+    pub question: &'a Question,
+    /// The operators that take part at all; a memo is of one such set, and cleared when it changes.
+    pub among: &'a [u64],
+    /// Those that are asked about this form of the value.
+    pub wanted: &'a [u64],
+}
+
 /// Places in a table for keys of a number and a mask: each key has four to be in, and a newcomer takes one of them by turns.
 pub(crate) struct Places {
     sets: usize,
@@ -120,7 +137,8 @@ impl Places {
     #[inline]
     pub(crate) fn find(&mut self, key: (u32, u64), is_at: impl Fn(usize) -> bool) -> (usize, bool) {
         let mixed = (key.1 ^ (key.0 as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let first = (mixed >> 32) as usize % self.sets * 4;
+        // The upper bits of the product depend on all bits of the key.
+        let first = ((mixed >> 32) as usize * self.sets >> 32) * 4;
         match (first..first + 4).find(|at| is_at(*at)) {
             Some(at) => (at, true),
             None => {
@@ -179,7 +197,10 @@ impl Screen {
             }
         }
         for postings in literals.values() {
-            screen.postings.extend_from_slice(postings);
+            screen.postings.extend(postings.iter().map(|index| Posting {
+                condition: *index,
+                operator: screen.conditions[*index as usize].operator,
+            }));
             screen.starts.push(screen.postings.len() as u32);
         }
         if !literals.is_empty() {
@@ -238,7 +259,7 @@ impl Screen {
                 .filter(|index| of(index))
                 .map(|index| Loose::new(*index, &self.conditions[*index as usize]))
                 .collect(),
-            has_literals: self.postings.iter().any(of),
+            has_literals: self.postings.iter().any(|posting| has(wanted, posting.operator)),
         }
     }
 
@@ -247,13 +268,13 @@ impl Screen {
         self.words
     }
 
-    /// Adds to `found` every operator of the question, among those given, that may match `value`, whose mask is `mask`; of others it may add
+    /// Adds to `found` every operator asked about that may match `value`, whose mask is `mask`; of others it may add
     /// some. `found` has [`words`](Self::words) words.
     pub(crate) fn candidates(
         &self,
         value: &[u8],
         mask: ByteMask,
-        (question, among): (&Question, &[u64]),
+        asked: &Asked<'_>,
         memo: &mut Memo,
         found: &mut [u64],
     ) {
@@ -267,18 +288,19 @@ impl Screen {
             }
             return;
         }
-        for index in memo.loose(question, among, mask) {
+        for index in memo.loose(asked.question, asked.among, mask) {
             if let Some(condition) = self.conditions.get(*index as usize)
+                && has(asked.wanted, condition.operator)
                 && condition.holds(mask.0, len)
             {
                 insert(found, condition.operator);
             }
         }
-        if question.has_literals
+        if asked.question.has_literals
             && value.len() >= LITERAL_MIN
             && let Some(automaton) = &self.automaton
         {
-            self.scan(automaton, value, mask, memo, found);
+            self.scan(automaton, value, mask, asked.wanted, memo, found);
         }
     }
 
@@ -287,6 +309,7 @@ impl Screen {
         automaton: &DoubleArrayAhoCorasick<u32>,
         value: &[u8],
         mask: ByteMask,
+        wanted: &[u64],
         memo: &mut Memo,
         found: &mut [u64],
     ) {
@@ -304,10 +327,12 @@ impl Screen {
             let (Some(from), Some(to)) = (self.starts.get(literal), self.starts.get(literal + 1)) else {
                 continue;
             };
-            for index in &self.postings[*from as usize..*to as usize] {
-                let condition = &self.conditions[*index as usize];
-                if condition.holds(mask.0, len) {
-                    insert(found, condition.operator);
+            for posting in &self.postings[*from as usize..*to as usize] {
+                if !has(found, posting.operator)
+                    && has(wanted, posting.operator)
+                    && self.conditions[posting.condition as usize].holds(mask.0, len)
+                {
+                    insert(found, posting.operator);
                 }
             }
         }
@@ -317,7 +342,7 @@ impl Screen {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.automaton.as_ref().map_or(0, DoubleArrayAhoCorasick::heap_bytes)
             + self.conditions.len() * size_of::<Condition>()
-            + (self.postings.len() + self.starts.len() + self.loose.len()) * 4
+            + (self.postings.len() * 2 + self.starts.len() + self.loose.len()) * 4
     }
 }
 
@@ -342,7 +367,6 @@ fn coarse(mask: u64) -> u64 {
 }
 
 impl Memo {
-    /// The caller clears the memo when `among` changes.
     fn loose(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &[u32] {
         let key = (question.id, coarse(mask.0));
         let (at, is_known) = {
