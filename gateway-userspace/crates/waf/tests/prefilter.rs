@@ -12,7 +12,9 @@ use gateway_waf::{CompileOptions, Connection, Entry, Ruleset, Services, Transact
 const RULES: &str = include_str!("../../../../tests/fuzz/rules/transactions.conf");
 
 /// Target, headers, body.
-const SEEDS: [(&str, &[(&str, &str)], &str); 12] = [
+type Seed = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
+const SEEDS: [Seed; 12] = [
     ("/", &[("Host", "h")], ""),
     ("/index.html?a=1&b=two", &[("Host", "h"), ("User-Agent", "Mozilla/5.0 (X11; Linux)")], ""),
     ("/?a=x&a=%3Cscript%3E", &[("Host", "h"), ("Cookie", "s=<script x>; t=1")], ""),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     cache::TransformCache,
-    context::{Connection, Services},
+    context::{Connection, Observer, Services},
     matched::{MatchedRule, Severity},
     screening::Screening,
     verdict::{AllowScope, Verdict},
@@ -52,6 +52,9 @@ impl Processor {
 /// The state of a transaction. All of it is kept as memory for the next one.
 pub(crate) struct Core {
     pub services: Services,
+    pub observer: Option<Box<dyn Observer>>,
+    /// Records rules with `nolog` as well.
+    pub records_all: bool,
     pub arena: Arena,
     pub store: Store,
     pub tx: Tx,
@@ -118,6 +121,8 @@ impl Core {
     pub(crate) fn new(services: Services) -> Self {
         Self {
             services,
+            observer: None,
+            records_all: false,
             arena: Arena::default(),
             store: Store::default(),
             tx: Tx::default(),

@@ -50,6 +50,8 @@ impl Core {
                     continue;
                 }
                 if let Some(to) = gate.skip_to
+                    && self.observer.is_none()
+                    && !self.records_all
                     && !(self.any_removed && self.removed.has(number))
                 {
                     at = to as usize;
@@ -57,7 +59,7 @@ impl Core {
                 }
             }
             self.reach(place);
-            if (self.any_removed && self.removed.has(number)) || !self.evaluate_chain(number, rules) {
+            if (self.any_removed && self.removed.has(number)) || !self.observed_chain(number, rules) {
                 continue;
             }
             match self.after_match(number, rules) {
@@ -74,6 +76,16 @@ impl Core {
             }
         }
         self.phase_ends(allowed_by.and_then(|n| rules.rules.get(n as usize)).map_or(0, |r| r.info.id))
+    }
+
+    fn observed_chain(&mut self, number: u32, rules: &Ruleset) -> bool {
+        let Some(mut observer) = self.observer.take() else { return self.evaluate_chain(number, rules) };
+        let id = rules.rules.get(number as usize).map_or(0, |r| r.info.id);
+        observer.begins(id);
+        let matched = self.evaluate_chain(number, rules);
+        observer.ends(id, matched);
+        self.observer = Some(observer);
+        matched
     }
 
     fn is_allowed(&self, phase: u8) -> bool {
@@ -106,7 +118,7 @@ impl Core {
         self.raise_severity(rule.info.severity);
         let takes_effect = self.engine == EngineMode::On && self.phase != LOGGING;
         let interrupts = takes_effect && !matches!(outcome.disruptive, Disruptive::Pass);
-        if outcome.log || outcome.audit {
+        if outcome.log || outcome.audit || self.records_all {
             self.record(rule, interrupts, rules);
         }
         if interrupts {

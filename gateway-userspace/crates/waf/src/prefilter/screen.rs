@@ -13,6 +13,8 @@ use crate::operators::{Operator, OperatorKind};
 
 /// Slots of a [`Memo`]; a slot taken by another key is written over.
 const MEMO_SLOTS: usize = 512;
+/// Values longer than this have words that come again: each literal's conditions are tested once.
+const LONG_BYTES: usize = 128;
 /// Most literals of a screen; operators beyond it are not screened.
 const LITERALS_MAX: usize = 200_000;
 
@@ -138,7 +140,7 @@ impl Places {
     pub(crate) fn find(&mut self, key: (u32, u64), is_at: impl Fn(usize) -> bool) -> (usize, bool) {
         let mixed = (key.1 ^ (key.0 as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // The upper bits of the product depend on all bits of the key.
-        let first = ((mixed >> 32) as usize * self.sets >> 32) * 4;
+        let first = (((mixed >> 32) as usize * self.sets) >> 32) * 4;
         match (first..first + 4).find(|at| is_at(*at)) {
             Some(at) => (at, true),
             None => {
@@ -154,6 +156,8 @@ pub(crate) struct Memo {
     slots: Vec<Slot>,
     places: Places,
     folded: Vec<u8>,
+    /// The literals met in the long value at hand.
+    met: Vec<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -166,7 +170,12 @@ struct Slot {
 
 impl Default for Memo {
     fn default() -> Self {
-        Self { slots: vec![Slot::default(); MEMO_SLOTS], places: Places::new(MEMO_SLOTS), folded: Vec::new() }
+        Self {
+            slots: vec![Slot::default(); MEMO_SLOTS],
+            places: Places::new(MEMO_SLOTS),
+            folded: Vec::new(),
+            met: Vec::new(),
+        }
     }
 }
 
@@ -192,7 +201,7 @@ impl Screen {
             match fragments {
                 None => insert(&mut screen.always, number as u32),
                 Some(fragments) => {
-                    fragments.into_iter().for_each(|f| screen.add(number as u32, f, &mut literals))
+                    fragments.into_iter().for_each(|f| screen.add(number as u32, f, &mut literals));
                 }
             }
         }
@@ -322,8 +331,20 @@ impl Screen {
             value
         };
         let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        let is_long = value.len() > LONG_BYTES;
+        if is_long {
+            memo.met.clear();
+            memo.met.resize(self.starts.len().div_ceil(64), 0);
+        }
         for hit in automaton.find_overlapping_iter(haystack) {
             let literal = hit.value() as usize;
+            if is_long {
+                let word = &mut memo.met[literal / 64];
+                if *word >> (literal % 64) & 1 == 1 {
+                    continue;
+                }
+                *word |= 1 << (literal % 64);
+            }
             let (Some(from), Some(to)) = (self.starts.get(literal), self.starts.get(literal + 1)) else {
                 continue;
             };
