@@ -68,11 +68,14 @@ fn json_and_xml() {
     ]);
 }
 
+/// A rule's id, and whether it matched once that is known.
+type Seen = (u64, Option<bool>);
+
 #[derive(Clone, Default)]
-struct Watch(Arc<Mutex<Vec<(u64, Option<bool>)>>>);
+struct Watch(Arc<Mutex<Vec<Seen>>>);
 
 impl Watch {
-    fn push(&self, seen: (u64, Option<bool>)) {
+    fn push(&self, seen: Seen) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     }
 }
