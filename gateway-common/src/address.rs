@@ -7,6 +7,7 @@ pub const MAPPED_LOW: u64 = 0x0000_ffff_0000_0000;
 
 /// An address of either family in 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
 pub struct Wide {
     /// First 64 bits.
     pub high: u64,
@@ -23,7 +24,11 @@ impl Wide {
 
     /// The IPv4 address inside, when this is an IPv4-mapped address.
     pub const fn as_v4(self) -> Option<u32> {
-        if self.high == MAPPED_HIGH && self.low >> 32 == MAPPED_LOW >> 32 { Some(self.low as u32) } else { None }
+        if self.high == MAPPED_HIGH && self.low >> 32 == MAPPED_LOW >> 32 {
+            Some(self.low as u32)
+        } else {
+            None
+        }
     }
 
     /// The address with all bits after the first `length` (0 to 128; more counts as 128) cleared.

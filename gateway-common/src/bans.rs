@@ -10,7 +10,7 @@
 
 use crate::{
     hash::{HashKey, hash_v4, hash_wide},
-    time::{EXPIRY_BITS, NEVER},
+    time::{EXPIRY_BITS, FARTHEST, NEVER},
 };
 
 /// Entries in a [`HostBucket`].
@@ -26,10 +26,10 @@ impl Tag {
     /// An empty place.
     pub const EMPTY: Self = Self(0);
 
-    /// A tag. An expiry of zero is raised to one, which is as much in the past but not empty.
+    /// A tag. An expiry of zero becomes one, so that no tag is empty.
     #[inline(always)]
     pub const fn new(expiry: u32, reason: u8) -> Self {
-        let expiry = if expiry == 0 { 1 } else { expiry & NEVER };
+        let expiry = if expiry & NEVER == 0 { 1 } else { expiry & NEVER };
         Self(expiry | (reason as u32) << EXPIRY_BITS)
     }
 
@@ -45,10 +45,11 @@ impl Tag {
         (self.0 >> EXPIRY_BITS) as u8
     }
 
-    /// True while the ban holds. An empty place never holds.
+    /// True while the ban holds: its expiry lies in the half circle after `now`. An empty place never holds.
     #[inline(always)]
     pub const fn holds(self, now: u32) -> bool {
-        self.expiry() > now || self.expiry() == NEVER
+        let left = self.expiry().wrapping_sub(now) & NEVER;
+        self.0 != 0 && ((left != 0 && left <= FARTHEST) || self.expiry() == NEVER)
     }
 }
 
@@ -135,7 +136,14 @@ pub const fn host_places(key: &HashKey, address: u32, mask: u32) -> Places {
 /// Places of a piece: a masked address and its length in bytes. Marks take the upper 24 bits of the hash, the two
 /// buckets 20 bits each.
 #[inline(always)]
-pub const fn wide_places(key: &HashKey, high: u64, low: u64, bytes: u32, mask: u32, marks_mask: u32) -> Places {
+pub const fn wide_places(
+    key: &HashKey,
+    high: u64,
+    low: u64,
+    bytes: u32,
+    mask: u32,
+    marks_mask: u32,
+) -> Places {
     let hash = hash_wide(key, high, low, bytes);
     Places {
         first: hash as u32 & mask,
@@ -183,9 +191,19 @@ mod tests {
 
     #[test]
     fn tags_hold_until_their_time() {
-        for (expiry, now, holds) in
-            [(10, 9, true), (10, 10, false), (10, 11, false), (0, 0, true), (0, 1, false), (NEVER, NEVER, true)]
-        {
+        for (expiry, now, holds) in [
+            (10, 9, true),
+            (10, 10, false),
+            (10, 11, false),
+            (0, 0, true),
+            (0, 1, false),
+            (NEVER, 0, true),
+            (NEVER, NEVER, true),
+            (5, NEVER - 5, true),
+            (NEVER - 5, 5, false),
+            (FARTHEST + 7, 7, true),
+            (FARTHEST + 8, 7, false),
+        ] {
             assert_eq!(Tag::new(expiry, 5).holds(now), holds, "{expiry} at {now}");
         }
         assert!(!Tag::EMPTY.holds(0));

@@ -29,11 +29,35 @@ pub struct Control {
     pub event_budget: u32,
     /// How many of `lengths` are in use for IPv6 bans.
     pub length_count: u32,
-    /// Piece lengths in bytes in use for IPv6 bans, longest first.
+    /// Piece lengths in bytes in use for IPv6 bans.
     pub lengths: [u8; LENGTHS],
+    /// Modes as the daemon was asked for; `modes` has parts without anything configured off.
+    pub modes_wanted: u32,
+    /// Buckets of the limiter's cells, less one.
+    pub cell_mask: u32,
+    /// Buckets of one generation of the feed's IPv4 hosts, less one.
+    pub feed_host_mask: u32,
+    /// Buckets of one generation of the feed's wide table, less one.
+    pub feed_wide_mask: u32,
+    /// The generation of the feed that counts: 0 or 1.
+    pub feed_generation: u32,
+    /// How many of each generation's lengths are in use.
+    pub feed_length_count: [u32; 2],
+    /// Nanoseconds of a jiffy.
+    pub tick_ns: u32,
+    /// Bit for each part that has something to check; the daemon's note to itself.
+    pub configured: u32,
+    /// Piece lengths in bytes in use for IPv6 in each generation of the feed.
+    pub feed_lengths: [[u8; LENGTHS]; 2],
+    /// Bit for each [`crate::reason::Reason`] whose packets are copied to the capture ring.
+    pub capture_reasons: u32,
+    /// Packets a CPU may copy in one jiffy.
+    pub capture_budget: u32,
+    /// New sources a CPU may give cells in one jiffy.
+    pub insert_budget: u32,
 }
 
-const _: () = assert!(size_of::<Control>() == 128);
+const _: () = assert!(size_of::<Control>() == 192);
 
 impl Control {
     /// The modes that count now.

@@ -6,18 +6,26 @@
 //! Addresses are numbers in host order throughout (`10.0.0.1` is `0x0a00_0001`), IPv6 addresses are two `u64`
 //! halves, high first; an IPv4 prefix in a table for both families is the IPv4-mapped IPv6 prefix.
 #![no_std]
+#![allow(
+    clippy::inline_always,
+    reason = "BPF functions that are not inlined cost a call and, for the verifier, a frame"
+)]
 
 #[cfg(test)]
 extern crate std;
 
 pub mod address;
 pub mod bans;
+pub mod capture;
 pub mod control;
 pub mod event;
+pub mod feeds;
+pub mod gcra;
 pub mod hash;
 pub mod marks;
 pub mod packet;
 pub mod policy;
+pub mod ports;
 pub mod reason;
 pub mod stats;
 pub mod time;

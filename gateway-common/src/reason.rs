@@ -70,6 +70,8 @@ codes! {
         SynGate = 18 "syn_gate",
         /// A SYN answered with a cookie instead of being passed on.
         SynCookie = 19 "syn_cookie",
+        /// Barred for a while after violating its limits again and again.
+        Penalty = 20 "penalty",
         /// Shorter than its own headers say.
         Truncated = 22 "truncated",
         /// More VLAN tags than are followed.
@@ -101,7 +103,7 @@ impl Reason {
         match self {
             Self::Feed => Part::Feeds,
             Self::Port | Self::IcmpType | Self::Protocol => Part::Ports,
-            Self::RatePackets | Self::RateBytes | Self::RateSyn => Part::Limits,
+            Self::RatePackets | Self::RateBytes | Self::RateSyn | Self::Penalty => Part::Limits,
             Self::Flood | Self::SynGate | Self::SynCookie => Part::Flood,
             Self::Truncated
             | Self::VlanDepth

@@ -1,6 +1,34 @@
-//! Counters, one record for each CPU; only that CPU writes it, so no write is atomic.
+//! One record for each CPU: counters, and the packet it is judging. Only that CPU writes it, so no write is atomic.
 
-use crate::reason::{BAN_REASONS, PROTOS, REASONS};
+use crate::{
+    address::Wide,
+    reason::{BAN_REASONS, PROTOS, REASONS},
+};
+
+/// What the checks know of the packet under judgement. It lies in the CPU's record, not on the stack, so that
+/// functions which the verifier checks on their own reach it without a pointer being handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Scene {
+    /// Now.
+    pub jiffies: u64,
+    /// Source address, IPv4 as IPv4-mapped; zero until it is known.
+    pub source: Wide,
+    /// Destination address, likewise.
+    pub destination: Wide,
+    /// Length of the frame in bytes.
+    pub length: u32,
+    /// Modes that count now.
+    pub modes: u32,
+    /// Code of the protocol class for the counters.
+    pub proto: u32,
+    /// IP protocol number, as far as it is known.
+    pub protocol: u32,
+    /// Source port in the upper half, destination port (ICMP: type and code) in the lower.
+    pub ports: u32,
+    /// TCP flags.
+    pub tcp_flags: u32,
+}
 
 /// What one CPU has counted since the maps were made.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +50,21 @@ pub struct CpuStats {
     pub event_tick: u64,
     /// Events left in that jiffy.
     pub event_left: u64,
+    /// The packet under judgement.
+    pub scene: Scene,
+    /// Jiffy of the capture budget.
+    pub capture_tick: u64,
+    /// Packets left in that jiffy.
+    pub capture_left: u64,
+    /// Packets not captured: over the budget, or the ring was full.
+    pub capture_lost: u64,
+    /// Jiffy of the budget for new sources.
+    pub insert_tick: u64,
+    /// New sources left in that jiffy.
+    pub insert_left: u64,
     /// Unused, so that records of two CPUs share no cache line.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 7],
 }
 
-const _: () = assert!(size_of::<CpuStats>() == 2048 + 512 + 128 + 64);
+const _: () = assert!(size_of::<CpuStats>() == 2048 + 512 + 128 + 192);
 const _: () = assert!(size_of::<CpuStats>().is_multiple_of(64));

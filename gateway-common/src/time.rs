@@ -8,14 +8,16 @@
 /// Bits of a jiffy's fraction in limiter time.
 pub const FINE_BITS: u32 = 20;
 
-/// Moment a ban ends, in expiry units; 28 bits: more than half a year at the shortest unit.
+/// Bits of the moment a ban ends, in expiry units. They go round (jiffies start close to 2^32, and hosts stay up for
+/// years), so moments are compared on the half circle.
 pub const EXPIRY_BITS: u32 = 28;
 
 /// An expiry that never comes.
 pub const NEVER: u32 = (1 << EXPIRY_BITS) - 1;
 
-/// The last moment that is not [`NEVER`].
-pub const LAST: u32 = NEVER - 1;
+/// The longest a ban can run, in expiry units: 99 days at the shortest unit. Entries expired for as long must have been
+/// swept.
+pub const FARTHEST: u32 = (1 << (EXPIRY_BITS - 1)) - 1;
 
 /// Now in expiry units.
 #[inline(always)]

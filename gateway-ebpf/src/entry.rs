@@ -1,172 +1,212 @@
 //! The life of a packet.
 
 use aya_ebpf::{
-    bindings::xdp_action::XDP_PASS,
-    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_xdp_get_buff_len},
+    bindings::{xdp_action::XDP_PASS, xdp_md},
+    helpers::generated::{bpf_jiffies64, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
 use gateway_common::{
     address::Wide,
-    packet::{self, Fragment, Link, Transport},
-    reason::{Mode, Modes, Part, Proto, Reason},
+    control::Control,
+    packet::{self, Fragment, ICMP6},
+    reason::{Part, Proto, Reason},
+    stats::CpuStats,
 };
 
 use crate::{
-    ban,
-    maps::{CONTROL, STATS},
+    ban, extensions, feed, limit,
+    maps::CONTROL,
     packet::Packet,
-    scene::Scene,
-    verdict::{Finding, carry_out, finish, pass},
+    port,
+    scene::{on, record},
+    verdict::{Finding, carry_out, pass},
 };
 
 /// Judges one packet. `FRAGS`: the frame may go on in further buffers.
 #[inline(always)]
 pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-    // SAFETY: helpers without arguments.
-    let (cpu, jiffies) = unsafe { (bpf_get_smp_processor_id(), bpf_jiffies64()) };
-    let (Some(control), Some(stats)) = (CONTROL.get(0), STATS.get_ptr_mut(cpu)) else {
-        return XDP_PASS;
+    let (Some(control), Some(record)) = (CONTROL.get(0), record()) else { return XDP_PASS };
+    let ctx = ctx.ctx;
+    let packet = if FRAGS { Packet::new(ctx) } else { Packet::whole(ctx) };
+    // SAFETY: a helper without arguments, and one that takes the kernel's context.
+    let (jiffies, length) = unsafe {
+        (bpf_jiffies64(), if FRAGS { bpf_xdp_get_buff_len(ctx) as u32 } else { packet.readable() })
     };
-    let packet = Packet::new(ctx.data(), ctx.data_end(), !FRAGS);
-    // SAFETY: the context is the kernel's.
-    let length = if FRAGS { unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 } } else { packet.readable() };
-    // Four stores of one register; a run of zeros would become a call of memset, which the verifier refuses.
-    let zero = core::hint::black_box(0u64);
-    let unknown = Wide { high: zero, low: zero };
-    let mut scene = Scene {
-        ctx: ctx.ctx,
-        control,
-        stats,
-        jiffies,
-        modes: control.modes_at(jiffies),
-        length,
-        is_v4: false,
-        protocol: 0,
-        tcp_flags: 0,
-        proto: Proto::Unparsed as u32,
-        source_port: 0,
-        destination_port: 0,
-        source: unknown,
-        destination: unknown,
-    };
-    if scene.modes == Modes::OFF {
-        return finish(&scene, Reason::Off as u32, XDP_PASS);
+    let scene = &mut record.scene;
+    scene.jiffies = jiffies;
+    scene.length = length;
+    scene.modes = control.modes_at(jiffies).0;
+    scene.proto = Proto::Unparsed as u32;
+    scene.protocol = 0;
+    scene.ports = 0;
+    scene.tcp_flags = 0;
+    if scene.modes == 0 {
+        return pass(record, Reason::Off);
     }
-    match packet::link(&packet) {
-        Ok(Link::V4(offset)) => v4(&mut scene, &packet, offset),
-        Ok(Link::V6(offset)) => v6(&mut scene, &packet, offset),
-        Ok(Link::Other(_)) => {
-            scene.proto = Proto::NotIp as u32;
-            pass(&scene, Reason::NotIp)
+    let packet = Judged { ctx, control, packet };
+    let link = packet::link(&packet.packet);
+    if let Some(fault) = link.fault {
+        return packet.no_address(record, fault);
+    }
+    match link.ether_type {
+        packet::IPV4 => packet.v4(record, link.offset),
+        packet::IPV6 => packet.v6(record, link.offset),
+        _ => {
+            record.scene.proto = Proto::NotIp as u32;
+            pass(record, Reason::NotIp)
         }
-        Err(reason) => malformed(&scene, reason),
     }
 }
 
-#[inline(always)]
-fn on(scene: &Scene, part: Part) -> bool {
-    scene.modes.get(part) != Mode::Off
+struct Judged {
+    ctx: *mut xdp_md,
+    control: &'static Control,
+    packet: Packet,
 }
 
-/// A packet that breaks its format ends here: dropped when that part enforces, else passed for the stack to judge.
-#[inline(always)]
-fn malformed(scene: &Scene, reason: Reason) -> u32 {
-    if on(scene, Part::Malformed)
-        && let Some(action) = carry_out(scene, Finding::new(reason))
-    {
-        return action;
+impl Judged {
+    /// A packet that breaks its format ends here: dropped when that part enforces, else passed for the stack to judge.
+    #[inline(always)]
+    fn malformed(&self, record: &mut CpuStats, reason: Reason) -> u32 {
+        if on(record, Part::Malformed)
+            && let Some(action) = carry_out(self.ctx, self.control, record, Finding::new(reason))
+        {
+            return action;
+        }
+        pass(record, Reason::Clean)
     }
-    pass(scene, Reason::Clean)
-}
 
-#[inline(always)]
-fn v4(scene: &mut Scene, packet: &Packet, offset: u32) -> u32 {
-    let header = match packet::v4::header(packet, offset) {
-        Ok(header) => header,
-        Err(reason) => return malformed(scene, reason),
-    };
-    scene.is_v4 = true;
-    scene.source = Wide::mapped(header.source);
-    scene.destination = Wide::mapped(header.destination);
-    scene.protocol = header.protocol;
-    scene.proto = class(header.protocol, header.fragment);
-    if on(scene, Part::Bans)
-        && let Some(finding) = ban::check_v4(scene, header.source)
-        && let Some(action) = carry_out(scene, finding)
-    {
-        return action;
+    /// As [`malformed`](Self::malformed), before an address was known.
+    #[inline(always)]
+    fn no_address(&self, record: &mut CpuStats, reason: Reason) -> u32 {
+        // Stores of one register; a run of zeros would become a call of memset, which the verifier refuses.
+        let zero = core::hint::black_box(0u64);
+        record.scene.source = Wide { high: zero, low: zero };
+        record.scene.destination = Wide { high: zero, low: zero };
+        self.malformed(record, reason)
     }
-    if let Some(fault) = header.fault {
-        return malformed(scene, fault);
-    }
-    upper(scene, packet, header.protocol, header.payload, header.fragment, false)
-}
 
-#[inline(always)]
-fn v6(scene: &mut Scene, packet: &Packet, offset: u32) -> u32 {
-    let header = match packet::v6::header(packet, offset) {
-        Ok(header) => header,
-        Err(reason) => return malformed(scene, reason),
-    };
-    scene.source = header.source;
-    scene.destination = header.destination;
-    scene.protocol = header.next;
-    scene.proto = class(header.next, Fragment::Whole);
-    if on(scene, Part::Bans)
-        && let Some(finding) = ban::check_v6(scene, header.source)
-        && let Some(action) = carry_out(scene, finding)
-    {
-        return action;
+    #[inline(always)]
+    fn v4(&self, record: &mut CpuStats, offset: u32) -> u32 {
+        let header = packet::v4::header(&self.packet, offset);
+        if !header.addressed {
+            return self.no_address(record, header.fault.unwrap_or(Reason::Truncated));
+        }
+        let scene = &mut record.scene;
+        scene.source = Wide::mapped(header.source);
+        scene.destination = Wide::mapped(header.destination);
+        scene.protocol = u32::from(header.protocol);
+        scene.proto = class(header.protocol, header.fragment);
+        if on(record, Part::Bans) {
+            let finding = ban::check_v4(self.control, record.scene.jiffies, header.source);
+            if finding.is_some()
+                && let Some(action) = carry_out(self.ctx, self.control, record, finding)
+            {
+                return action;
+            }
+        }
+        if on(record, Part::Feeds) && feed::has_v4(self.control, header.source) {
+            let finding = Finding::new(Reason::Feed);
+            if let Some(action) = carry_out(self.ctx, self.control, record, finding) {
+                return action;
+            }
+        }
+        if let Some(fault) = header.fault {
+            return self.malformed(record, fault);
+        }
+        self.upper(record, header.protocol, header.payload, header.fragment, false)
     }
-    if let Some(fault) = header.fault {
-        return malformed(scene, fault);
+
+    #[inline(always)]
+    fn v6(&self, record: &mut CpuStats, offset: u32) -> u32 {
+        let header = packet::v6::header(&self.packet, offset);
+        if !header.addressed {
+            return self.no_address(record, header.fault.unwrap_or(Reason::Truncated));
+        }
+        let scene = &mut record.scene;
+        scene.source = header.source;
+        scene.destination = header.destination;
+        scene.protocol = u32::from(header.next);
+        scene.proto = class(header.next, Fragment::Whole);
+        if on(record, Part::Bans) {
+            let finding = ban::check_v6(self.control, record.scene.jiffies, header.source);
+            if finding.is_some()
+                && let Some(action) = carry_out(self.ctx, self.control, record, finding)
+            {
+                return action;
+            }
+        }
+        if on(record, Part::Feeds) && feed::has_v6(self.control, header.source) {
+            let finding = Finding::new(Reason::Feed);
+            if let Some(action) = carry_out(self.ctx, self.control, record, finding) {
+                return action;
+            }
+        }
+        if let Some(fault) = header.fault {
+            return self.malformed(record, fault);
+        }
+        let upper = extensions::upper(self.ctx, header.next, header.payload);
+        if let Some(fault) = upper.fault {
+            return self.malformed(record, fault);
+        }
+        record.scene.protocol = u32::from(upper.protocol);
+        record.scene.proto = class(upper.protocol, upper.fragment);
+        // RFC 4861: only packets that no router has forwarded carry a hop limit of 255.
+        let on_link = header.hop_limit == 255;
+        self.upper(record, upper.protocol, upper.offset, upper.fragment, on_link)
     }
-    let upper_layer = match packet::v6::extensions(packet, header.next, header.payload) {
-        Ok(upper_layer) => upper_layer,
-        Err(reason) => return malformed(scene, reason),
-    };
-    scene.protocol = upper_layer.protocol;
-    scene.proto = class(upper_layer.protocol, upper_layer.fragment);
-    // RFC 4861: only packets that no router has forwarded carry a hop limit of 255.
-    let on_link = header.hop_limit == 255;
-    upper(scene, packet, upper_layer.protocol, upper_layer.offset, upper_layer.fragment, on_link)
+
+    #[inline(always)]
+    fn upper(
+        &self,
+        record: &mut CpuStats,
+        protocol: u8,
+        offset: u32,
+        fragment: Fragment,
+        on_link: bool,
+    ) -> u32 {
+        if fragment == Fragment::Later {
+            return self.limited(record);
+        }
+        let transport = packet::transport(&self.packet, protocol, offset);
+        if let Some(fault) = transport.fault {
+            // The first fragment must hold the whole transport header (RFC 1858, RFC 7112).
+            let tiny = fault == Reason::Truncated && fragment == Fragment::First;
+            return self.malformed(record, if tiny { Reason::TinyFragment } else { fault });
+        }
+        record.scene.ports = u32::from(transport.source) << 16 | u32::from(transport.destination);
+        record.scene.tcp_flags = u32::from(transport.flags);
+        if protocol == ICMP6 && on_link && (133..=137).contains(&(transport.destination >> 8)) {
+            return pass(record, Reason::Discovery);
+        }
+        if on(record, Part::Ports) {
+            let finding = port::closed(protocol, transport.destination, transport.flags);
+            if finding.is_some()
+                && let Some(action) = carry_out(self.ctx, self.control, record, finding)
+            {
+                return action;
+            }
+        }
+        self.limited(record)
+    }
+
+    /// The last check: the source's own limits.
+    #[inline(always)]
+    fn limited(&self, record: &mut CpuStats) -> u32 {
+        if on(record, Part::Limits) {
+            let word = limit::over_limit(record.scene.jiffies);
+            if word != 0
+                && let Some(action) = carry_out(self.ctx, self.control, record, Finding::from_word(word))
+            {
+                return action;
+            }
+        }
+        pass(record, Reason::Clean)
+    }
 }
 
 /// Protocol class for the counters.
 #[inline(always)]
 fn class(protocol: u8, fragment: Fragment) -> u32 {
     if fragment == Fragment::Later { Proto::Fragment as u32 } else { Proto::of(protocol) as u32 }
-}
-
-#[inline(always)]
-fn upper(
-    scene: &mut Scene,
-    packet: &Packet,
-    protocol: u8,
-    offset: u32,
-    fragment: Fragment,
-    on_link: bool,
-) -> u32 {
-    if fragment == Fragment::Later {
-        return pass(scene, Reason::Clean);
-    }
-    let transport = match packet::transport(packet, protocol, offset) {
-        Ok(transport) => transport,
-        // The first fragment must hold the whole transport header (RFC 1858, RFC 7112).
-        Err(Reason::Truncated) if fragment == Fragment::First => {
-            return malformed(scene, Reason::TinyFragment);
-        }
-        Err(reason) => return malformed(scene, reason),
-    };
-    let (source_port, destination_port, tcp_flags) = transport.ports();
-    scene.source_port = source_port;
-    scene.destination_port = destination_port;
-    scene.tcp_flags = tcp_flags;
-    if let Transport::Icmp { kind: 133..=137, .. } = transport
-        && on_link
-        && protocol == 58
-    {
-        return pass(scene, Reason::Discovery);
-    }
-    pass(scene, Reason::Clean)
 }

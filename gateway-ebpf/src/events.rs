@@ -1,44 +1,45 @@
 //! Sampled drops for the daemon, under a budget for each CPU and jiffy.
 
-use gateway_common::event::DropRecord;
+use aya_ebpf::bindings::xdp_md;
+use gateway_common::{event::DropRecord, stats::CpuStats};
 
-use crate::{maps::EVENTS, scene::Scene};
+use crate::maps::{CONTROL, EVENTS};
 
-/// Sends an event if the budget allows.
+/// Sends an event if the budget allows. `word`: that of the finding.
 #[inline(always)]
-pub fn sample(scene: &Scene, reason: u32, ban_reason: u32, matched: u32, dropped: bool) {
-    // SAFETY: `stats` is this CPU's record; nothing else writes it while this packet is judged.
-    let stats = unsafe { &mut *scene.stats };
-    if stats.event_tick != scene.jiffies {
-        stats.event_tick = scene.jiffies;
-        stats.event_left = scene.control.event_budget as u64;
+pub fn sample(ctx: *mut xdp_md, record: &mut CpuStats, word: u64, dropped: bool) {
+    let jiffies = record.scene.jiffies;
+    if record.event_tick != jiffies {
+        record.event_tick = jiffies;
+        record.event_left = CONTROL.get(0).map_or(0, |control| u64::from(control.event_budget));
     }
-    if stats.event_left == 0 {
-        stats.events_lost += 1;
+    if record.event_left == 0 {
+        record.events_lost += 1;
         return;
     }
-    stats.event_left -= 1;
+    record.event_left -= 1;
     let Some(mut entry) = EVENTS.reserve_untyped::<DropRecord>(0) else {
-        stats.events_lost += 1;
+        record.events_lost += 1;
         return;
     };
-    // SAFETY: the context is the kernel's.
-    let interface = unsafe { (*scene.ctx).ingress_ifindex };
+    let scene = &record.scene;
+    // SAFETY: the context is the kernel's, unless it handed none.
+    let interface = if ctx.is_null() { 0 } else { unsafe { (*ctx).ingress_ifindex } };
     entry.write(DropRecord {
-        jiffies: scene.jiffies,
+        jiffies,
         source: [scene.source.high, scene.source.low],
         destination: [scene.destination.high, scene.destination.low],
         interface,
         length: scene.length,
-        matched,
-        source_port: scene.source_port,
-        destination_port: scene.destination_port,
-        reason: reason as u8,
-        protocol: scene.protocol,
-        tcp_flags: scene.tcp_flags,
-        ban_reason: ban_reason as u8,
+        matched: (word >> 32) as u32,
+        source_port: (scene.ports >> 16) as u16,
+        destination_port: scene.ports as u16,
+        reason: word as u8,
+        protocol: scene.protocol as u8,
+        tcp_flags: scene.tcp_flags as u8,
+        ban_reason: (word >> 8) as u8 & 15,
         dropped: u32::from(dropped),
     });
     entry.submit(0);
-    stats.events += 1;
+    record.events += 1;
 }

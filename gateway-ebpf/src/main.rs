@@ -5,19 +5,36 @@
 //! the verifier turns into a bounds check and an addition.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the xdp macro makes functions without documentation")]
 #![allow(unsafe_code)]
+#![allow(internal_features, reason = "the BPF target has no fetch_add or compare_exchange on AtomicU64")]
+#![allow(
+    clippy::inline_always,
+    reason = "a function that is not inlined costs a call, and a frame for the verifier"
+)]
+#![feature(core_intrinsics)]
 
 mod allow;
 mod ban;
+mod bench;
+mod capture;
 mod clock;
 mod entry;
 mod events;
+mod extensions;
+mod feed;
+mod limit;
 mod maps;
 mod packet;
+mod port;
 mod scene;
 mod verdict;
 
-use aya_ebpf::{macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    macros::xdp,
+    programs::XdpContext,
+};
 
 /// For interfaces whose frames fit in one buffer.
 #[xdp]
@@ -35,6 +52,36 @@ pub fn gateway_frags(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn gateway_clock(_ctx: XdpContext) -> u32 {
     clock::run()
+}
+
+/// For benchmarks: nothing at all.
+#[xdp]
+pub fn bench_empty(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// For benchmarks: a bare drop.
+#[xdp]
+pub fn bench_drop(_ctx: XdpContext) -> u32 {
+    XDP_DROP
+}
+
+/// For benchmarks: the generator of random sources alone.
+#[xdp]
+pub fn bench_random(ctx: XdpContext) -> u32 {
+    if bench::random_source(ctx.ctx) { XDP_DROP } else { XDP_PASS }
+}
+
+/// For benchmarks: the whole program behind the generator.
+#[xdp]
+pub fn bench_flood(ctx: XdpContext) -> u32 {
+    if bench::random_source(ctx.ctx) { entry::run::<false>(&ctx) } else { XDP_PASS }
+}
+
+/// For live frames: a sender of packets from random sources.
+#[xdp]
+pub fn bench_send(ctx: XdpContext) -> u32 {
+    bench::send(ctx.ctx)
 }
 
 #[cfg(not(test))]

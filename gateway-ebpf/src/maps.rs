@@ -7,8 +7,11 @@ use aya_ebpf::{
 use gateway_common::{
     bans::{HOST_WAYS, HostBucket, WideBucket},
     control::Control,
+    feeds::FeedBucket,
+    gcra::{CLASSES, CellBucket, LimitClass},
     marks::{GUARD_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
+    ports,
     stats::CpuStats,
 };
 
@@ -62,3 +65,35 @@ pub static EVENTS: RingBuf<(), 262_144> = RingBuf::new();
 /// Jiffies and the monotonic clock, as `gateway_clock` last saw them.
 #[btf_map]
 pub static CLOCK: Array<[u64; 2], 1, MMAPABLE> = Array::new();
+
+/// Cells of the limits for each source.
+#[btf_map]
+pub static CELLS: Array<CellBucket, 1, MMAPABLE> = Array::new();
+
+/// Limits by class.
+#[btf_map]
+pub static LIMITS: Array<LimitClass, { CLASSES as usize }, MMAPABLE> = Array::new();
+
+/// Closed ports, ICMP types and protocols.
+#[btf_map]
+pub static PORTS: Array<u64, { ports::WORDS as usize }, MMAPABLE> = Array::new();
+
+/// Two bits for each IPv4 /24, of both generations of the feed.
+#[btf_map]
+pub static FEED_MARKS4: Array<u64, { 2 * V4_WORDS as usize }, MMAPABLE> = Array::new();
+
+/// A bit for each hashed piece of an IPv6 prefix, of both generations.
+#[btf_map]
+pub static FEED_MARKS6: Array<u64, { 2 * V6_WORDS as usize }, MMAPABLE> = Array::new();
+
+/// IPv4 hosts of both generations of the feed.
+#[btf_map]
+pub static FEED_HOSTS: Array<FeedBucket, 2, MMAPABLE> = Array::new();
+
+/// IPv6 hosts and prefixes of both generations.
+#[btf_map]
+pub static FEED_WIDE: Array<WideBucket, 2, MMAPABLE> = Array::new();
+
+/// Dropped packets for a capture file ([`gateway_common::capture::CaptureRecord`]).
+#[btf_map]
+pub static CAPTURE: RingBuf<(), 1_048_576> = RingBuf::new();

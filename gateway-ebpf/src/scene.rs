@@ -1,41 +1,23 @@
-//! All that the checks know of one packet.
+//! This CPU's record, reached from anywhere in the program.
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use gateway_common::{
-    address::Wide,
-    control::Control,
-    reason::Modes,
+    reason::{Mode, Modes, Part},
     stats::CpuStats,
 };
 
-/// One packet under judgement.
-pub struct Scene {
-    /// The kernel's context.
-    pub ctx: *mut xdp_md,
-    /// Settings.
-    pub control: &'static Control,
-    /// This CPU's counters.
-    pub stats: *mut CpuStats,
-    /// Now.
-    pub jiffies: u64,
-    /// Modes that count now.
-    pub modes: Modes,
-    /// Length of the frame.
-    pub length: u32,
-    /// True when the addresses are IPv4-mapped.
-    pub is_v4: bool,
-    /// Protocol number, as far as it is known.
-    pub protocol: u8,
-    /// TCP flags.
-    pub tcp_flags: u8,
-    /// Code of the class for the counters. A number: of an enum, LLVM would drop the mask that the verifier asks for.
-    pub proto: u32,
-    /// Source port.
-    pub source_port: u16,
-    /// Destination port; for ICMP type and code.
-    pub destination_port: u16,
-    /// Source address.
-    pub source: Wide,
-    /// Destination address.
-    pub destination: Wide,
+use crate::maps::STATS;
+
+/// The record of the CPU that runs this; no other program writes it meanwhile.
+#[inline(always)]
+pub fn record() -> Option<&'static mut CpuStats> {
+    // SAFETY: a helper without arguments; the element lives as long as the map, and XDP programs on one CPU run one
+    // after the other.
+    unsafe { STATS.get_ptr_mut(bpf_get_smp_processor_id()).map(|record| &mut *record) }
+}
+
+/// True when a part does anything at all.
+#[inline(always)]
+pub fn on(record: &CpuStats, part: Part) -> bool {
+    Modes(record.scene.modes).get(part) != Mode::Off
 }

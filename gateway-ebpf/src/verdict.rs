@@ -1,97 +1,127 @@
 //! From a finding to an action, and the counting of both.
 
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
-use gateway_common::reason::{BanReason, Mode, PROTOS, REASONS, Reason};
+use aya_ebpf::bindings::{
+    xdp_action::{XDP_DROP, XDP_PASS},
+    xdp_md,
+};
+use gateway_common::{
+    control::Control,
+    reason::{BAN_REASONS, BanReason, Mode, PARTS, PROTOS, REASONS, Reason},
+    stats::CpuStats,
+};
 
-use crate::{allow, events, scene::Scene};
+use crate::{allow, capture, events, scene};
 
-/// Something a check has against a packet.
+/// Something a check has against a packet, in one word: reason, the ban's reason, the part, which entry.
 #[derive(Clone, Copy)]
-pub struct Finding {
-    /// Why.
-    pub reason: Reason,
-    /// Code of the ban's reason.
-    pub ban_reason: u8,
-    /// Which entry.
-    pub matched: u32,
-}
+pub struct Finding(u64);
 
 impl Finding {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+
+    /// A finding of a ban entry.
+    #[inline(always)]
+    pub fn ban(reason: Reason, ban_reason: u8, matched: u32) -> Self {
+        let part = reason.part() as u64;
+        Self(reason as u64 | u64::from(ban_reason) << 8 | part << 16 | u64::from(matched) << 32)
+    }
+
     /// A finding without a ban behind it.
     #[inline(always)]
     pub fn new(reason: Reason) -> Self {
-        Self { reason, ban_reason: BanReason::Unspecified.code(), matched: 0 }
+        Self::ban(reason, BanReason::Unspecified.code(), 0)
+    }
+
+    /// As a number, to cross a function boundary.
+    #[inline(always)]
+    pub fn word(self) -> u64 {
+        self.0
+    }
+
+    /// From a number.
+    #[inline(always)]
+    pub fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// True when there is something.
+    #[inline(always)]
+    pub fn is_some(self) -> bool {
+        self.0 != 0
     }
 }
 
-/// Carries out a finding: `Some` action ends the packet's way, `None` lets the next check look.
-#[inline(always)]
-pub fn carry_out(scene: &Scene, finding: Finding) -> Option<u32> {
-    let packed =
-        finding.reason as u64 | (finding.ban_reason as u64) << 8 | (finding.matched as u64) << 32;
-    match weigh(scene, packed) {
-        CONTINUE => None,
-        action => Some(action),
-    }
-}
-
+/// What [`weigh`] says when the next check may look.
 const CONTINUE: u32 = u32::MAX;
 
-/// One function in the object for all checks; its arguments fit in registers.
+/// Carries out a finding: `Some` action ends the packet's way, `None` lets the next check look.
+///
+/// A packet of a flood has nothing to ask: its source is not near the allowlist, the part enforces, the budget of events is
+/// spent and nobody captures. That case is done on the spot, the rest is left to [`weigh`].
+#[inline(always)]
+pub fn carry_out(
+    ctx: *mut xdp_md,
+    control: &Control,
+    record: &mut CpuStats,
+    finding: Finding,
+) -> Option<u32> {
+    let word = finding.word();
+    let scene = &record.scene;
+    let enforce = scene.modes >> ((word >> 16 & (PARTS as u64 - 1)) * 2) & 3 == Mode::Enforce as u32;
+    let spent = record.event_tick == scene.jiffies && record.event_left == 0;
+    if enforce && spent && control.capture_reasons == 0 && !allow::near(scene) {
+        record.events_lost += 1;
+        let reason = word as u32 & (REASONS as u32 - 1);
+        if reason == Reason::BanHost as u32 || reason == Reason::BanPrefix as u32 {
+            record.bans[(word >> 8) as usize & (BAN_REASONS - 1)] += 1;
+        }
+        return Some(finish(record, reason, XDP_DROP));
+    }
+    match weigh(ctx, word) {
+        CONTINUE => None,
+        XDP_DROP => Some(XDP_DROP),
+        _ => Some(XDP_PASS),
+    }
+}
+
+/// Allowlist, mode, event and count for a finding. Exported so that the verifier checks it once, not at each call.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn weigh(scene: &Scene, packed: u64) -> u32 {
-    let reason_code = packed as u32 & (REASONS as u32 - 1);
-    let ban_reason = (packed >> 8) as u32 & 15;
-    let part = part_of(reason_code);
-    let mode = (scene.modes.0 >> (part * 2)) & 3;
-    if allow::allowed(scene) {
-        return finish(scene, Reason::Allowed as u32, XDP_PASS);
+pub extern "C" fn weigh(ctx: *mut xdp_md, word: u64) -> u32 {
+    let Some(record) = scene::record() else { return XDP_PASS };
+    let reason = word as u32 & (REASONS as u32 - 1);
+    let ban_reason = (word >> 8) as u32 & 15;
+    if allow::allowed(&record.scene) {
+        return finish(record, Reason::Allowed as u32, XDP_PASS);
     }
-    let drop = mode == Mode::Enforce as u32;
-    events::sample(scene, reason_code, ban_reason, (packed >> 32) as u32, drop);
-    if drop {
-        // SAFETY: `stats` is this CPU's record and the index is below BAN_REASONS.
-        unsafe { (*scene.stats).bans[ban_reason as usize] += u64::from(is_ban(reason_code)) };
-        return finish(scene, reason_code, XDP_DROP);
+    let part = (word >> 16) as u32 & (PARTS as u32 - 1);
+    let drop = record.scene.modes >> (part * 2) & 3 == Mode::Enforce as u32;
+    events::sample(ctx, record, word, drop);
+    if capture::wanted(reason) {
+        capture::copy_packet(ctx, u64::from(reason));
     }
-    // SAFETY: as above, the index is below REASONS.
-    unsafe { (*scene.stats).observed[reason_code as usize] += 1 };
-    CONTINUE
-}
-
-#[inline(always)]
-fn is_ban(reason_code: u32) -> bool {
-    reason_code == Reason::BanHost as u32 || reason_code == Reason::BanPrefix as u32
-}
-
-#[inline(always)]
-fn part_of(reason_code: u32) -> u32 {
-    match Reason::from_code(reason_code as u8) {
-        Some(reason) => reason.part() as u32,
-        None => 0,
+    if !drop {
+        record.observed[reason as usize] += 1;
+        return CONTINUE;
     }
+    if reason == Reason::BanHost as u32 || reason == Reason::BanPrefix as u32 {
+        record.bans[ban_reason as usize] += 1;
+    }
+    finish(record, reason, XDP_DROP)
 }
 
 /// Counts the verdict and returns the action.
 #[inline(always)]
-pub fn finish(scene: &Scene, reason_code: u32, action: u32) -> u32 {
-    count(scene, reason_code, scene.proto);
+pub fn finish(record: &mut CpuStats, reason: u32, action: u32) -> u32 {
+    let reason = reason as usize & (REASONS - 1);
+    record.packets[reason][record.scene.proto as usize & (PROTOS - 1)] += 1;
+    record.bytes[reason] += u64::from(record.scene.length);
     action
 }
 
 /// Counts a packet that passes.
 #[inline(always)]
-pub fn pass(scene: &Scene, reason: Reason) -> u32 {
-    finish(scene, reason as u32, XDP_PASS)
-}
-
-#[inline(always)]
-fn count(scene: &Scene, reason_code: u32, proto: u32) {
-    let reason = (reason_code as usize) & (REASONS - 1);
-    // SAFETY: `stats` is this CPU's record, the program is not preempted by another of its kind on the same CPU, and
-    // both indices are in range.
-    unsafe {
-        (*scene.stats).packets[reason][proto as usize & (PROTOS - 1)] += 1;
-        (*scene.stats).bytes[reason] += u64::from(scene.length);
-    }
+pub fn pass(record: &mut CpuStats, reason: Reason) -> u32 {
+    finish(record, reason as u32, XDP_PASS)
 }

@@ -33,6 +33,7 @@ pub fn daemon() -> Result<PathBuf> {
 /// A configuration to start with, and where its pieces are.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    daemon: Option<PathBuf>,
     folder: PathBuf,
     origin: SocketAddr,
     kernel: String,
@@ -49,7 +50,18 @@ impl Settings {
 
     /// Listeners on every address, one upstream, no kernel side; everything kept in `folder`.
     pub fn new(folder: &Path, origin: SocketAddr) -> Self {
-        Self { folder: folder.to_owned(), origin, kernel: String::new(), more: String::new() }
+        Self { daemon: None, folder: folder.to_owned(), origin, kernel: String::new(), more: String::new() }
+    }
+
+    /// Runs this daemon instead of the one that `GATEWAY_BIN` names.
+    #[must_use]
+    pub fn daemon(mut self, path: &Path) -> Self {
+        self.daemon = Some(path.to_owned());
+        self
+    }
+
+    fn program(&self) -> Result<PathBuf> {
+        self.daemon.clone().map_or_else(daemon, Ok)
     }
 
     /// Guards interfaces with the XDP program, pinned under `pin`.
@@ -57,6 +69,14 @@ impl Settings {
     pub fn guard(mut self, interfaces: &[&str], pin: &Path) -> Self {
         self.kernel =
             format!("[kernel]\ninterfaces = {interfaces:?}\npin = {:?}\n", pin.display().to_string());
+        self
+    }
+
+    /// Adds lines to the section of the kernel side.
+    #[must_use]
+    pub fn with_kernel(mut self, lines: &str) -> Self {
+        self.kernel.push_str(lines);
+        self.kernel.push('\n');
         self
     }
 
@@ -120,7 +140,7 @@ impl Gateway {
         let log = std::fs::File::options().create(true).append(true).open(settings.log())?;
         let start = Instant::now();
         let child = netns
-            .command(daemon()?)
+            .command(settings.program()?)
             .arg("run")
             .arg("--config")
             .arg(file)
@@ -182,6 +202,18 @@ impl Gateway {
         Ok(crate::get(netns, control, "/metrics")?.body)
     }
 
+    /// Packets that the kernel dropped so far, from the metrics page.
+    pub fn dropped(&self, netns: &Netns) -> Result<u64> {
+        let page = self.metrics(netns)?;
+        let lines =
+            page.lines().filter(|line| line.starts_with("gateway_xdp_packets_total{verdict=\"dropped\"}"));
+        let values: Vec<u64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        if values.is_empty() {
+            bail!("the metrics page has no count of dropped packets:\n{page}");
+        }
+        Ok(values.iter().sum())
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id())
@@ -216,9 +248,24 @@ impl Drop for Gateway {
     }
 }
 
+/// Sends SIGTERM to a child and waits for its end.
+pub fn stop(child: &mut Child) -> Result<ExitStatus> {
+    if let Some(status) = child.try_wait()? {
+        return Ok(status);
+    }
+    send(child, Signal::TERM)?;
+    wait_until("the daemon's end", END, || child.try_wait().ok().flatten())
+}
+
+fn send(child: &Child, signal: Signal) -> Result<()> {
+    let pid =
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the daemon has no process id")?;
+    kill_process(pid, signal).context("the signal could not be sent")
+}
+
 /// Runs the command line against the daemon of `settings`.
 fn cli(settings: &Settings, arguments: &[&str]) -> Result<Output> {
-    Command::new(daemon()?)
+    Command::new(settings.program()?)
         .arg("--control")
         .arg(settings.socket())
         .arg("--json")

@@ -128,7 +128,7 @@ impl Drop for Lab {
 }
 
 /// Mounts the BPF file system where there is none yet.
-fn mount_bpffs() -> Result<()> {
+pub fn mount_bpffs() -> Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
     if mounts.lines().any(|line| line.split(' ').nth(1) == Some(BPFFS)) {
         return Ok(());

@@ -15,11 +15,13 @@ mod origin;
 mod probe;
 mod redis;
 mod scratch;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
-pub use client::{Connection, Response, curl, curl_tls, get};
+pub use client::{Connection, Response, curl, curl_tls, get, reachable};
 pub use command::{run, text, wait_until};
-pub use gateway::{Gateway, Settings, daemon};
-pub use lab::{CLEAN, Lab, Place};
+pub use gateway::{Gateway, Settings, daemon, stop};
+pub use lab::{CLEAN, Lab, Place, mount_bpffs};
 pub use netns::Netns;
 pub use origin::Origin;
 pub use probe::{Echo, Probe};

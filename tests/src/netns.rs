@@ -21,14 +21,24 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes a namespace with loopback up.
+    /// Makes a namespace of a name of its own, with loopback up.
     pub fn new() -> Result<Self> {
+        Self::make(unique("gw"))
+    }
+
+    /// Makes a namespace of this name; one that a killed process left behind goes first.
+    pub fn named(name: &str) -> Result<Self> {
+        // Mostly there is none.
+        let _ = run(Command::new("ip").args(["netns", "del", name]));
+        Self::make(name.to_owned())
+    }
+
+    fn make(name: String) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!(
                 "these tests make network namespaces and load XDP programs: run `cargo xtask test` as root"
             );
         }
-        let name = unique("gw");
         run(Command::new("ip").args(["netns", "add", &name]))?;
         let netns = Self { name };
         run(netns.command("ip").args(["link", "set", "lo", "up"]))?;
@@ -55,24 +65,21 @@ impl Netns {
         })
     }
 
-    /// Lays a cable between an interface here and one there, each with its address and prefix length.
+    /// Lays a cable between an interface here and one there, each with its addresses and their prefix lengths.
     pub fn cable(&self, here: (&str, &[&str]), other: &Self, there: (&str, &[&str])) -> Result<()> {
         run(Command::new("ip")
             .args(["link", "add", here.0, "netns", &self.name, "type", "veth", "peer", "name", there.0])
             .args(["netns", &other.name]))?;
-        for (netns, (interface, addresses)) in [(self, here), (other, there)] {
-            for address in addresses {
-                let mut command = netns.command("ip");
-                command.args(["address", "add", address, "dev", interface]);
-                if address.contains(':') {
-                    // Without duplicate detection an IPv6 address can be used at once.
-                    command.arg("nodad");
-                }
-                run(&mut command)?;
-            }
-            run(netns.command("ip").args(["link", "set", interface, "up"]))?;
-        }
-        Ok(())
+        plug(here, |program| self.command(program))?;
+        plug(there, |program| other.command(program))
+    }
+
+    /// Lays a cable between an interface of the machine itself and one here; it goes away with the namespace.
+    pub fn cable_to_host(&self, host: (&str, &[&str]), here: (&str, &[&str])) -> Result<()> {
+        run(Command::new("ip")
+            .args(["link", "add", host.0, "type", "veth", "peer", "name", here.0, "netns", &self.name]))?;
+        plug(host, |program| Command::new(program))?;
+        plug(here, |program| self.command(program))
     }
 
     fn path(&self) -> PathBuf {
@@ -85,4 +92,18 @@ impl Drop for Netns {
         // Interfaces and their programs go with it.
         let _ = run(Command::new("ip").args(["netns", "del", &self.name]));
     }
+}
+
+/// Gives an interface its addresses and turns it on; `command` runs programs where it is.
+fn plug((interface, addresses): (&str, &[&str]), command: impl Fn(&str) -> Command) -> Result<()> {
+    for address in addresses {
+        let mut ip = command("ip");
+        ip.args(["address", "add", address, "dev", interface]);
+        if address.contains(':') {
+            // Without duplicate detection an IPv6 address can be used at once.
+            ip.arg("nodad");
+        }
+        run(&mut ip)?;
+    }
+    run(command("ip").args(["link", "set", interface, "up"]))
 }

@@ -26,8 +26,13 @@ pub struct Origin {
 impl Origin {
     /// Listens on a loopback port in the namespace.
     pub fn start(netns: &Netns) -> Result<Self> {
+        netns.inside(|| Self::on(SocketAddr::from(([127, 0, 0, 1], 0))))
+    }
+
+    /// Listens on an address; port 0 takes a free one.
+    pub fn on(address: SocketAddr) -> Result<Self> {
         let listener =
-            netns.inside(|| TcpListener::bind("127.0.0.1:0").context("the origin cannot listen"))?;
+            TcpListener::bind(address).with_context(|| format!("the origin cannot listen on {address}"))?;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let served = Arc::new(AtomicU64::new(0));

@@ -104,13 +104,10 @@ pub fn daemon(paths: &Paths, profile: &str) -> Result<PathBuf> {
     Ok(daemon)
 }
 
-/// The workspace's own cargo, in the root, told where the eBPF object is.
+/// The workspace's own cargo, in the root; the daemon's build script finds the eBPF object below the target folder.
 pub fn host_cargo(paths: &Paths) -> Command {
     let mut command = Command::new(process::cargo());
-    command
-        .current_dir(&paths.root)
-        .env("CARGO_TARGET_DIR", &paths.target)
-        .env("GATEWAY_EBPF_OBJECT", paths.ebpf_object());
+    command.current_dir(&paths.root).env("CARGO_TARGET_DIR", &paths.target);
     command
 }
 

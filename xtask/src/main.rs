@@ -6,12 +6,18 @@ mod build;
 mod check;
 #[cfg(feature = "measure")]
 mod crs;
+mod demo;
+mod fuzz;
 #[cfg(not(feature = "measure"))]
 mod measure;
+mod package;
 mod paths;
 mod process;
+mod run;
 mod setup;
+mod test;
 mod ui;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -33,6 +39,18 @@ enum Verb {
     Build(build::Args),
     /// Format, lints, licences, levels of modules, file lengths, unsafe code
     Check(check::Args),
+    /// Set up, build and start a gateway to play with
+    Run(run::Args),
+    /// The whole story in network namespaces, in under a minute (root)
+    Demo,
+    /// The daemon as a Debian package and as an archive
+    Package(package::Args),
+    /// The whole suite: unit tests, then end-to-end tests in network namespaces (root)
+    Test(test::Args),
+    /// Load, attach and drop on Debian's kernel, in a virtual machine
+    VmTest(vm::Args),
+    /// Every fuzz target for a bounded time
+    Fuzz(fuzz::Args),
     /// Measure against peers on this machine
     #[cfg(feature = "measure")]
     Bench(bench::Args),
@@ -56,6 +74,12 @@ fn main() -> ExitCode {
         Verb::Setup(args) => done(setup::run(&args, &paths)),
         Verb::Build(args) => done(build::run(&args, &paths)),
         Verb::Check(args) => done(check::run(&args, &paths)),
+        Verb::Run(args) => done(run::run(&args, &paths)),
+        Verb::Fuzz(args) => done(fuzz::run(&args, &paths)),
+        Verb::Demo => done(demo::run(&paths)),
+        Verb::Package(args) => done(package::run(&args, &paths)),
+        Verb::Test(args) => done(test::run(&args, &paths)),
+        Verb::VmTest(args) => done(vm::run(&args, &paths)),
         #[cfg(feature = "measure")]
         Verb::Bench(args) => bench::run(&args),
         #[cfg(feature = "measure")]

@@ -6,19 +6,29 @@ use crate::reason::Reason;
 /// VLAN tags that are followed.
 pub const MAX_VLAN_TAGS: u32 = 2;
 
+/// Ethernet type of IPv4.
+pub const IPV4: u16 = 0x0800;
+/// Ethernet type of IPv6.
+pub const IPV6: u16 = 0x86dd;
+
 const ETHERNET: u32 = 14;
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
+const TAG: u32 = 4;
 
 /// What an Ethernet frame carries, and at which offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// IPv4 from this offset.
-    V4(u32),
-    /// IPv6 from this offset.
-    V6(u32),
-    /// Something else: ARP, LLDP, a length of IEEE 802.2.
-    Other(u16),
+pub struct Link {
+    /// Ethernet type of the payload; zero when there is a fault.
+    pub ether_type: u16,
+    /// Offset of the payload.
+    pub offset: u32,
+    /// [`Reason::Truncated`], or [`Reason::VlanDepth`] for a third tag.
+    pub fault: Option<Reason>,
+}
+
+impl Link {
+    const fn fault(reason: Reason) -> Self {
+        Self { ether_type: 0, offset: 0, fault: Some(reason) }
+    }
 }
 
 const fn is_tag(ether_type: u16) -> bool {
@@ -26,34 +36,24 @@ const fn is_tag(ether_type: u16) -> bool {
 }
 
 /// Parses Ethernet and VLAN headers.
-///
-/// # Errors
-/// [`Reason::Truncated`], or [`Reason::VlanDepth`] for a third tag.
 #[inline(always)]
-pub fn link<S: Source + ?Sized>(packet: &S) -> Result<Link, Reason> {
-    let Some(header) = packet.window::<{ ETHERNET as usize }>(0) else { return Err(Reason::Truncated) };
+pub fn link<S: Source + ?Sized>(packet: &S) -> Link {
+    let Some(header) = packet.window::<{ ETHERNET as usize }>(0) else {
+        return Link::fault(Reason::Truncated);
+    };
     let ether_type = header.u16(12);
     if !is_tag(ether_type) {
-        return Ok(inner(ether_type, ETHERNET));
+        return Link { ether_type, offset: ETHERNET, fault: None };
     }
-    let Some(tag) = packet.window::<4>(ETHERNET) else { return Err(Reason::Truncated) };
+    let Some(tag) = packet.window::<4>(ETHERNET) else { return Link::fault(Reason::Truncated) };
     let ether_type = tag.u16(2);
     if !is_tag(ether_type) {
-        return Ok(inner(ether_type, ETHERNET + 4));
+        return Link { ether_type, offset: ETHERNET + TAG, fault: None };
     }
-    let Some(tag) = packet.window::<4>(ETHERNET + 4) else { return Err(Reason::Truncated) };
+    let Some(tag) = packet.window::<4>(ETHERNET + TAG) else { return Link::fault(Reason::Truncated) };
     let ether_type = tag.u16(2);
     if is_tag(ether_type) {
-        return Err(Reason::VlanDepth);
+        return Link::fault(Reason::VlanDepth);
     }
-    Ok(inner(ether_type, ETHERNET + 8))
-}
-
-#[inline(always)]
-const fn inner(ether_type: u16, offset: u32) -> Link {
-    match ether_type {
-        IPV4 => Link::V4(offset),
-        IPV6 => Link::V6(offset),
-        other => Link::Other(other),
-    }
+    Link { ether_type, offset: ETHERNET + 2 * TAG, fault: None }
 }

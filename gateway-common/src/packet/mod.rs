@@ -3,7 +3,8 @@
 //!
 //! It goes in steps, [`link()`], then [`v4::header`] or [`v6::header`] (then [`v6::extensions`]), then [`transport()`],
 //! because the checks of the source come as soon as the source is known, whatever follows in the packet. Each step
-//! returns the [`Reason`](crate::reason::Reason) that a packet is counted under when it breaks the format.
+//! returns plain fields, the fault among them (a [`Reason`](crate::reason::Reason)): a `Result` leaves part of itself unwritten,
+//! and LLVM moves such bits about, which the kernel's verifier refuses.
 
 mod link;
 mod transport;
@@ -11,8 +12,8 @@ pub mod v4;
 pub mod v6;
 mod window;
 
-pub use link::{Link, MAX_VLAN_TAGS, link};
-pub use transport::{ACK, FIN, RST, SYN, Transport, transport};
+pub use link::{IPV4, IPV6, Link, MAX_VLAN_TAGS, link};
+pub use transport::{ACK, FIN, ICMP, ICMP6, RST, SYN, TCP, Transport, UDP, is_new_connection, transport};
 pub use window::{Source, Window};
 
 /// Where a packet stands in a fragmented datagram.
@@ -25,6 +26,3 @@ pub enum Fragment {
     /// A later one: no transport header.
     Later,
 }
-
-#[cfg(test)]
-mod tests;

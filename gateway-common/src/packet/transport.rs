@@ -12,85 +12,55 @@ pub const RST: u8 = 4;
 /// TCP flag.
 pub const ACK: u8 = 16;
 
+/// Protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+/// Protocol number of ICMPv6.
+pub const ICMP6: u8 = 58;
+
 /// What is needed of a transport header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// TCP.
-    Tcp {
-        /// Source port.
-        source: u16,
-        /// Destination port.
-        destination: u16,
-        /// Flags.
-        flags: u8,
-    },
-    /// UDP.
-    Udp {
-        /// Source port.
-        source: u16,
-        /// Destination port.
-        destination: u16,
-    },
-    /// ICMP of either family.
-    Icmp {
-        /// Type.
-        kind: u8,
-        /// Code.
-        code: u8,
-    },
-    /// Another protocol: nothing is read.
-    Other,
+pub struct Transport {
+    /// Source port; zero without one.
+    pub source: u16,
+    /// Destination port; for ICMP the type in the upper byte and the code in the lower; zero without either.
+    pub destination: u16,
+    /// TCP flags.
+    pub flags: u8,
+    /// [`Reason::Truncated`] or [`Reason::Transport`].
+    pub fault: Option<Reason>,
 }
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMP: u8 = 1;
-const ICMP6: u8 = 58;
+const NONE: Transport = Transport { source: 0, destination: 0, flags: 0, fault: None };
 
-impl Transport {
-    /// True for a TCP segment that asks for a new connection.
-    #[inline(always)]
-    pub const fn is_new_connection(&self) -> bool {
-        matches!(*self, Self::Tcp { flags, .. } if flags & (SYN | ACK | RST | FIN) == SYN)
-    }
-
-    /// Source port, destination port (ICMP: type and code) and TCP flags, zero where there are none.
-    #[inline(always)]
-    pub const fn ports(&self) -> (u16, u16, u8) {
-        match *self {
-            Self::Tcp { source, destination, flags } => (source, destination, flags),
-            Self::Udp { source, destination } => (source, destination, 0),
-            Self::Icmp { kind, code } => (0, (kind as u16) << 8 | code as u16, 0),
-            Self::Other => (0, 0, 0),
-        }
-    }
+/// True for the flags of a TCP segment that asks for a new connection.
+#[inline(always)]
+pub const fn is_new_connection(flags: u8) -> bool {
+    flags & (SYN | ACK | RST | FIN) == SYN
 }
 
 /// Parses the header of `protocol` at `offset`.
-///
-/// # Errors
-/// [`Reason::Truncated`] or [`Reason::Transport`].
 #[inline(always)]
-pub fn transport<S: Source + ?Sized>(packet: &S, protocol: u8, offset: u32) -> Result<Transport, Reason> {
+pub fn transport<S: Source + ?Sized>(packet: &S, protocol: u8, offset: u32) -> Transport {
+    let truncated = Transport { fault: Some(Reason::Truncated), ..NONE };
     match protocol {
         TCP => {
-            let Some(tcp) = packet.window::<20>(offset) else { return Err(Reason::Truncated) };
-            if tcp.u8(12) >> 4 < 5 {
-                return Err(Reason::Transport);
-            }
-            Ok(Transport::Tcp { source: tcp.u16(0), destination: tcp.u16(2), flags: tcp.u8(13) })
+            let Some(tcp) = packet.window::<20>(offset) else { return truncated };
+            let fault = if tcp.u8(12) >> 4 < 5 { Some(Reason::Transport) } else { None };
+            Transport { source: tcp.u16(0), destination: tcp.u16(2), flags: tcp.u8(13), fault }
         }
         UDP => {
-            let Some(udp) = packet.window::<8>(offset) else { return Err(Reason::Truncated) };
-            if udp.u16(4) < 8 {
-                return Err(Reason::Transport);
-            }
-            Ok(Transport::Udp { source: udp.u16(0), destination: udp.u16(2) })
+            let Some(udp) = packet.window::<8>(offset) else { return truncated };
+            let fault = if udp.u16(4) < 8 { Some(Reason::Transport) } else { None };
+            Transport { source: udp.u16(0), destination: udp.u16(2), fault, ..NONE }
         }
         ICMP | ICMP6 => {
-            let Some(icmp) = packet.window::<8>(offset) else { return Err(Reason::Truncated) };
-            Ok(Transport::Icmp { kind: icmp.u8(0), code: icmp.u8(1) })
+            let Some(icmp) = packet.window::<8>(offset) else { return truncated };
+            Transport { destination: icmp.u16(0), ..NONE }
         }
-        _ => Ok(Transport::Other),
+        _ => NONE,
     }
 }

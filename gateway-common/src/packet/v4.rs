@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791).
 
-use super::{Fragment, Source};
+use super::{Fragment, Source, TCP};
 use crate::reason::Reason;
 
 /// Bytes of a header without options.
@@ -17,25 +17,33 @@ pub struct Header {
     pub protocol: u8,
     /// Position among fragments.
     pub fragment: Fragment,
-    /// Offset of the fragment in units of 8 bytes.
-    pub fragment_offset: u16,
     /// Offset in the frame of what follows the header.
     pub payload: u32,
-    /// The fault found after the addresses were known, if any.
+    /// What is wrong with the packet, if anything.
     pub fault: Option<Reason>,
+    /// True when the addresses are known; then the checks of the source come before the fault.
+    pub addressed: bool,
 }
 
-/// Parses the header at `offset`. Once the addresses could be read, faults are left in [`Header::fault`], because the
-/// checks of the source come first.
-///
-/// # Errors
-/// [`Reason::Truncated`] or [`Reason::Ipv4Header`] when there are no addresses to check.
+const UNKNOWN: Header = Header {
+    source: 0,
+    destination: 0,
+    protocol: 0,
+    fragment: Fragment::Whole,
+    payload: 0,
+    fault: None,
+    addressed: false,
+};
+
+/// Parses the header at `offset`.
 #[inline(always)]
-pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Result<Header, Reason> {
-    let Some(ip) = packet.window::<{ MIN_HEADER as usize }>(offset) else { return Err(Reason::Truncated) };
+pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Header {
+    let Some(ip) = packet.window::<{ MIN_HEADER as usize }>(offset) else {
+        return Header { fault: Some(Reason::Truncated), ..UNKNOWN };
+    };
     let first = ip.u8(0);
     if first >> 4 != 4 {
-        return Err(Reason::Ipv4Header);
+        return Header { fault: Some(Reason::Ipv4Header), ..UNKNOWN };
     }
     let header_length = (first as u32 & 15) * 4;
     let total = ip.u16(2) as u32;
@@ -54,18 +62,21 @@ pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Result<Header, Rea
         Some(Reason::Truncated)
     } else if bogus_source(ip.u32(12)) {
         Some(Reason::BogusSource)
+    } else if fragment_offset == 1 && ip.u8(9) == TCP {
+        // It would overwrite the flags of the first fragment's TCP header (RFC 1858 section 4).
+        Some(Reason::TinyFragment)
     } else {
         None
     };
-    Ok(Header {
+    Header {
         source: ip.u32(12),
         destination: ip.u32(16),
         protocol: ip.u8(9),
         fragment,
-        fragment_offset,
         payload: offset + header_length,
         fault,
-    })
+        addressed: true,
+    }
 }
 
 /// Sources that no router forwards: "this network" other than the unspecified address (which DHCP clients use),

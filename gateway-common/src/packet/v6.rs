@@ -30,9 +30,22 @@ pub struct Header {
     pub hop_limit: u8,
     /// Offset in the frame of what follows the fixed header.
     pub payload: u32,
-    /// The fault found after the addresses were known, if any.
+    /// What is wrong with the packet, if anything.
     pub fault: Option<Reason>,
+    /// True when the addresses are known; then the checks of the source come before the fault.
+    pub addressed: bool,
 }
+
+const NOWHERE: Wide = Wide { high: 0, low: 0 };
+const UNKNOWN: Header = Header {
+    source: NOWHERE,
+    destination: NOWHERE,
+    next: 0,
+    hop_limit: 0,
+    payload: 0,
+    fault: None,
+    addressed: false,
+};
 
 /// Where the extension headers end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,17 +56,18 @@ pub struct Upper {
     pub offset: u32,
     /// Position among fragments.
     pub fragment: Fragment,
+    /// [`Reason::Truncated`], or [`Reason::ExtensionDepth`] for a seventh header.
+    pub fault: Option<Reason>,
 }
 
 /// Parses the fixed header at `offset`.
-///
-/// # Errors
-/// [`Reason::Truncated`] or [`Reason::Ipv6Header`] when there are no addresses to check.
 #[inline(always)]
-pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Result<Header, Reason> {
-    let Some(ip) = packet.window::<{ FIXED_HEADER as usize }>(offset) else { return Err(Reason::Truncated) };
+pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Header {
+    let Some(ip) = packet.window::<{ FIXED_HEADER as usize }>(offset) else {
+        return Header { fault: Some(Reason::Truncated), ..UNKNOWN };
+    };
     if ip.u8(0) >> 4 != 6 {
-        return Err(Reason::Ipv6Header);
+        return Header { fault: Some(Reason::Ipv6Header), ..UNKNOWN };
     }
     let source = Wide { high: ip.u64(8), low: ip.u64(16) };
     let payload = offset + FIXED_HEADER;
@@ -64,29 +78,29 @@ pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Result<Header, Rea
     } else {
         None
     };
-    Ok(Header {
+    Header {
         source,
         destination: Wide { high: ip.u64(24), low: ip.u64(32) },
         next: ip.u8(6),
         hop_limit: ip.u8(7),
         payload,
         fault,
-    })
+        addressed: true,
+    }
 }
 
 /// Walks the extension headers that start at `offset` with protocol `next`.
-///
-/// # Errors
-/// [`Reason::Truncated`], or [`Reason::ExtensionDepth`] for a seventh header.
 #[inline(always)]
-pub fn extensions<S: Source + ?Sized>(packet: &S, next: u8, offset: u32) -> Result<Upper, Reason> {
-    let mut upper = Upper { protocol: next, offset, fragment: Fragment::Whole };
+pub fn extensions<S: Source + ?Sized>(packet: &S, next: u8, offset: u32) -> Upper {
+    let mut upper = Upper { protocol: next, offset, fragment: Fragment::Whole, fault: None };
     let mut i = 0;
     while i < MAX_EXTENSIONS {
         if !is_extension(upper.protocol) {
-            return Ok(upper);
+            return upper;
         }
-        let Some(extension) = packet.window::<8>(upper.offset) else { return Err(Reason::Truncated) };
+        let Some(extension) = packet.window::<8>(upper.offset) else {
+            return Upper { fault: Some(Reason::Truncated), ..upper };
+        };
         let length = match upper.protocol {
             FRAGMENT => {
                 let word = extension.u16(2);
@@ -103,11 +117,14 @@ pub fn extensions<S: Source + ?Sized>(packet: &S, next: u8, offset: u32) -> Resu
         upper.protocol = extension.u8(0);
         upper.offset += length;
         if matches!(upper.fragment, Fragment::Later) {
-            return Ok(upper);
+            return upper;
         }
         i += 1;
     }
-    if is_extension(upper.protocol) { Err(Reason::ExtensionDepth) } else { Ok(upper) }
+    if is_extension(upper.protocol) {
+        upper.fault = Some(Reason::ExtensionDepth);
+    }
+    upper
 }
 
 /// True for the headers that [`extensions`] walks over.
@@ -115,20 +132,12 @@ pub fn extensions<S: Source + ?Sized>(packet: &S, next: u8, offset: u32) -> Resu
 pub const fn is_extension(protocol: u8) -> bool {
     matches!(
         protocol,
-        HOP_BY_HOP
-            | ROUTING
-            | FRAGMENT
-            | AUTHENTICATION
-            | DESTINATION_OPTIONS
-            | MOBILITY
-            | HIP
-            | SHIM6
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6
     )
 }
 
 /// Sources that no packet from the wire may have: multicast, loopback, IPv4-mapped (RFC 4291, RFC 6890).
 #[inline(always)]
 pub const fn bogus_source(address: Wide) -> bool {
-    address.high >> 56 == 0xff
-        || (address.high == 0 && (address.low == 1 || address.low >> 32 == 0xffff))
+    address.high >> 56 == 0xff || (address.high == 0 && (address.low == 1 || address.low >> 32 == 0xffff))
 }

@@ -72,7 +72,11 @@ impl AccessLog {
     pub fn metrics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         for (name, help, value) in [
             ("gateway_access_written_bytes_total", "Bytes of access log written.", &self.written),
-            ("gateway_access_dropped_lines_total", "Lines dropped: the writer didn't keep up.", &self.dropped),
+            (
+                "gateway_access_dropped_lines_total",
+                "Lines dropped: the writer didn't keep up.",
+                &self.dropped,
+            ),
             ("gateway_access_failed_writes_total", "Writes that failed, each with its lines.", &self.failed),
         ] {
             let value = value.load(Ordering::Relaxed);

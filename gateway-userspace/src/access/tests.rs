@@ -66,7 +66,8 @@ fn lines() {
 fn the_file_gets_every_line_and_is_reopened() {
     let path = std::env::temp_dir().join(format!("gateway-access-{}.log", std::process::id()));
     let moved = path.with_extension("old");
-    let (access, writer) = start(&log(AccessTarget::File(path.clone()), AccessFormat::Json), 2).expect("started");
+    let (access, writer) =
+        start(&log(AccessTarget::File(path.clone()), AccessFormat::Json), 2).expect("started");
     let agent = HeaderValue::from_static("a");
     for n in 0..100 {
         access.record(n, &record(&Method::GET, &agent, &[]));

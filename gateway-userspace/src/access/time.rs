@@ -1,6 +1,7 @@
 //! Dates as logs and headers write them.
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A moment by its parts, UTC.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +42,14 @@ impl Parts {
     pub(super) fn rfc3339(self, out: &mut Vec<u8>) {
         let Self { year, month, day, hour, minute, second, millis } = self;
         digits(out, year, 4);
-        for (before, value, width) in
-            [(b'-', month, 2), (b'-', day, 2), (b'T', hour, 2), (b':', minute, 2), (b':', second, 2), (b'.', millis, 3)]
-        {
+        for (before, value, width) in [
+            (b'-', month, 2),
+            (b'-', day, 2),
+            (b'T', hour, 2),
+            (b':', minute, 2),
+            (b':', second, 2),
+            (b'.', millis, 3),
+        ] {
             out.push(before);
             digits(out, value, width);
         }
@@ -56,7 +62,8 @@ impl Parts {
         digits(out, day, 2);
         out.push(b'/');
         out.extend_from_slice(MONTHS[(month as usize + 11) % 12].as_bytes());
-        for (before, value, width) in [(b'/', year, 4), (b':', hour, 2), (b':', minute, 2), (b':', second, 2)] {
+        for (before, value, width) in [(b'/', year, 4), (b':', hour, 2), (b':', minute, 2), (b':', second, 2)]
+        {
             out.push(before);
             digits(out, value, width);
         }

@@ -65,8 +65,8 @@ impl Store {
 
     pub(super) fn put_certificate(&self, name: &str, chain: &str, key: &str) -> Result<(), StoreError> {
         let (chain_file, key_file) = self.paths(name);
-        self.write(&key_file, key.as_bytes())?;
-        self.write(&chain_file, chain.as_bytes())
+        Self::write(&key_file, key.as_bytes())?;
+        Self::write(&chain_file, chain.as_bytes())
     }
 
     pub(super) fn account(&self) -> Result<Option<AccountCredentials>, StoreError> {
@@ -85,11 +85,11 @@ impl Store {
         let file = self.folder.join("account.json");
         let bytes = serde_json::to_vec(credentials)
             .map_err(|e| StoreError::Unusable { file: file.clone(), reason: e.to_string() })?;
-        self.write(&file, &bytes)
+        Self::write(&file, &bytes)
     }
 
     /// Writes beside, syncs, renames: a reader sees the old file or the new one.
-    fn write(&self, file: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    fn write(file: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let io = |source| StoreError::Io { file: file.to_owned(), source };
         let fresh = file.with_extension("new");
         let mut out = fs::OpenOptions::new()

@@ -6,8 +6,12 @@ use caps::{CapSet, Capability, CapsHashSet};
 
 /// What the daemon may keep: BPF maps and programs, XDP attachment, low ports.
 /// `CAP_PERFMON` belongs to BPF: without it the verifier refuses pointer arithmetic that our programs need.
-const KEEP: [Capability; 4] =
-    [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_NET_BIND_SERVICE, Capability::CAP_PERFMON];
+const KEEP: [Capability; 4] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_PERFMON,
+];
 
 /// Drops every capability but those above, from this thread and all that it starts.
 /// Call it before the first thread is started.

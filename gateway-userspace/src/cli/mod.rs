@@ -2,8 +2,11 @@
 
 mod ban;
 mod connect;
+mod limits;
 mod output;
+mod rules;
 mod status;
+mod xdp;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -63,6 +66,23 @@ pub enum Command {
     /// Ban, release and list addresses.
     #[command(subcommand)]
     Ban(ban::Command),
+    /// Networks that are never banned.
+    #[command(subcommand)]
+    Allow(ban::Allow),
+    /// Every reason why an address is, or was, refused or let through.
+    Why {
+        /// The client's address.
+        address: std::net::IpAddr,
+    },
+    /// Rate limits.
+    #[command(subcommand)]
+    Limits(limits::Command),
+    /// Rules: check, list, explain.
+    #[command(subcommand)]
+    Rules(rules::Command),
+    /// The kernel side.
+    #[command(subcommand)]
+    Xdp(xdp::Command),
     /// Print the version.
     Version,
 }
@@ -106,14 +126,20 @@ impl ConfigArgs {
 }
 
 impl Cli {
-    /// Runs a verb that asks the daemon.
+    /// Runs a verb that is not the daemon itself.
     pub fn ask(&self) -> ExitCode {
         let control = Control::new(&self.control);
         let out = Output { json: self.json };
         let result = match &self.command {
+            Command::Rules(command) => return rules::run(command, out),
+            Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
+            Command::Limits(command) => limits::run(command, &control, out),
             Command::Status => status::status(&control, out),
             Command::Reload => status::reload(&control, out),
             Command::Ban(command) => ban::run(command, &control, out),
+            Command::Allow(command) => ban::allow(command, &control, out),
+            Command::Why { address } => ban::why(*address, &control, out),
+            Command::Xdp(command) => xdp::run(command, &control, out),
             Command::Run(_) | Command::Check(_) | Command::Version => Ok(()),
         };
         match result {

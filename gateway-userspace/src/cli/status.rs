@@ -7,11 +7,7 @@ use serde_json::Value;
 use super::{CallError, Control, Output};
 
 pub(super) fn status(control: &Control, out: Output) -> Result<(), CallError> {
-    out.print(&control.get("/v1/status")?, |value| {
-        let mut text = String::new();
-        lines(&mut text, "", value);
-        text
-    });
+    out.print(&control.get("/v1/status")?, flat);
     Ok(())
 }
 
@@ -22,6 +18,13 @@ pub(super) fn reload(control: &Control, out: Output) -> Result<(), CallError> {
         text
     });
     Ok(())
+}
+
+/// A value as lines.
+pub(super) fn flat(value: &Value) -> String {
+    let mut text = String::new();
+    lines(&mut text, "", value);
+    text
 }
 
 /// One line a leaf: `kernel.mode: enforce`.

@@ -144,12 +144,15 @@ mod tests {
         assert_eq!(got, expected, "{socket} {relayed:?} {lines:?}");
     }
 
-    fn direct(addr: &str) -> Result<ClientId, ForwardedError> {
-        Ok(ClientId::direct(addr.parse().expect("address")))
+    type Expected = Result<ClientId, ForwardedError>;
+
+    fn direct(addr: &str) -> Expected {
+        addr.parse().map(ClientId::direct).map_err(|_| ForwardedError::NotAnAddress)
     }
 
-    fn behind(proxy: &str, addr: &str) -> Result<ClientId, ForwardedError> {
-        Ok(ClientId::behind(proxy.parse().expect("address"), addr.parse().expect("address")))
+    fn behind(proxy: &str, addr: &str) -> Expected {
+        let proxy = proxy.parse().map_err(|_| ForwardedError::NotAnAddress)?;
+        addr.parse().map(|addr| ClientId::behind(proxy, addr)).map_err(|_| ForwardedError::NotAnAddress)
     }
 
     #[test]

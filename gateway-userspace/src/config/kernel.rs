@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Problems;
+use super::{Problems, kernel_policy};
 use crate::client::IpNetwork;
 
 /// Most interfaces that one gateway attaches to.
@@ -22,6 +22,8 @@ pub struct Raw {
     attach: Attach,
     pin: Option<Spanned<String>>,
     allow: Option<Spanned<Vec<IpNetwork>>>,
+    limits: kernel_policy::RawLimits,
+    ports: kernel_policy::RawPorts,
 }
 
 /// What the kernel side does with what it would drop.
@@ -63,6 +65,10 @@ pub struct Kernel {
     pub pin: PathBuf,
     /// Never banned nor limited in the kernel.
     pub allow: Vec<IpNetwork>,
+    /// What one source may send.
+    pub limits: kernel_policy::Limits,
+    /// What may be reached.
+    pub ports: kernel_policy::Ports,
 }
 
 pub(super) fn check(raw: Raw, problems: &mut Problems<'_>) -> Kernel {
@@ -96,5 +102,13 @@ pub(super) fn check(raw: Raw, problems: &mut Problems<'_>) -> Kernel {
         }
         list.into_inner()
     });
-    Kernel { mode: raw.mode, interfaces, attach: raw.attach, pin, allow }
+    Kernel {
+        mode: raw.mode,
+        interfaces,
+        attach: raw.attach,
+        pin,
+        allow,
+        limits: kernel_policy::check_limits(raw.limits, problems),
+        ports: kernel_policy::check_ports(raw.ports, problems),
+    }
 }

@@ -23,6 +23,13 @@ fn says_where_and_what_to_do() {
             "g.toml:2:8: unknown variant `on`, expected one of `off`, `observe`, `enforce`",
         ),
         ("[waf]\nrules = []\n", "g.toml:2:9: `rules` is empty"),
+        (
+            "[kernel.limits]\npackets_burst = 5\n",
+            "g.toml:2:17: `packets_burst` has no effect without `packets`.",
+        ),
+        ("[kernel.limits]\npackets = 0\n", "g.toml:2:11: `packets` must be from 1 to 100000000000 a second."),
+        ("[[kernel.limits.overrides]]\npackets = 5\n", "g.toml:1:1: an override needs `networks`"),
+        ("[kernel.ports.open]\ntcp = [\"80-x\"]\n", "g.toml:2:8: write a port such as 443"),
         ("[server\n", "g.toml:1:8: "),
     ] {
         let got = refusal(text);

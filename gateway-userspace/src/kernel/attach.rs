@@ -76,13 +76,10 @@ impl Links {
     }
 
     /// Puts the program on an interface: through the link that is there, or a new one.
-    pub fn attach(
-        &self,
-        loaded: &mut Loaded,
-        config: &InterfaceConfig,
-    ) -> Result<Attachment, KernelError> {
+    pub fn attach(&self, loaded: &mut Loaded, config: &InterfaceConfig) -> Result<Attachment, KernelError> {
         let name = &config.name;
-        let index = sys::interface_index(name).ok_or_else(|| KernelError::NoInterface { name: name.clone() })?;
+        let index =
+            sys::interface_index(name).ok_or_else(|| KernelError::NoInterface { name: name.clone() })?;
         if let Some(link) = self.live(name, index) {
             return replace(loaded, &link, name, index);
         }
@@ -104,8 +101,9 @@ impl Links {
             match sys::link_create(program.as_fd(), index, flags) {
                 Ok(link) => {
                     let path = self.path(name);
-                    sys::pin(link.as_fd(), &path)
-                        .map_err(|error| KernelError::from_io(format!("pinning {}", path.display()), error))?;
+                    sys::pin(link.as_fd(), &path).map_err(|error| {
+                        KernelError::from_io(format!("pinning {}", path.display()), error)
+                    })?;
                     tried.push(format!("{label}: attached"));
                     return Ok(Attachment {
                         interface: name.clone(),
@@ -168,12 +166,7 @@ fn remove(path: &Path) -> Result<bool, KernelError> {
 
 /// Swaps the program behind a standing link; between two packets, so none goes unjudged. The link keeps its mode. A
 /// link made for frames in several buffers takes only such a program, and the other way round.
-fn replace(
-    loaded: &mut Loaded,
-    link: &OwnedFd,
-    name: &str,
-    index: u32,
-) -> Result<Attachment, KernelError> {
+fn replace(loaded: &mut Loaded, link: &OwnedFd, name: &str, index: u32) -> Result<Attachment, KernelError> {
     let mut last = None;
     for frags in [true, false] {
         let Ok(program) = loaded.program(frags) else { continue };

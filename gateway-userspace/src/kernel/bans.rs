@@ -53,7 +53,7 @@ pub struct Swept {
 }
 
 /// The pieces of a target: lengths that are whole bytes.
-fn pieces(target: &Target) -> impl Iterator<Item = Piece> + use<> {
+pub(super) fn pieces(target: &Target) -> impl Iterator<Item = Piece> + use<> {
     let length = target.wide_length().max(1);
     let piece = length.div_ceil(8) * 8;
     let code = length_code(piece, length);
@@ -77,9 +77,8 @@ impl Loaded {
     }
 
     /// Bans a target that the guard has let pass. True when it is new.
-    pub fn ban(&self, target: &Target, expiry: u32, reason: BanReason) -> Result<bool, BanError> {
+    pub fn ban(&self, target: &Target, expiry: u32, reason: BanReason, now: u32) -> Result<bool, BanError> {
         let tag = Tag::new(expiry, reason.code());
-        let now = self.clock.expiry_now();
         if let Some(v4) = target.v4_host() {
             mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
             let table = self.host_table();
@@ -105,22 +104,25 @@ impl Loaded {
         Ok(fresh)
     }
 
+    /// Brings what bans on these targets will touch into the cache, all at once.
+    pub fn touch<'a>(&self, targets: impl Iterator<Item = &'a Target>) -> u64 {
+        let (hosts, wide) = (self.host_table(), self.wide_table());
+        targets.fold(0, |sum, target| match target.v4_host() {
+            Some(v4) => {
+                let mark = &self.marks4[marks::v4_word(v4) as usize];
+                sum.wrapping_add(hosts.touch(v4)).wrapping_add(mark.load(Relaxed))
+            }
+            None => pieces(target).take(1).fold(sum, |sum, piece| {
+                let (word, mark) = wide.touch(&piece);
+                sum.wrapping_add(word).wrapping_add(self.marks6[mark as usize / 64].load(Relaxed))
+            }),
+        })
+    }
+
     /// Marks that make the kernel look for a target in the wide table: /24s for IPv4, the piece's length for IPv6.
     fn mark_wide(&self, target: &Target) {
         if target.is_v4() {
-            let first = target.wide().low as u32 >> 8;
-            let count = 1u32 << 24u32.saturating_sub(u32::from(target.length()));
-            let every = u64::MAX / 3 * marks::PREFIX;
-            let mut field = first;
-            while field < first + count {
-                let (word, bits) = if field.is_multiple_of(FIELDS) && field + FIELDS <= first + count {
-                    (field / FIELDS, every)
-                } else {
-                    (field / FIELDS, marks::PREFIX << ((field % FIELDS) * 2))
-                };
-                mark(&self.marks4, word, bits);
-                field += if bits == every { FIELDS } else { 1 };
-            }
+            mark_v4_prefix(&self.marks4, target);
             return;
         }
         let bytes = target.wide_length().max(1).div_ceil(8);
@@ -259,6 +261,23 @@ fn settle(cells: &[AtomicU64], words: &[u64]) {
     for (cell, word) in cells.iter().zip(words) {
         if cell.load(Relaxed) != *word {
             cell.store(*word, Relaxed);
+        }
+    }
+}
+
+/// Marks every /24 that an IPv4 prefix touches.
+pub(super) fn mark_v4_prefix(cells: &[AtomicU64], target: &Target) {
+    let first = target.wide().low as u32 >> 8;
+    let count = 1u32 << 24u32.saturating_sub(u32::from(target.length()));
+    let every = u64::MAX / 3 * marks::PREFIX;
+    let mut field = first;
+    while field < first + count {
+        if field.is_multiple_of(FIELDS) && field + FIELDS <= first + count {
+            mark(cells, field / FIELDS, every);
+            field += FIELDS;
+        } else {
+            mark(cells, field / FIELDS, marks::PREFIX << ((field % FIELDS) * 2));
+            field += 1;
         }
     }
 }

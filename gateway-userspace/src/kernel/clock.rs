@@ -1,24 +1,18 @@
 //! The kernel's jiffies as seen from the daemon.
 //!
-//! A one-map program tells jiffies and the monotonic clock side by side. Watching a few ticks pass gives the length
-//! of a tick; from then on jiffies follow from the monotonic clock, which is what the kernel derives them from.
+//! A one-map program tells jiffies and the monotonic clock side by side, once; the length of a tick is the resolution of
+//! the kernel's coarse clocks. From then on jiffies follow from the monotonic clock, which is what the kernel derives
+//! them from.
 
 use std::{
     os::fd::BorrowedFd,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-use gateway_common::time::{LAST, NEVER, expiry_now, expiry_shift};
+use gateway_common::time::{FARTHEST, NEVER, expiry_now, expiry_shift};
 
 use super::{error::KernelError, sys, target::Expiry};
-
-/// Values of CONFIG_HZ that kernels are built with.
-const TICK_RATES: [u64; 8] = [100, 200, 250, 300, 500, 512, 1000, 1024];
-/// Ticks that are watched.
-const WATCHED_TICKS: u64 = 16;
-/// No kernel has ticks so long that this is not enough.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Jiffies at a moment of the monotonic clock, and the length of a tick.
 #[derive(Clone, Copy, Debug)]
@@ -29,28 +23,17 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Watches the tick. Takes 16 ticks: 16 to 160 ms.
-    pub fn measure(program: BorrowedFd<'_>, readings: &[AtomicU64; 2]) -> Result<Self, KernelError> {
-        let read = || -> Result<(u64, u64), KernelError> {
-            sys::test_run(program, &[0; 64], 1, None)
-                .map_err(|error| KernelError::from_io("reading the kernel's clock", error))?;
-            Ok((readings[0].load(Relaxed), readings[1].load(Relaxed)))
-        };
-        let started = Instant::now();
-        let until = |target: Option<u64>| loop {
-            let (jiffies, ns) = read()?;
-            if target.is_none_or(|target| jiffies >= target) || started.elapsed() > PATIENCE {
-                return Ok::<_, KernelError>((jiffies, ns));
-            }
-        };
-        let (first, _) = until(None)?;
-        let (from, from_ns) = until(Some(first + 1))?;
-        let (to, to_ns) = until(Some(from + WATCHED_TICKS))?;
-        let measured = (to_ns.saturating_sub(from_ns)) / (to.saturating_sub(from)).max(1);
-        if measured == 0 || to <= from {
-            return Err(KernelError::Load { message: "the kernel's tick does not advance".into() });
-        }
-        Ok(Self { base_jiffies: to, base: Duration::from_nanos(to_ns), tick_ns: nearest_tick(measured) })
+    /// Reads both clocks.
+    pub fn read(program: BorrowedFd<'_>, readings: &[AtomicU64; 2]) -> Result<Self, KernelError> {
+        let what = "reading the kernel's clock";
+        let tick = sys::tick().map_err(|error| KernelError::from_io(what, error))?;
+        sys::test_run(program, &[0; 64], 1, None).map_err(|error| KernelError::from_io(what, error))?;
+        let (jiffies, ns) = (readings[0].load(Relaxed), readings[1].load(Relaxed));
+        Ok(Self {
+            base_jiffies: jiffies,
+            base: Duration::from_nanos(ns),
+            tick_ns: tick.as_nanos().clamp(1, 100_000_000) as u64,
+        })
     }
 
     /// Nanoseconds of a tick.
@@ -83,20 +66,30 @@ impl Clock {
         expiry_now(self.jiffies(), self.shift())
     }
 
-    /// An expiry in expiry units, never early. More than the units can hold is the last of them (half a year at
-    /// least), not never.
+    /// An expiry in expiry units, never early. What lies farther ahead than the units can tell (99 days at least) ends
+    /// there: the ledger has to renew it.
     pub fn expiry(&self, expiry: Expiry, wall: SystemTime) -> u32 {
+        self.expiry_at(expiry, wall, self.jiffies())
+    }
+
+    /// As [`expiry`](Self::expiry), at a moment in jiffies.
+    pub fn expiry_at(&self, expiry: Expiry, wall: SystemTime, now: u64) -> u32 {
         let left = match expiry {
             Expiry::Never => return NEVER,
             Expiry::In(left) => left,
             Expiry::At(moment) => match moment.duration_since(wall) {
                 Ok(left) => left,
-                Err(_) => return expiry_now(self.jiffies(), self.shift()),
+                Err(_) => return expiry_now(now, self.shift()),
             },
         };
-        let end = self.jiffies().saturating_add(self.ticks(left));
         let unit = 1u64 << self.shift();
-        u32::try_from(end.div_ceil(unit)).unwrap_or(LAST).min(LAST)
+        let farthest = now.saturating_add(u64::from(FARTHEST) * unit - unit);
+        // One more tick: the reading of jiffies may have been just before the next.
+        let end = now.saturating_add(self.ticks(left)).saturating_add(1).min(farthest).div_ceil(unit);
+        match end as u32 & NEVER {
+            NEVER => NEVER - 1,
+            end => end,
+        }
     }
 
     /// What is left until an expiry in expiry units; `None` is for ever.
@@ -104,15 +97,15 @@ impl Clock {
         if expiry == NEVER {
             return None;
         }
-        let end = u64::from(expiry) << self.shift();
-        Some(Duration::from_nanos(end.saturating_sub(self.jiffies()).saturating_mul(self.tick_ns)))
+        let now = self.jiffies();
+        let units = expiry.wrapping_sub(expiry_now(now, self.shift())) & NEVER;
+        if units > FARTHEST {
+            return Some(Duration::ZERO);
+        }
+        let into_unit = now & ((1 << self.shift()) - 1);
+        let ticks = (u64::from(units) << self.shift()).saturating_sub(into_unit);
+        Some(Duration::from_nanos(ticks.saturating_mul(self.tick_ns)))
     }
-}
-
-/// The exact tick of the tick rate nearest to what was measured (the kernel rounds the same way).
-fn nearest_tick(measured_ns: u64) -> u64 {
-    let tick = |rate: &u64| (1_000_000_000 + rate / 2) / rate;
-    TICK_RATES.iter().map(tick).min_by_key(|tick| tick.abs_diff(measured_ns)).unwrap_or(measured_ns)
 }
 
 #[cfg(test)]
@@ -120,21 +113,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_snap_to_known_rates() {
-        for (measured, rate) in [(4_030_000, 250), (3_300_000, 300), (990_000, 1000), (10_200_000, 100)] {
-            assert_eq!(nearest_tick(measured), (1_000_000_000 + rate / 2) / rate);
-        }
-    }
-
-    #[test]
     fn expiries_are_never_early_and_at_most_two_units_late() {
-        let clock = Clock { base_jiffies: 5_000_000_000 % (1 << 33), base: sys::monotonic(), tick_ns: 4_000_000 };
+        let clock =
+            Clock { base_jiffies: 5_000_000_000 % (1 << 33), base: sys::monotonic(), tick_ns: 4_000_000 };
         for ms in [0u64, 1, 100, 1_000, 3_600_000] {
             let left = Duration::from_millis(ms);
             let remaining = clock.remaining(clock.expiry(Expiry::In(left), SystemTime::now())).unwrap();
             assert!(remaining + Duration::from_millis(20) >= left, "{ms} ms became {remaining:?}");
             assert!(remaining <= left + Duration::from_millis(320), "{ms} ms became {remaining:?}");
         }
+        let clock = Clock { base_jiffies: 7, base: sys::monotonic(), tick_ns: 4_000_000 };
         assert_eq!(clock.remaining(clock.expiry(Expiry::Never, SystemTime::now())), None);
+        let long = clock.expiry(Expiry::In(Duration::from_secs(10 * 365 * 86_400)), SystemTime::now());
+        assert!(clock.remaining(long).unwrap() > Duration::from_secs(99 * 86_400));
     }
 }

@@ -16,7 +16,9 @@ pub enum KernelError {
         what: String,
     },
     /// The kernel has no BPF, or not the part that is needed.
-    #[error("{what}: this kernel does not support it ({error}); Linux 5.15 or later with CONFIG_BPF_SYSCALL and CONFIG_BPF_JIT is needed")]
+    #[error(
+        "{what}: this kernel does not support it ({error}); Linux 5.15 or later with CONFIG_BPF_SYSCALL and CONFIG_BPF_JIT is needed"
+    )]
     Unsupported {
         /// What was tried.
         what: String,
@@ -36,7 +38,9 @@ pub enum KernelError {
         name: String,
     },
     /// Another XDP program is attached.
-    #[error("interface {name} already has an XDP program that is not ours; detach it with `ip link set dev {name} xdp off`")]
+    #[error(
+        "interface {name} already has an XDP program that is not ours; detach it with `ip link set dev {name} xdp off`"
+    )]
     InterfaceBusy {
         /// The interface.
         name: String,
@@ -122,7 +126,9 @@ pub enum BanError {
         shortest: u32,
     },
     /// No room in the table.
-    #[error("{target} is not banned: the table is full ({capacity} entries); raise its capacity or lift other bans")]
+    #[error(
+        "{target} is not banned: the table is full ({capacity} entries); raise its capacity or lift other bans"
+    )]
     Full {
         /// What was to be banned.
         target: Target,

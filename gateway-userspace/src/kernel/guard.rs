@@ -138,7 +138,10 @@ mod tests {
     fn refusals_are_sentences() {
         let guard = Guard::new([(target("192.0.2.7"), "this host's own address")]);
         let error = guard.check(&target("192.0.2.0/24")).unwrap_err().to_string();
-        assert_eq!(error, "192.0.2.0/24 is not banned: it touches 192.0.2.7, which is this host's own address");
+        assert_eq!(
+            error,
+            "192.0.2.0/24 is not banned: it touches 192.0.2.7, which is this host's own address"
+        );
         let empty = Guard::new([]);
         let error = empty.check(&target("0.0.0.0/0")).unwrap_err().to_string();
         assert_eq!(error, "0.0.0.0/0 is not banned: a ban covers at most a /8");

@@ -72,6 +72,11 @@ impl HostTable<'_> {
         (0..HOST_WAYS).map(|way| Place { bucket, way }).find(|place| wanted(self.read(*place)))
     }
 
+    /// Reads what [`insert`](Self::insert) will look at first, so that the cache misses of many insertions overlap.
+    pub fn touch(&self, address: u32) -> u64 {
+        self.read(Place { bucket: self.places(address).first, way: 0 })
+    }
+
     /// Where the entry of an address is, expired or not.
     pub fn find(&self, address: u32) -> Option<Place> {
         let places = self.places(address);
@@ -113,7 +118,10 @@ impl HostTable<'_> {
                 .or_else(|| self.make_room(places.second, now, MAX_MOVES))
                 .ok_or(Full)?,
         };
-        self.hits(place).store(0, Relaxed);
+        // An empty place has no hits: whoever emptied it saw to that.
+        if self.read(place) != 0 {
+            self.hits(place).store(0, Relaxed);
+        }
         self.write(place, host_entry(address, tag));
         Ok(true)
     }
@@ -138,7 +146,7 @@ impl HostTable<'_> {
         })?;
         self.hits(to).store(self.hits(from).load(Relaxed), Relaxed);
         self.write(to, self.read(from));
-        self.write(from, 0);
+        self.clear(from);
         Some(from)
     }
 
@@ -147,7 +155,7 @@ impl HostTable<'_> {
         match self.find(address) {
             Some(place) => {
                 let held = entry_tag(self.read(place)).holds(now);
-                self.write(place, 0);
+                self.clear(place);
                 held
             }
             None => false,
@@ -165,6 +173,7 @@ impl HostTable<'_> {
     /// Empties a place.
     pub fn clear(&self, place: Place) {
         self.write(place, 0);
+        self.hits(place).store(0, Relaxed);
     }
 }
 

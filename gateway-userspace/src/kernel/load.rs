@@ -15,17 +15,20 @@ use aya::{
 use gateway_common::{
     SCHEMA,
     bans::{HOST_WAYS, WIDE_WAYS},
+    feeds::FEED_WAYS,
+    gcra::{CELL_WAYS, CLASSES, CellBucket},
     hash::HashKey,
     marks::{GUARD_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
-    reason::{Mode, Modes},
+    ports,
 };
 
 use super::{
     KernelConfig,
     clock::Clock,
     error::KernelError,
-    mapped::{Cell, ControlCell, HostCell, Mapped, StatsCell, WideCell},
+    feeds::Feeds,
+    mapped::{Cell, ControlCell, FeedCell, HostCell, LimitCell, Mapped, StatsCell, WideCell},
     sys,
 };
 
@@ -35,11 +38,20 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ga
 /// Sampled events of one CPU in one jiffy.
 const EVENT_BUDGET: u32 = 8;
 
+/// New sources that a CPU gives cells of the limiter in a second.
+const NEW_SOURCES_A_SECOND: u64 = 500_000;
+
+/// Captured packets of one CPU in one jiffy.
+const CAPTURE_BUDGET: u32 = 64;
+
 /// Numbers of elements of the maps whose size is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     host_buckets: u32,
     wide_buckets: u32,
+    cell_buckets: u32,
+    feed_host_buckets: u32,
+    feed_wide_buckets: u32,
     cpus: u32,
 }
 
@@ -62,17 +74,36 @@ impl Shape {
         Ok(Self {
             host_buckets: buckets("the capacity for IPv4 hosts", config.capacity_hosts, HOST_WAYS)?,
             wide_buckets: buckets("the capacity for IPv6 and prefixes", config.capacity_wide, WIDE_WAYS)?,
+            cell_buckets: buckets("the capacity for limited sources", config.capacity_sources, CELL_WAYS)?,
+            feed_host_buckets: buckets(
+                "the capacity for IPv4 hosts of feeds",
+                config.capacity_feed_hosts,
+                FEED_WAYS,
+            )?,
+            feed_wide_buckets: buckets(
+                "the capacity for IPv6 of feeds",
+                config.capacity_feed_wide,
+                WIDE_WAYS,
+            )?,
             cpus,
         })
     }
 
     /// Name of the pin folder: maps of another layout or size live in another folder.
     pub fn folder(&self) -> String {
-        format!("v{SCHEMA}-{}-{}-{}", self.host_buckets, self.wide_buckets, self.cpus)
+        format!(
+            "v{SCHEMA}-{}-{}-{}-{}-{}-{}",
+            self.host_buckets,
+            self.wide_buckets,
+            self.cell_buckets,
+            self.feed_host_buckets,
+            self.feed_wide_buckets,
+            self.cpus
+        )
     }
 
     /// Every map with its number of elements, value size included for the check of adopted ones.
-    fn maps(&self) -> [(&'static str, u32, u32); 12] {
+    fn maps(&self) -> [(&'static str, u32, u32); 20] {
         let size = |bytes: usize| bytes as u32;
         [
             ("CONTROL", 1, size(size_of::<ControlCell>())),
@@ -87,6 +118,14 @@ impl Shape {
             ("POLICY", POLICY_CAPACITY, size(size_of::<Policy>())),
             ("EVENTS", 262_144, 0),
             ("CLOCK", 1, 16),
+            ("CAPTURE", 1_048_576, 0),
+            ("CELLS", self.cell_buckets, size(size_of::<CellBucket>())),
+            ("LIMITS", CLASSES, size(size_of::<LimitCell>())),
+            ("PORTS", ports::WORDS, 8),
+            ("FEED_MARKS4", 2 * V4_WORDS, 8),
+            ("FEED_MARKS6", 2 * V6_WORDS, 8),
+            ("FEED_HOSTS", 2 * self.feed_host_buckets, size(size_of::<FeedCell>())),
+            ("FEED_WIDE", 2 * self.feed_wide_buckets, size(size_of::<WideCell>())),
         ]
     }
 }
@@ -110,12 +149,20 @@ pub struct Loaded {
     pub wide: Mapped<WideCell>,
     /// Their counters.
     pub wide_hits: Mapped<[AtomicU32; 4]>,
+    /// Limits by class.
+    pub limits: Mapped<LimitCell>,
+    /// Closed ports.
+    pub ports: Mapped<AtomicU64>,
+    /// Feed sets, until taken.
+    pub feeds: Option<Feeds>,
     /// Policy guard.
     pub guard: Mapped<AtomicU64>,
     /// Policy trie.
     pub policy: LpmTrie<MapData, [u8; 16], PolicyPod>,
     /// Ring of events; taken by the reader.
     pub events: Option<RingBuf<MapData>>,
+    /// Ring of captured packets; taken by the reader.
+    pub captured: Option<RingBuf<MapData>>,
     /// The clock.
     pub clock: Clock,
     /// True when pinned maps were adopted.
@@ -144,11 +191,13 @@ impl Loaded {
         check_maps(&ebpf, shape)?;
         let clock_program = load_program(&mut ebpf, "gateway_clock")?;
         let readings: Mapped<[AtomicU64; 2]> = mapped(&ebpf, "CLOCK", 1)?;
-        let clock = Clock::measure(clock_program.as_fd(), &readings[0])?;
+        let clock = Clock::read(clock_program.as_fd(), &readings[0])?;
         let policy_map = ebpf.take_map("POLICY").ok_or_else(|| missing("POLICY"))?;
         let policy = LpmTrie::try_from(policy_map).map_err(|error| load_error(&error))?;
         let events_map = ebpf.take_map("EVENTS").ok_or_else(|| missing("EVENTS"))?;
         let events = RingBuf::try_from(events_map).map_err(|error| load_error(&error))?;
+        let capture_map = ebpf.take_map("CAPTURE").ok_or_else(|| missing("CAPTURE"))?;
+        let captured = RingBuf::try_from(capture_map).map_err(|error| load_error(&error))?;
         let mut loaded = Self {
             control: mapped(&ebpf, "CONTROL", 1)?,
             stats: mapped(&ebpf, "STATS", shape.cpus)?,
@@ -158,19 +207,31 @@ impl Loaded {
             host_hits: mapped(&ebpf, "HOST_HITS", shape.host_buckets)?,
             wide: mapped(&ebpf, "WIDE", shape.wide_buckets)?,
             wide_hits: mapped(&ebpf, "WIDE_HITS", shape.wide_buckets)?,
+            limits: mapped(&ebpf, "LIMITS", CLASSES)?,
+            ports: mapped(&ebpf, "PORTS", ports::WORDS)?,
+            feeds: Some(Feeds {
+                control: mapped(&ebpf, "CONTROL", 1)?,
+                marks4: mapped(&ebpf, "FEED_MARKS4", 2 * V4_WORDS)?,
+                marks6: mapped(&ebpf, "FEED_MARKS6", 2 * V6_WORDS)?,
+                hosts: mapped(&ebpf, "FEED_HOSTS", 2 * shape.feed_host_buckets)?,
+                wide: mapped(&ebpf, "FEED_WIDE", 2 * shape.feed_wide_buckets)?,
+                swapped: None,
+            }),
             guard: mapped(&ebpf, "GUARD", GUARD_WORDS)?,
             policy,
             events: Some(events),
+            captured: Some(captured),
             clock,
             adopted,
             ebpf,
         };
-        loaded.start()?;
+        loaded.start(shape)?;
+        loaded.program(false)?;
         Ok(loaded)
     }
 
     /// Fills in the settings of new maps, and those that every start renews.
-    fn start(&mut self) -> Result<(), KernelError> {
+    fn start(&mut self, shape: &Shape) -> Result<(), KernelError> {
         let control = &self.control[0];
         if control.schema.load(Relaxed) != SCHEMA {
             self.adopted = false;
@@ -183,12 +244,18 @@ impl Loaded {
             control.wide_mask.store(self.wide.len() as u32 - 1, Relaxed);
             control.event_budget.store(EVENT_BUDGET, Relaxed);
             control.heartbeat_deadline.store(u64::MAX, Relaxed);
-            let enforce = Modes::all(Mode::Enforce).0;
-            control.modes_lapsed.store(enforce, Relaxed);
-            control.modes.store(enforce, Relaxed);
+            control.cell_mask.store(shape.cell_buckets - 1, Relaxed);
+            control.feed_host_mask.store(shape.feed_host_buckets - 1, Relaxed);
+            control.feed_wide_mask.store(shape.feed_wide_buckets - 1, Relaxed);
             control.schema.store(SCHEMA, Relaxed);
         }
         control.expiry_shift.store(self.clock.shift(), Relaxed);
+        control.capture_reasons.store(0, Relaxed);
+        control.capture_budget.store(CAPTURE_BUDGET, Relaxed);
+        control
+            .insert_budget
+            .store((NEW_SOURCES_A_SECOND / (1_000_000_000 / self.clock.tick_ns().max(1))) as u32, Relaxed);
+        control.tick_ns.store(self.clock.tick_ns() as u32, Relaxed);
         Ok(())
     }
 
@@ -201,6 +268,11 @@ impl Loaded {
     /// The program for an interface: the plain one, or the one that takes frames in several buffers.
     pub fn program(&mut self, frags: bool) -> Result<OwnedFd, KernelError> {
         load_program(&mut self.ebpf, if frags { "gateway_frags" } else { "gateway" })
+    }
+
+    /// Any program of the object.
+    pub fn named(&mut self, name: &str) -> Result<OwnedFd, KernelError> {
+        load_program(&mut self.ebpf, name)
     }
 
     /// Instructions that the verifier walked through to accept the program (Linux 5.16 and later).
@@ -220,11 +292,9 @@ fn load_object(folder: &Path, shape: &Shape) -> Result<Ebpf, KernelError> {
         loader.map_max_entries(name, *count).map_pin_path(name, path.as_path());
     }
     loader.load(OBJECT).map_err(|error| match &error {
-        EbpfError::MapError(MapError::CreateError { name, io_error, .. }) => from_os(
-            format!("making the BPF map {name}"),
-            io_error.raw_os_error(),
-            &error,
-        ),
+        EbpfError::MapError(MapError::CreateError { name, io_error, .. }) => {
+            from_os(format!("making the BPF map {name}"), io_error.raw_os_error(), &error)
+        }
         EbpfError::MapError(MapError::SyscallError(syscall)) => {
             from_os("making the BPF maps".to_owned(), syscall.io_error.raw_os_error(), &error)
         }

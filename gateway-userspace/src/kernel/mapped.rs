@@ -12,6 +12,8 @@ use std::{
 use gateway_common::{
     bans::{HOST_WAYS, HostBucket, WIDE_WAYS, WideBucket},
     control::{Control, LENGTHS},
+    feeds::{FEED_WAYS, FeedBucket},
+    gcra::LimitClass,
     stats::CpuStats,
 };
 
@@ -56,6 +58,38 @@ pub struct ControlCell {
     pub event_budget: AtomicU32,
     pub length_count: AtomicU32,
     pub lengths: [AtomicU32; LENGTHS / 4],
+    pub modes_wanted: AtomicU32,
+    pub cell_mask: AtomicU32,
+    pub feed_host_mask: AtomicU32,
+    pub feed_wide_mask: AtomicU32,
+    pub feed_generation: AtomicU32,
+    pub feed_length_count: [AtomicU32; 2],
+    pub tick_ns: AtomicU32,
+    pub configured: AtomicU32,
+    pub feed_lengths: [[AtomicU32; LENGTHS / 4]; 2],
+    pub capture_reasons: AtomicU32,
+    pub capture_budget: AtomicU32,
+    pub insert_budget: AtomicU32,
+    padding: [AtomicU32; 2],
+}
+
+/// [`FeedBucket`] as shared memory.
+#[repr(C, align(64))]
+pub struct FeedCell {
+    /// Addresses.
+    pub addresses: [AtomicU32; FEED_WAYS],
+}
+
+/// [`LimitClass`] as shared memory; each limit is cost and tolerance.
+#[repr(C)]
+pub struct LimitCell {
+    /// Packets, bytes, connections.
+    pub limits: [[AtomicU64; 2]; 3],
+    /// Violations.
+    pub violations: [AtomicU64; 2],
+    /// Time barred.
+    pub penalty: AtomicU64,
+    reserved: AtomicU64,
 }
 
 /// [`CpuStats`] as shared memory, word by word.
@@ -65,7 +99,10 @@ pub struct StatsCell(pub [AtomicU64; size_of::<CpuStats>() / 8]);
 const _: () = assert!(size_of::<HostCell>() == size_of::<HostBucket>());
 const _: () = assert!(size_of::<WideCell>() == size_of::<WideBucket>());
 const _: () = assert!(size_of::<ControlCell>() == size_of::<Control>());
-const _: () = assert!(std::mem::offset_of!(ControlCell, lengths) == std::mem::offset_of!(Control, lengths));
+const _: () =
+    assert!(std::mem::offset_of!(ControlCell, insert_budget) == std::mem::offset_of!(Control, insert_budget));
+const _: () = assert!(size_of::<FeedCell>() == size_of::<FeedBucket>());
+const _: () = assert!(size_of::<LimitCell>() == size_of::<LimitClass>());
 const _: () = assert!(size_of::<StatsCell>() == size_of::<CpuStats>());
 
 // SAFETY: atomics only, in each case.
@@ -76,6 +113,10 @@ unsafe impl Cell for WideCell {}
 unsafe impl Cell for ControlCell {}
 // SAFETY: as above.
 unsafe impl Cell for StatsCell {}
+// SAFETY: as above.
+unsafe impl Cell for FeedCell {}
+// SAFETY: as above.
+unsafe impl Cell for LimitCell {}
 // SAFETY: as above.
 unsafe impl Cell for AtomicU64 {}
 // SAFETY: as above.

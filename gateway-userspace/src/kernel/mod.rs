@@ -8,14 +8,20 @@
 
 mod attach;
 mod bans;
+mod capture;
 mod clock;
 mod error;
 mod events;
+mod feeds;
 mod guard;
 mod host_table;
+mod limits;
 mod load;
 mod mapped;
+mod policy;
+mod ports;
 mod stats;
+mod status;
 mod sys;
 mod target;
 mod wide_table;
@@ -28,20 +34,24 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use gateway_common::{address::Wide, policy::Policy};
-
 pub use attach::{AttachMode, Attachment, InterfaceConfig};
 pub use bans::{Ban, Swept};
+pub use capture::{Captured, CapturedPacket, PcapNg};
 pub use error::{BanError, KernelError};
 pub use events::{DropEvent, Events};
+pub use feeds::{FeedFull, FeedLoad};
 pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
+pub use limits::{Bar, Rate, SourceLimits};
+pub use ports::{PortPolicy, PortSet};
 pub use stats::{BanStats, ReasonStats, Stats};
-pub use sys::TestRunResult;
+pub use status::{Attached, Status, attached, test_run_pinned, uninstall};
+pub use sys::{TestRunResult, own_addresses};
 pub use target::{Expiry, Target, TargetError};
 
 use attach::Links;
+use feeds::Feeds;
 use guard::Guard;
-use load::{Loaded, PolicyKey, PolicyPod, Shape};
+use load::{Loaded, Shape};
 
 /// Where BPF objects are pinned by default.
 pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/gateway";
@@ -55,6 +65,12 @@ pub struct KernelConfig {
     pub capacity_hosts: u32,
     /// Banned IPv6 hosts and pieces of prefixes to hold: 1,000 to 16,000,000; 27 bytes and up each.
     pub capacity_wide: u32,
+    /// Sources whose limits are tracked at once, times the kinds of limits in use: 1,000 to 16,000,000; 10 bytes each.
+    pub capacity_sources: u32,
+    /// IPv4 hosts of feed sets: 1,000 to 16,000,000; twice 5 bytes and up each.
+    pub capacity_feed_hosts: u32,
+    /// IPv6 hosts and pieces of IPv6 prefixes of feed sets: 1,000 to 16,000,000; twice 27 bytes and up each.
+    pub capacity_feed_wide: u32,
     /// How long limits and port policy stay enforced without a heartbeat of the daemon.
     pub heartbeat_timeout: Duration,
 }
@@ -65,6 +81,9 @@ impl Default for KernelConfig {
             pin_root: DEFAULT_PIN_ROOT.into(),
             capacity_hosts: 1_000_000,
             capacity_wide: 1_000_000,
+            capacity_sources: 400_000,
+            capacity_feed_hosts: 1_000_000,
+            capacity_feed_wide: 250_000,
             heartbeat_timeout: Duration::from_secs(5),
         }
     }
@@ -89,6 +108,18 @@ pub enum BanChange {
     },
 }
 
+impl BanChange {
+    /// What it is about.
+    pub const fn target(&self) -> &Target {
+        match self {
+            Self::Ban { target, .. } | Self::Unban { target } => target,
+        }
+    }
+}
+
+/// Changes whose cache misses overlap.
+const BATCH: usize = 64;
+
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -98,9 +129,37 @@ pub struct Applied {
     pub refused: Vec<(usize, BanError)>,
 }
 
+/// A program of the object to test-run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestProgram {
+    /// The one that is attached.
+    Gateway,
+    /// Nothing: the baseline.
+    Empty,
+    /// A bare drop.
+    Drop,
+    /// Only the generator of random IPv4 sources.
+    RandomSource,
+    /// The whole program behind that generator.
+    Flood,
+}
+
+impl TestProgram {
+    const fn symbol(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Empty => "bench_empty",
+            Self::Drop => "bench_drop",
+            Self::RandomSource => "bench_random",
+            Self::Flood => "bench_flood",
+        }
+    }
+}
+
 /// The kernel side, open. Dropping it leaves programs, links and bans in place.
 pub struct Kernel {
     state: Mutex<State>,
+    feeds: Mutex<Feeds>,
     links: Links,
     folder: PathBuf,
     root: PathBuf,
@@ -111,6 +170,43 @@ pub struct Kernel {
 struct State {
     loaded: Loaded,
     guard: Guard,
+    /// Sources that are never dropped.
+    allowed: Vec<Target>,
+    /// Classes of limits by prefix.
+    classes: Vec<(Target, u32)>,
+}
+
+impl State {
+    /// Writes the modes: as wanted, but off where nothing is configured, so that a packet does not pay for it.
+    fn write_modes(&self, wanted: Modes, has: impl Fn(Part) -> bool) {
+        let modes = [Part::Feeds, Part::Ports, Part::Limits]
+            .into_iter()
+            .filter(|part| !has(*part))
+            .fold(wanted, |modes, part| modes.with(part, Mode::Off));
+        let lapsed = [Part::Ports, Part::Limits, Part::Flood].into_iter().fold(modes, |lapsed, part| {
+            let mode = lapsed.get(part);
+            lapsed.with(part, if mode == Mode::Enforce { Mode::Observe } else { mode })
+        });
+        let control = &self.loaded.control[0];
+        control.modes_wanted.store(wanted.0, Relaxed);
+        control.modes_lapsed.store(lapsed.0, Relaxed);
+        control.modes.store(modes.0, Relaxed);
+    }
+
+    /// Turns the check of a part on or off as there is something to check.
+    fn configure(&mut self, part: Part, something: bool) {
+        let mask = 1 << part as u32;
+        let configured = self.loaded.control[0].configured.load(Relaxed);
+        let configured = if something { configured | mask } else { configured & !mask };
+        self.loaded.control[0].configured.store(configured, Relaxed);
+        let wanted = Modes(self.loaded.control[0].modes_wanted.load(Relaxed));
+        self.set_modes(wanted);
+    }
+
+    fn set_modes(&self, wanted: Modes) {
+        let configured = self.loaded.control[0].configured.load(Relaxed);
+        self.write_modes(wanted, |part| configured >> part as u32 & 1 == 1);
+    }
 }
 
 impl Kernel {
@@ -127,15 +223,27 @@ impl Kernel {
             .map_err(|error| KernelError::from_io(format!("locking {}", root.display()), error))?
             .ok_or_else(|| KernelError::InUse { path: root.clone() })?;
         let folder = root.join(shape.folder());
-        let loaded = Loaded::new(&folder, &shape)?;
+        let mut loaded = Loaded::new(&folder, &shape)?;
+        let feeds =
+            loaded.feeds.take().ok_or_else(|| KernelError::Load { message: "no feed maps".into() })?;
+        let adopted = loaded.adopted;
         let kernel = Self {
             links: Links::new(&root)?,
-            state: Mutex::new(State { loaded, guard: Guard::new([]) }),
+            state: Mutex::new(State {
+                loaded,
+                guard: Guard::new([]),
+                allowed: Vec::new(),
+                classes: Vec::new(),
+            }),
+            feeds: Mutex::new(feeds),
             folder,
             root,
             heartbeat_timeout: config.heartbeat_timeout,
             _lock: lock,
         };
+        if !adopted {
+            kernel.set_modes(Modes::all(Mode::Enforce));
+        }
         kernel.set_allowlist(&[], &[])?;
         Ok(kernel)
     }
@@ -192,7 +300,7 @@ impl Kernel {
         let state = self.state();
         state.guard.check(&target)?;
         let expiry = state.loaded.clock.expiry(until, SystemTime::now());
-        state.loaded.ban(&target, expiry, reason)
+        state.loaded.ban(&target, expiry, reason, state.loaded.clock.expiry_now())
     }
 
     /// Lifts the ban on exactly this target. True when it stood.
@@ -205,20 +313,25 @@ impl Kernel {
         let state = self.state();
         let wall = SystemTime::now();
         let mut applied = Applied::default();
-        for (place, change) in changes.iter().enumerate() {
-            let result = match change {
-                BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
-                    let expiry = state.loaded.clock.expiry(*until, wall);
-                    state.loaded.ban(target, expiry, *reason).map(drop)
-                }),
-                BanChange::Unban { target } => {
-                    state.loaded.unban(target);
-                    Ok(())
+        for (number, chunk) in changes.chunks(BATCH).enumerate() {
+            let jiffies = state.loaded.clock.jiffies();
+            let now = state.loaded.clock.expiry_now();
+            std::hint::black_box(state.loaded.touch(chunk.iter().map(BanChange::target)));
+            for (place, change) in chunk.iter().enumerate() {
+                let result = match change {
+                    BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
+                        let expiry = state.loaded.clock.expiry_at(*until, wall, jiffies);
+                        state.loaded.ban(target, expiry, *reason, now).map(drop)
+                    }),
+                    BanChange::Unban { target } => {
+                        state.loaded.unban(target);
+                        Ok(())
+                    }
+                };
+                match result {
+                    Ok(()) => applied.changed += 1,
+                    Err(error) => applied.refused.push((number * BATCH + place, error)),
                 }
-            };
-            match result {
-                Ok(()) => applied.changed += 1,
-                Err(error) => applied.refused.push((place, error)),
             }
         }
         applied
@@ -247,7 +360,7 @@ impl Kernel {
     /// # Errors
     /// When there are more than 8,192 prefixes, or the kernel refuses one.
     pub fn set_allowlist(&self, allow: &[Target], protected: &[Target]) -> Result<usize, KernelError> {
-        let own = sys::own_addresses()
+        let own = own_addresses()
             .map_err(|error| KernelError::from_io("listing the host's own addresses", error))?;
         let guarded = |kind| move |target: &Target| (*target, kind);
         let guard = Guard::new(
@@ -257,7 +370,12 @@ impl Kernel {
                 .chain(allow.iter().map(guarded("on the allowlist"))),
         );
         let mut state = self.state();
-        state.loaded.set_policy(allow)?;
+        let allowed: Vec<Target> = allow.iter().chain(protected).copied().collect();
+        let classes = std::mem::take(&mut state.classes);
+        let written = state.loaded.write_policy(&allowed, &classes);
+        state.classes = classes;
+        written?;
+        state.allowed = allowed;
         let touching: Vec<Target> = state
             .loaded
             .bans()
@@ -272,21 +390,55 @@ impl Kernel {
         Ok(touching.len())
     }
 
-    /// Sets what the parts do.
+    /// Sets what the parts do. A new kernel side enforces everything.
     pub fn set_modes(&self, modes: Modes) {
-        let state = self.state();
-        let lapsed = [Part::Ports, Part::Limits, Part::Flood].into_iter().fold(modes, |lapsed, part| {
-            let mode = lapsed.get(part);
-            lapsed.with(part, if mode == Mode::Enforce { Mode::Observe } else { mode })
-        });
-        let control = &state.loaded.control[0];
-        control.modes_lapsed.store(lapsed.0, Relaxed);
-        control.modes.store(modes.0, Relaxed);
+        self.state().set_modes(modes);
+    }
+
+    /// Sets the limits of sources: those of everyone, and those of prefixes (the longest counts).
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfBounds`] for a value outside its bounds, more than 64 different limits, or more prefixes
+    /// than the policy trie holds together with the allowlist (8,192).
+    pub fn set_limits(
+        &self,
+        default: &SourceLimits,
+        overrides: &[(Target, SourceLimits)],
+    ) -> Result<(), KernelError> {
+        let mut state = self.state();
+        let classes = state.loaded.write_limits(default, overrides)?;
+        let allowed = std::mem::take(&mut state.allowed);
+        let written = state.loaded.write_policy(&allowed, &classes);
+        state.allowed = allowed;
+        written?;
+        state.classes = classes;
+        let any = !default.is_empty() || overrides.iter().any(|(_, limits)| !limits.is_empty());
+        state.configure(Part::Limits, any);
+        Ok(())
+    }
+
+    /// Sets which ports, ICMP types and protocols may be reached.
+    pub fn set_ports(&self, policy: &PortPolicy) {
+        let mut state = self.state();
+        let any = state.loaded.write_ports(policy);
+        state.configure(Part::Ports, any);
+    }
+
+    /// Replaces the whole feed set at once; packets are judged by the old one until the new one is complete. Bans can
+    /// be made meanwhile.
+    ///
+    /// # Errors
+    /// [`FeedFull`]: the old set stays in force.
+    pub fn set_feed(&self, targets: impl IntoIterator<Item = Target>) -> Result<FeedLoad, FeedFull> {
+        let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+        let load = feeds.replace(&mut targets.into_iter())?;
+        self.state().configure(Part::Feeds, load.hosts + load.prefixes + load.wide > 0);
+        Ok(load)
     }
 
     /// What the parts do while the heartbeat is fresh.
     pub fn modes(&self) -> Modes {
-        Modes(self.state().loaded.control[0].modes.load(Relaxed))
+        Modes(self.state().loaded.control[0].modes_wanted.load(Relaxed))
     }
 
     /// Tells the kernel that the daemon is alive. When it has not for the time configured, limits, port policy and
@@ -310,14 +462,55 @@ impl Kernel {
         state.loaded.events.take().map(|ring| Events::new(ring, clock))
     }
 
+    /// Copies packets dropped (or observed) for these reasons to the capture ring; an empty list ends it. At most 64 a
+    /// CPU and tick, and of each the first 256 bytes.
+    pub fn set_capture(&self, reasons: &[Reason]) {
+        let bits = reasons.iter().fold(0, |bits, reason| bits | 1u32 << reason.code());
+        self.state().loaded.control[0].capture_reasons.store(bits, Relaxed);
+    }
+
+    /// The reading end of the capture ring; there is one, so the second call gives `None`.
+    pub fn captured(&self) -> Option<Captured> {
+        let mut state = self.state();
+        let clock = state.loaded.clock;
+        state.loaded.captured.take().map(|ring| Captured::new(ring, clock))
+    }
+
     /// Runs the program on a packet without any interface, `repeat` times.
     ///
     /// # Errors
     /// When the program does not load or the kernel refuses the packet (under 14 bytes, over a page).
     pub fn test_run(&self, packet: &[u8], repeat: u32) -> Result<TestRunResult, KernelError> {
-        let program = self.state().loaded.program(false)?;
+        self.test_run_of(TestProgram::Gateway, packet, repeat)
+    }
+
+    /// As [`test_run`](Self::test_run), with another program of the object.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn test_run_of(
+        &self,
+        program: TestProgram,
+        packet: &[u8],
+        repeat: u32,
+    ) -> Result<TestRunResult, KernelError> {
+        let program = self.state().loaded.named(program.symbol())?;
         sys::test_run(program.as_fd(), packet, repeat, None)
             .map_err(|error| KernelError::from_io("running the program on a test packet", error))
+    }
+
+    /// Sends an untagged IPv4 TCP packet `count` times out of an interface, each time from a random source: a flood for
+    /// tests, at the rate the machine has (Linux 5.18 and later; the other end of a veth pair must have a program).
+    ///
+    /// # Errors
+    /// When the kernel does not offer live frames, or there is no such interface in this network namespace.
+    pub fn flood(&self, interface: &str, packet: &[u8], count: u32) -> Result<(), KernelError> {
+        let index = sys::interface_index(interface)
+            .ok_or_else(|| KernelError::NoInterface { name: interface.to_owned() })?;
+        let program = self.state().loaded.named("bench_send")?;
+        sys::test_run(program.as_fd(), packet, count, Some(index))
+            .map(drop)
+            .map_err(|error| KernelError::from_io(format!("sending live frames on {interface}"), error))
     }
 
     /// Instructions that the verifier walked to accept the program; `None` before Linux 5.16.
@@ -331,53 +524,15 @@ impl Kernel {
     }
 }
 
-impl Loaded {
-    /// Writes the policy trie: new prefixes first, then the guard bits, then what is no longer wanted goes.
-    fn set_policy(&mut self, allow: &[Target]) -> Result<(), KernelError> {
-        let capacity = gateway_common::policy::POLICY_CAPACITY as usize;
-        if allow.len() > capacity {
-            return Err(KernelError::OutOfBounds {
-                what: "the number of allowlist entries",
-                value: allow.len() as u64,
-                bounds: format!("at most {capacity}"),
-            });
-        }
-        let value = PolicyPod(Policy { flags: gateway_common::policy::ALLOW, class: 0 });
-        let wanted: Vec<PolicyKey> = allow.iter().map(policy_key).collect();
-        let present: Vec<PolicyKey> = self
-            .policy
-            .keys()
-            .collect::<Result<_, _>>()
-            .map_err(|error| load::load_error(&error))?;
-        for (cell, bits) in self.guard.iter().zip(guard::guard_bits(allow)) {
-            cell.store(bits | cell.load(Relaxed), Relaxed);
-        }
-        let same = |a: &PolicyKey, b: &PolicyKey| a.prefix_len() == b.prefix_len() && a.data() == b.data();
-        for key in present.iter().filter(|key| !wanted.iter().any(|wanted| same(wanted, key))) {
-            self.policy.remove(key).map_err(|error| load::load_error(&error))?;
-        }
-        for key in &wanted {
-            self.policy.insert(key, value, 0).map_err(|error| load::load_error(&error))?;
-        }
-        for (cell, bits) in self.guard.iter().zip(guard::guard_bits(allow)) {
-            cell.store(bits, Relaxed);
-        }
-        Ok(())
-    }
-}
-
-fn policy_key(target: &Target) -> PolicyKey {
-    let Wide { high, low } = target.wide();
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&high.to_be_bytes());
-    bytes[8..].copy_from_slice(&low.to_be_bytes());
-    PolicyKey::new(target.wide_length(), bytes)
-}
-
 /// Makes the pin root, mounting the BPF file system where it belongs if it is not there.
-fn prepare_root(root: &Path) -> Result<(), KernelError> {
+/// Makes the folder of pins on a BPF file system, mounting /sys/fs/bpf where it is not mounted.
+///
+/// # Errors
+/// When it cannot be mounted or made; with what to do.
+pub fn prepare_root(root: &Path) -> Result<(), KernelError> {
     let standard = Path::new("/sys/fs/bpf");
-    let failed = |what: &str, path: &Path, error| KernelError::from_io(format!("{what} {}", path.display()), error);
+    let failed =
+        |what: &str, path: &Path, error| KernelError::from_io(format!("{what} {}", path.display()), error);
     if root.starts_with(standard) {
         let mounted = sys::is_bpffs(standard).map_err(|error| failed("looking at", standard, error))?;
         if !mounted {

@@ -68,7 +68,10 @@ impl Stats {
 
     pub(super) fn read(cells: &Mapped<StatsCell>) -> Self {
         let sum = |offset: usize| -> u64 {
-            cells.iter().map(|cpu| cpu.0.get(offset / 8).map_or(0, |word: &AtomicU64| word.load(Relaxed))).sum()
+            cells
+                .iter()
+                .map(|cpu| cpu.0.get(offset / 8).map_or(0, |word: &AtomicU64| word.load(Relaxed)))
+                .sum()
         };
         let mut stats = Self {
             events: sum(std::mem::offset_of!(CpuStats, events)),

@@ -33,9 +33,8 @@ pub const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 fn bpf<T>(command: i64, attribute: &mut T) -> io::Result<i64> {
     // SAFETY: `attribute` is a plain `repr(C)` record laid out as the kernel's attribute for `command`; the kernel
     // reads and writes within the size given.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attribute), size_of::<T>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attribute), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -233,8 +232,9 @@ pub fn mount_bpffs(path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     // SAFETY: all pointers are C strings that outlive the call.
-    let result =
-        unsafe { libc::mount(c"bpf".as_ptr(), path.as_ptr(), c"bpf".as_ptr(), flags, c"mode=0700".as_ptr().cast()) };
+    let result = unsafe {
+        libc::mount(c"bpf".as_ptr(), path.as_ptr(), c"bpf".as_ptr(), flags, c"mode=0700".as_ptr().cast())
+    };
     if result != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -301,6 +301,16 @@ pub fn monotonic() -> Duration {
     // SAFETY: `time` outlives the call; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// The kernel's tick: the resolution of its coarse clocks.
+pub fn tick() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call.
+    if unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 /// CPUs that can exist, which is how many records a per-CPU array needs.

@@ -70,6 +70,12 @@ impl WideTable<'_> {
         wide_places(&self.key, piece.address.high, piece.address.low, piece.bytes(), mask, V6_BITS - 1)
     }
 
+    /// Reads what [`insert`](Self::insert) will look at first, so that the cache misses of many insertions overlap.
+    pub fn touch(&self, piece: &Piece) -> (u64, u32) {
+        let places = self.places(piece);
+        (self.buckets[places.first as usize].high[0].load(Relaxed), places.mark)
+    }
+
     fn cell(&self, place: Place) -> &WideCell {
         &self.buckets[place.bucket as usize]
     }
@@ -107,6 +113,7 @@ impl WideTable<'_> {
     /// Empties a place.
     pub fn clear(&self, place: Place) {
         self.cell(place).tags[place.way].store(0, Release);
+        self.hits(place).store(0, Relaxed);
     }
 
     fn ways(bucket: u32) -> impl Iterator<Item = Place> {
@@ -143,7 +150,10 @@ impl WideTable<'_> {
             .or_else(|| self.make_room(places.first, now, MAX_MOVES))
             .or_else(|| self.make_room(places.second, now, MAX_MOVES))
             .ok_or(Full)?;
-        self.hits(place).store(0, Relaxed);
+        // An empty place has no hits: whoever emptied it saw to that.
+        if self.tag(place) != Tag::EMPTY {
+            self.hits(place).store(0, Relaxed);
+        }
         self.write(place, piece, tag);
         Ok(true)
     }

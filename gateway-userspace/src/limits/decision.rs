@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::limiter::Inner;
 use super::policy::{Limit, Policy};
+use super::redis::From;
 use super::request::Outcome;
 use super::table::Key;
 use super::window::Nanos;
@@ -45,7 +46,7 @@ impl Standing {
 /// A request was let through. What it holds (a place among the concurrent requests, units that count only on
 /// condition) is settled with [`Permit::settle`]. A permit that is dropped without it has its places given back and
 /// its units counted: whoever breaks off before the answer gains no free attempt.
-#[must_use = "a dropped permit counts as answered"]
+#[must_use = "a permit that is dropped has its units counted as if the request had failed"]
 pub struct Permit {
     pub(super) standing: Standing,
     pub(super) held: SmallVec<[Held; 2]>,
@@ -65,9 +66,19 @@ pub(super) enum Held {
         key: Key,
         cost: u32,
         at: Nanos,
-        /// The key in Redis, where the units were taken there.
-        redis_key: Option<Box<str>>,
+        /// Where a shared limit had the units from.
+        from: Option<From>,
+        in_redis: Option<InRedis>,
     },
+}
+
+/// Units that were taken in Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InRedis {
+    /// The client's key there.
+    pub(super) text: Box<str>,
+    /// When they were counted, by the server's clock.
+    pub(super) counted_us: u64,
 }
 
 impl Permit {

@@ -7,10 +7,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
-use super::decision::{Decision, Held, Permit, Persistence, Refusal, Report, Reports, Response, Standing};
+use super::decision::{
+    Decision, Held, InRedis, Permit, Persistence, Refusal, Report, Reports, Response, Standing,
+};
 use super::key::Secret;
 use super::pending::Pending;
 use super::policy::{Kind, Limit, Policy, RateLimit};
+use super::redis::{From, Item, Looked, Question, Shared};
 use super::request::{LimitRequest, Outcome};
 use super::running::{Entered, Running};
 use super::slot::{SECOND, Slot, Took, seconds};
@@ -28,19 +31,26 @@ pub struct Limiter {
 }
 
 /// What a check came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and its path allocates nothing"
+)]
 pub enum Check<'a> {
     /// A decision, without waiting.
     Done(Decision),
     /// Redis has to be asked, or the request is held back: await the decision.
-    Pending(Pending<'a>),
+    Pending(Box<Pending<'a>>),
 }
 
 pub(super) struct Inner {
     pub(super) policy: ArcSwap<Policy>,
     pub(super) secret: Secret,
     pub(super) local: Table<Slot>,
+    pub(super) shared: Option<Arc<Shared>>,
     pub(super) running: Running,
     pub(super) delayed: AtomicUsize,
+    /// Where the next sweep goes on.
+    pub(super) swept: AtomicUsize,
 }
 
 /// One go at a decision.
@@ -48,6 +58,20 @@ pub(super) enum Attempt {
     Done(Decision),
     /// The limit has room for the request after this time, and its action is to hold back.
     Delay(Nanos),
+    /// Redis has to be asked.
+    Ask(Questions),
+}
+
+pub(super) type Questions = SmallVec<[Question; 2]>;
+
+/// When a request is decided, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Nanos,
+    /// How long the request was held back so far.
+    pub(super) waited: Duration,
+    /// Whether Redis may be asked.
+    pub(super) may_ask: bool,
 }
 
 /// What was taken so far in an attempt.
@@ -56,18 +80,22 @@ struct Taken {
     index: u16,
     key: Key,
     cost: u32,
+    from: Option<From>,
 }
 
 impl Limiter {
-    /// Limits as configured, with nothing counted yet. `random` keys the hashes and must not be guessable.
+    /// Limits as configured, with nothing counted yet. `random` keys the hashes and must not be guessable. Where
+    /// limits are kept in Redis this must run on a tokio runtime, which goes on carrying the tasks that ask it.
     pub fn new(limits: &Limits, random: [u64; 2]) -> Self {
         let secret = Secret::new(random);
         let inner = Inner {
             policy: ArcSwap::from_pointee(Policy::new(&limits.limits, secret, None)),
             secret,
             local: Table::with_memory(limits.store.memory),
+            shared: Shared::start(&limits.store),
             running: Running::new(),
             delayed: AtomicUsize::new(0),
+            swept: AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -78,13 +106,19 @@ impl Limiter {
         self.inner.policy.store(Arc::new(Policy::new(&limits.limits, self.inner.secret, Some(&old))));
     }
 
+    /// Whether Redis is asked now, or its breaker open; `None` where no Redis is configured.
+    pub fn shared_usable(&self) -> Option<bool> {
+        self.inner.shared.as_ref().map(|shared| shared.usable())
+    }
+
     /// Decides on a request. Returns at once; a decision that has to wait is [`Check::Pending`].
-    pub fn check<'a>(&self, request: &'a LimitRequest<'a>) -> Check<'a> {
+    pub fn check<'a>(&self, request: &LimitRequest<'a>) -> Check<'a> {
         let policy = self.inner.policy.load();
-        match self.inner.attempt(&policy, request, request.now, Duration::ZERO) {
+        let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
+        match self.inner.attempt(&policy, request, moment) {
             Attempt::Done(decision) => Check::Done(decision),
-            Attempt::Delay(wait) => {
-                Check::Pending(Pending::new(self.clone(), Arc::clone(&policy), request, wait))
+            first => {
+                Check::Pending(Box::new(Pending::new(self.clone(), Arc::clone(&policy), *request, first)))
             }
         }
     }
@@ -99,17 +133,22 @@ impl Limiter {
 }
 
 impl Inner {
-    /// Decides at `now`, the request having been held back for `waited` so far.
+    pub(super) fn may_ask(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.usable())
+    }
+
+    /// Decides, if that can be done without waiting. What is not decided has taken nothing.
     pub(super) fn attempt(
         self: &Arc<Self>,
         policy: &Arc<Policy>,
         request: &LimitRequest<'_>,
-        now: Nanos,
-        waited: Duration,
+        moment: Moment,
     ) -> Attempt {
+        let now = moment.now;
         let mut taken: SmallVec<[Taken; 8]> = SmallVec::new();
         let mut reports = Reports::new();
         let mut shadowed: SmallVec<[u16; 4]> = SmallVec::new();
+        let mut questions = Questions::new();
         // Limits with the same way to tell clients apart stand together: their key is hashed once.
         let mut last: (Option<u16>, Option<Key>) = (None, None);
         for limit in policy.on_route(request.route) {
@@ -120,19 +159,42 @@ impl Inner {
             if last.0 != Some(limit.spec) {
                 last = (Some(limit.spec), spec.key.hash(request, &self.secret, spec.id));
             }
-            let Some(key) = last.1 else { continue };
-            let key = key.salted(limit.salt);
+            let Some(base) = last.1 else { continue };
+            let key = base.salted(limit.salt);
             let index = limit.index;
             let cost = limit.cost(request);
+            let mut from = None;
             let took = match &limit.kind {
                 Kind::Concurrency(most) => self.enter(key, *most),
                 Kind::Rate(rate) if cost == 0 && !rate.settles => continue,
-                Kind::Rate(rate) => self.take(limit, rate, key, now, cost),
+                Kind::Rate(rate) => match self.shared.as_ref().filter(|_| limit.is_shared()) {
+                    None => self.take(limit, rate, key, now, cost),
+                    Some(shared) => {
+                        let item = Item { index, key, need: cost.max(1) };
+                        match shared.look(limit, rate, key, now, cost, moment.may_ask) {
+                            Looked::Decided { took, from: source, ahead } => {
+                                from = Some(source);
+                                if ahead && moment.may_ask {
+                                    let question = question(request, limit, policy, base, item);
+                                    question.and_then(|q| shared.ask(policy, q, now));
+                                }
+                                took
+                            }
+                            Looked::Ask => {
+                                match questions.iter_mut().find(|q| q.base == base) {
+                                    Some(question) => question.items.push(item),
+                                    None => questions.extend(question(request, limit, policy, base, item)),
+                                }
+                                continue;
+                            }
+                        }
+                    }
+                },
             };
-            let Took { verdict, offence } = took;
+            let verdict = took.verdict;
             if verdict.ok {
                 reports.push(Report { index, remaining: verdict.remaining, reset: verdict.reset });
-                taken.push(Taken { index, key, cost });
+                taken.push(Taken { index, key, cost, from });
             } else if limit.is_shadow() {
                 limit.metrics.shadowed.add();
                 shadowed.push(index);
@@ -141,15 +203,24 @@ impl Inner {
                     self.put_back(policy, taken, now);
                 }
                 reports.push(Report { index, remaining: verdict.remaining, reset: verdict.reset });
-                return self.refused(policy, request, limit, took, reports, waited, offence);
+                return self.refused(policy, request, limit, took, reports, moment);
             }
         }
-        for report in &reports {
+        if !questions.is_empty() {
+            for taken in &taken {
+                self.put_back(policy, taken, now);
+            }
+            return Attempt::Ask(questions);
+        }
+        for (report, taken) in reports.iter().zip(&taken) {
             if let Some(limit) = policy.limits.get(usize::from(report.index)) {
                 limit.metrics.allowed.add();
+                if taken.from == Some(From::Lease) {
+                    limit.metrics.leased.add();
+                }
             }
         }
-        let held = self.held(policy, &taken, now);
+        let held = self.held(policy, request, &taken, now);
         let inner = if held.is_empty() { None } else { Some(Arc::clone(self)) };
         let standing = Standing { policy: Arc::clone(policy), reports };
         Attempt::Done(Decision::Allowed(Permit { standing, held, shadowed, inner }))
@@ -181,7 +252,10 @@ impl Inner {
         let Some(limit) = policy.limits.get(usize::from(taken.index)) else { return };
         match &limit.kind {
             Kind::Concurrency(_) => self.running.leave(taken.key),
-            Kind::Rate(rate) => self.give_back(rate, taken.key, now, now, taken.cost),
+            Kind::Rate(rate) => match (&self.shared, taken.from) {
+                (Some(shared), Some(from)) => shared.put_back(rate, taken.key, from, (now, now), taken.cost),
+                _ => self.give_back(rate, taken.key, now, now, taken.cost),
+            },
         }
     }
 
@@ -193,7 +267,18 @@ impl Inner {
         });
     }
 
-    fn held(&self, policy: &Policy, taken: &[Taken], now: Nanos) -> SmallVec<[Held; 2]> {
+    fn held(
+        &self,
+        policy: &Policy,
+        request: &LimitRequest<'_>,
+        taken: &[Taken],
+        now: Nanos,
+    ) -> SmallVec<[Held; 2]> {
+        let in_redis = |taken: &Taken, limit: &Limit| {
+            let shared = self.shared.as_ref().filter(|_| taken.from == Some(From::Lease))?;
+            let text = policy.specs.get(usize::from(limit.spec))?.key.redis_text(request)?;
+            Some(InRedis { text: text.into(), counted_us: shared.counted_us(taken.key) })
+        };
         let hold = |taken: &Taken| {
             let limit = policy.limits.get(usize::from(taken.index))?;
             match &limit.kind {
@@ -203,7 +288,8 @@ impl Inner {
                     key: taken.key,
                     cost: taken.cost,
                     at: now,
-                    redis_key: None,
+                    from: taken.from,
+                    in_redis: in_redis(taken, limit),
                 }),
                 Kind::Rate(_) => None,
             }
@@ -211,7 +297,6 @@ impl Inner {
         taken.iter().filter_map(hold).collect()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call, apart only for length")]
     fn refused(
         &self,
         policy: &Arc<Policy>,
@@ -219,18 +304,21 @@ impl Inner {
         limit: &Limit,
         took: Took,
         reports: Reports,
-        waited: Duration,
-        offence: Option<u16>,
+        moment: Moment,
     ) -> Attempt {
+        let waited = moment.waited;
         let wait = Duration::from_nanos(took.verdict.reset);
         if let Action::Delay(most) = limit.config.action
             && waited + wait <= most
             && (!waited.is_zero() || self.delayed.load(Ordering::Relaxed) < MAX_DELAYED)
         {
+            if waited.is_zero() {
+                limit.metrics.delayed.add();
+            }
             return Attempt::Delay(took.verdict.reset);
         }
         limit.metrics.refused.add();
-        let offence = offence.map(|refusals| Persistence {
+        let offence = took.offence.map(|refusals| Persistence {
             client: request.client,
             limit: Arc::clone(&limit.name),
             refusals,
@@ -252,21 +340,27 @@ impl Inner {
 
     /// Settles what a permit held, now that the answer is known.
     pub(super) fn settle(&self, policy: &Policy, held: Held, outcome: &Outcome<'_>, now: Nanos) {
-        let (index, key, paid, at) = match held {
+        let (index, key, paid, at, from, in_redis) = match held {
             Held::Place(key) => return self.running.leave(key),
-            Held::Units { index, key, cost, at, .. } => (index, key, cost, at),
+            Held::Units { index, key, cost, at, from, in_redis } => (index, key, cost, at, from, in_redis),
         };
         let Some(limit) = policy.limits.get(usize::from(index)) else { return };
         let Kind::Rate(rate) = &limit.kind else { return };
         let cost = limit.final_cost(outcome, paid);
-        if cost < paid {
-            self.give_back(rate, key, at, now, paid - cost);
-        } else if cost > paid {
-            self.local.update(key, seconds(now), |slot| {
-                slot.state.charge(&rate.rule, now, cost - paid);
+        let (less, more) = (paid.saturating_sub(cost), cost.saturating_sub(paid));
+        match (&self.shared, in_redis, from) {
+            _ if less == 0 && more == 0 => {}
+            (Some(shared), Some(there), _) if less > 0 => {
+                shared.give_back(limit, rate, key, &there.text, less, (at, there.counted_us, now));
+            }
+            (Some(shared), Some(there), _) => shared.charge(limit, rate, key, &there.text, more, now),
+            (Some(shared), None, Some(from)) => shared.put_back(rate, key, from, (at, now), less),
+            _ if less > 0 => self.give_back(rate, key, at, now, less),
+            _ => self.local.update(key, seconds(now), |slot| {
+                slot.state.charge(&rate.rule, now, more);
                 let verdict = slot.state.peek(&rate.rule, now, 0);
                 ((), slot.mark(rate, &verdict))
-            });
+            }),
         }
     }
 
@@ -276,4 +370,15 @@ impl Inner {
             self.running.leave(key);
         }
     }
+}
+
+fn question(
+    request: &LimitRequest<'_>,
+    limit: &Limit,
+    policy: &Policy,
+    base: Key,
+    item: Item,
+) -> Option<Question> {
+    let text = policy.specs.get(usize::from(limit.spec))?.key.redis_text(request)?;
+    Some(Question { base, text, items: SmallVec::from_slice(&[item]) })
 }

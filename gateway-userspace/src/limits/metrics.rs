@@ -3,6 +3,11 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::limiter::Limiter;
+use super::slot::seconds;
+use super::table::Occupancy;
+use super::window::Nanos;
+
 /// Counters of one limit. On a cache line of its own: every request adds to one.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -59,4 +64,59 @@ impl LimitMetrics {
 pub(super) fn head(out: &mut dyn Write, name: &str, kind: &str, help: &str) {
     // A writer of metrics is a buffer; what it says about errors is its own affair.
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+impl Limiter {
+    /// Writes the limits' metrics in Prometheus' text format.
+    pub fn metrics(&self, out: &mut dyn Write) {
+        let policy = self.inner.policy.load();
+        let name = "gateway_limits_requests_total";
+        head(
+            out,
+            name,
+            "counter",
+            "Decisions by limit and outcome; leased and fallback are also counted as such.",
+        );
+        for limit in &policy.limits {
+            for (outcome, count) in limit.metrics.rows() {
+                let _ = writeln!(out, "{name}{{limit=\"{}\",outcome=\"{outcome}\"}} {count}", limit.name);
+            }
+        }
+        let mut tables = vec![("local", self.inner.local.occupancy())];
+        tables.extend(self.inner.shared.as_ref().map(|shared| ("redis", shared.occupancy())));
+        type Field = (&'static str, &'static str, fn(&Occupancy) -> u64, &'static str);
+        let fields: [Field; 4] = [
+            ("keys", "gauge", |o| o.entries, "Keys held in memory."),
+            ("keys_max", "gauge", |o| o.capacity, "Most keys that can be held."),
+            ("memory_bytes", "gauge", |o| o.bytes, "Memory of the keys."),
+            ("evicted_total", "counter", |o| o.evicted, "Keys pushed out while they still counted."),
+        ];
+        for (field, kind, value, help) in fields {
+            let name = format!("gateway_limits_{field}");
+            head(out, &name, kind, help);
+            for (store, occupancy) in &tables {
+                let _ = writeln!(out, "{name}{{store=\"{store}\"}} {}", value(occupancy));
+            }
+        }
+        let delayed = self.inner.delayed.load(Ordering::Relaxed);
+        head(out, "gateway_limits_delayed_now", "gauge", "Requests held back now.");
+        let _ = writeln!(out, "gateway_limits_delayed_now {delayed}");
+        head(out, "gateway_limits_uncounted_total", "counter", "Concurrent requests let through uncounted.");
+        let _ = writeln!(out, "gateway_limits_uncounted_total {}", self.inner.running.uncounted.get());
+        if let Some(shared) = &self.inner.shared {
+            shared.write_metrics(out);
+        }
+    }
+
+    /// Frees the memory of keys past their time: call about once a second from the control side. Each call looks at
+    /// a hundredth of the table at most and holds no lock for longer than one lookup.
+    pub fn sweep(&self, now: Nanos) {
+        let at = self.inner.swept.load(Ordering::Relaxed);
+        let sets = usize::try_from(self.inner.local.occupancy().capacity).unwrap_or(usize::MAX) / 800 + 1;
+        let next = self.inner.local.sweep(seconds(now), at, sets);
+        if let Some(shared) = &self.inner.shared {
+            shared.sweep(now, at, sets);
+        }
+        self.inner.swept.store(next, Ordering::Relaxed);
+    }
 }

@@ -6,12 +6,14 @@
 
 mod clock;
 mod decision;
+mod dry_run;
 mod headers;
 mod key;
 mod limiter;
 mod metrics;
 mod pending;
 mod policy;
+mod redis;
 mod request;
 mod running;
 mod slot;
@@ -20,10 +22,12 @@ pub mod table;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tools;
 pub mod window;
 
 pub use clock::Clock;
 pub use decision::{Decision, Permit, Persistence, Refusal, Response, Standing};
+pub use dry_run::{DryRun, Refused, dry_run};
 pub use headers::Pairs;
 pub use limiter::{Check, Limiter, MAX_DELAYED};
 pub use metrics::{Counter, LimitMetrics};
@@ -31,3 +35,4 @@ pub use pending::Pending;
 pub use policy::{Limit, Policy};
 pub use request::{LimitRequest, Outcome};
 pub use running::MAX_KEYS_PER_SHARD;
+pub use tools::{KeyView, LimitView, Subject, ToolError};

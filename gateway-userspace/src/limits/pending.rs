@@ -1,52 +1,90 @@
-//! Decisions that have to wait.
+//! Decisions that have to wait: for Redis, within the deadline, or because a limit holds the request back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::decision::Decision;
-use super::limiter::{Attempt, Inner, Limiter};
+use super::limiter::{Attempt, Inner, Limiter, Moment, Questions};
 use super::policy::Policy;
+use super::redis::{Flight, later};
 use super::request::LimitRequest;
 use super::window::Nanos;
+
+/// Most times that one request asks Redis, when others always take what came.
+const MAX_ROUNDS: usize = 8;
 
 /// A decision that has to wait.
 pub struct Pending<'a> {
     limiter: Limiter,
     policy: Arc<Policy>,
-    request: &'a LimitRequest<'a>,
-    wait: Nanos,
+    request: LimitRequest<'a>,
+    first: Attempt,
+    since: Instant,
 }
 
 impl<'a> Pending<'a> {
     pub(super) fn new(
         limiter: Limiter,
         policy: Arc<Policy>,
-        request: &'a LimitRequest<'a>,
-        wait: Nanos,
+        request: LimitRequest<'a>,
+        first: Attempt,
     ) -> Self {
-        Self { limiter, policy, request, wait }
+        Self { limiter, policy, request, first, since: Instant::now() }
     }
 
-    /// Waits for the decision: at most the limit's `delay_max`. Dropping the future takes nothing.
-    pub async fn decide(self) -> Decision {
-        let inner = &self.limiter.inner;
-        let _place = Place::new(inner);
-        let started = Instant::now();
-        let mut wait = self.wait;
+    /// Waits for the decision: for Redis at most the store's deadline, and held back at most the limit's `delay_max`.
+    /// Dropping the future leaves nothing taken, but for units that Redis granted and that lapse with their lease.
+    pub async fn decide(self: Box<Self>) -> Decision {
+        let Self { limiter, policy, request, first, since } = *self;
+        let inner = &limiter.inner;
+        let deadline = inner.shared.as_ref().map_or(Duration::ZERO, |shared| shared.deadline());
+        let (mut attempt, mut waited, mut rounds) = (first, Duration::ZERO, 0);
+        let mut redis_until = since + deadline;
+        let mut place = None;
         loop {
-            tokio::time::sleep(Duration::from_nanos(wait)).await;
-            let waited = started.elapsed();
-            let now = self.request.now + waited.as_nanos() as Nanos;
-            match inner.attempt(&self.policy, self.request, now, waited) {
+            let mut may_ask = true;
+            match attempt {
                 Attempt::Done(decision) => return decision,
-                // Somebody else was faster. Each round waits a millisecond at least, so that rounds are bounded.
-                Attempt::Delay(more) => wait = more.max(1_000_000),
+                Attempt::Delay(wait) => {
+                    if place.is_none() {
+                        place = Some(Place::new(inner));
+                    }
+                    // Somebody else may be faster. Each round waits a millisecond at least, so that rounds are bounded.
+                    let wait = Duration::from_nanos(wait.max(1_000_000));
+                    tokio::time::sleep(wait).await;
+                    waited += wait;
+                    redis_until = Instant::now() + deadline;
+                }
+                Attempt::Ask(questions) => {
+                    rounds += 1;
+                    let answered = ask(inner, &policy, questions, later(request.now, since));
+                    let in_time = tokio::time::timeout_at(redis_until, answered).await;
+                    may_ask = rounds < MAX_ROUNDS && in_time.unwrap_or(false);
+                }
             }
+            let may_ask = may_ask && inner.may_ask();
+            let moment = Moment { now: later(request.now, since), waited, may_ask };
+            attempt = inner.attempt(&policy, &request, moment);
         }
     }
+}
+
+/// Asks all questions; tells whether all were answered.
+async fn ask(inner: &Arc<Inner>, policy: &Arc<Policy>, questions: Questions, now: Nanos) -> bool {
+    let Some(shared) = &inner.shared else { return false };
+    let flights: SmallVec<[Option<Arc<Flight>>; 2]> =
+        questions.into_iter().map(|question| shared.ask(policy, question, now)).collect();
+    for flight in flights {
+        let Some(flight) = flight else { return false };
+        if !flight.landed().await {
+            return false;
+        }
+    }
+    true
 }
 
 /// A place among the requests that are held back.

@@ -12,7 +12,7 @@ fn limiter(text: &str) -> Limiter {
 }
 
 fn limits(text: &str) -> crate::config::limits::Limits {
-    Config::parse(Path::new("/g.toml"), text).map(|c| c.limits).unwrap_or_else(|e| panic!("{e}"))
+    Config::parse(Path::new("/g.toml"), text).map_or_else(|e| panic!("{e}"), |c| c.limits)
 }
 
 /// The decision as a word: `ok`, or the name of the limit that refused.

@@ -11,10 +11,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::Stream;
-use crate::client::proxy_protocol::{
-    self, ProxyHeader, ProxyHeaderError, V1_MAX, V2_FIXED, V2_SIGNATURE,
-};
+use super::ja4::{self, Peek};
+use super::{Recorder, Stream};
+use crate::client::proxy_protocol::{self, ProxyHeader, ProxyHeaderError, V1_MAX, V2_FIXED, V2_SIGNATURE};
 use crate::config::edge::ProxyProtocol;
 
 /// Who is at the other end of a connection, and how it came in.
@@ -41,8 +40,34 @@ pub struct TlsInfo {
     pub is_h2: bool,
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
+    /// The client's certificate, where one was asked for and shown.
+    pub client_certificate: Option<ClientCertificate>,
     /// The fingerprint of the client's hello, where it is taken.
     pub ja4: Option<Arc<str>>,
+}
+
+/// A client's certificate that was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub sha256: Arc<str>,
+    /// Its DNS names.
+    pub names: Vec<String>,
+}
+
+impl ClientCertificate {
+    fn read(certificate: &rustls::pki_types::CertificateDer<'_>) -> Self {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+        let sha256 = hash.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+            use std::fmt::Write as _;
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        let names = webpki::EndEntityCert::try_from(certificate)
+            .map(|e| e.valid_dns_names().map(str::to_owned).collect())
+            .unwrap_or_default();
+        Self { sha256: sha256.into(), names }
+    }
 }
 
 /// Why a connection was not established.
@@ -118,16 +143,24 @@ impl Acceptor {
             return Ok((Stream::Plain(socket), self.peer(peer, relayed, local, None)));
         };
         let acceptor = TlsAcceptor::from(tls.load_full());
-        let stream = acceptor.accept(socket).await.map_err(AcceptError::Handshake)?;
+        let mut stream = acceptor.accept(Recorder::new(socket)).await.map_err(AcceptError::Handshake)?;
+        let hello = stream.get_mut().0.take();
         let session = stream.get_ref().1;
         let info = TlsInfo {
             server_name: session.server_name().map(|n| n.to_ascii_lowercase().into()),
             is_h2: session.alpn_protocol() == Some(b"h2"),
+            client_certificate: session
+                .peer_certificates()
+                .and_then(<[_]>::first)
+                .map(|c| ClientCertificate::read(c)),
             version: match session.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "TLSv1.3",
             },
-            ja4: None,
+            ja4: match ja4::ja4(&hello, false) {
+                Peek::Fingerprint(fingerprint) => Some(fingerprint.into()),
+                Peek::More | Peek::Other => None,
+            },
         };
         Ok((Stream::Tls(Box::new(stream)), self.peer(peer, relayed, local, Some(info))))
     }

@@ -92,6 +92,11 @@ impl Certificates {
         Ok(())
     }
 
+    /// Takes over a set that was loaded apart.
+    pub fn adopt(&self, other: Self) {
+        self.0.store(other.0.into_inner());
+    }
+
     /// What is loaded.
     pub fn status(&self) -> Vec<CertificateStatus> {
         self.0.load().status.clone()
@@ -118,12 +123,15 @@ impl Set {
             // Not reachable: the list was just filled.
             CertificateError::SelfSigned("there is none".to_owned())
         })?;
-        let mut set =
-            Self { exact: HashMap::new(), wildcard: HashMap::new(), default, status: Vec::new() };
+        let mut set = Self { exact: HashMap::new(), wildcard: HashMap::new(), default, status: Vec::new() };
         for (file, key) in loaded {
             let end_entity = key.cert.first();
             let names: Vec<String> = end_entity
-                .and_then(|c| webpki::EndEntityCert::try_from(c).ok().map(|e| e.valid_dns_names().map(str::to_ascii_lowercase).collect()))
+                .and_then(|c| {
+                    webpki::EndEntityCert::try_from(c)
+                        .ok()
+                        .map(|e| e.valid_dns_names().map(str::to_ascii_lowercase).collect())
+                })
                 .unwrap_or_default();
             for name in &names {
                 // The first certificate with a name keeps it.

@@ -5,13 +5,17 @@ mod admission;
 mod certificates;
 mod der;
 pub mod ja4;
+mod recorder;
 mod socket;
 mod stream;
+mod tickets;
 mod tls;
 
 pub use accept::{AcceptError, Acceptor, Peer, TlsInfo};
 pub use admission::{Admission, ConnectionPermit, Refusal};
 pub use certificates::{CertificateError, CertificateStatus, Certificates};
+pub use recorder::Recorder;
 pub use socket::{BindError, Bound, adopt, bind};
 pub use stream::Stream;
+pub use tickets::{TicketKeys, TicketKeysError};
 pub use tls::{TlsError, server_config};

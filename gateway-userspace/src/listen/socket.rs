@@ -54,9 +54,13 @@ pub fn adopt() -> Vec<TcpListener> {
             // SAFETY: sd_listen_fds(3): with LISTEN_PID naming this process, these descriptors are open and
             // nobody else's; this function is called once.
             let socket = unsafe { Socket::from_raw_fd(fd) };
-            let listening = socket.is_listener().unwrap_or(false) && socket.r#type().ok() == Some(Type::STREAM);
+            let listening =
+                socket.is_listener().unwrap_or(false) && socket.r#type().ok() == Some(Type::STREAM);
             if !listening {
-                tracing::warn!(fd, "a socket handed over by the service manager doesn't listen; it is closed");
+                tracing::warn!(
+                    fd,
+                    "a socket handed over by the service manager doesn't listen; it is closed"
+                );
                 return None;
             }
             let _ = socket.set_cloexec(true);

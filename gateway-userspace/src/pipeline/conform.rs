@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, UPGRADE};
 use http::{Method, Version};
 
 use super::path;
@@ -44,11 +44,18 @@ pub(super) struct Conforming {
     pub(super) body: Body,
     /// `Upgrade`, where the request wants to switch protocols.
     pub(super) upgrade: Option<HeaderValue>,
+    /// Whether the client reads trailers.
+    pub(super) wants_trailers: bool,
 }
 
 impl Conforming {
     pub(super) fn path(&self) -> &[u8] {
         self.target.get(..self.path_len).unwrap_or_default()
+    }
+
+    /// What follows the question mark, if there is one.
+    pub(super) fn query(&self) -> Option<&[u8]> {
+        self.target.get(self.path_len + 1..)
     }
 }
 
@@ -73,12 +80,13 @@ pub(super) fn conform(incoming: Incoming, rules: &HttpRules) -> Result<Conformin
     if upgrade.is_some() && !matches!(body, Body::Empty) {
         return Err(Denial::Request("upgrade_with_body"));
     }
+    let wants_trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip_hop_by_hop(&mut headers).map_err(Denial::Nomination)?;
     // The length travels with the body; the next hop writes its own.
     headers.remove(CONTENT_LENGTH);
     drop_ambiguous_names(&mut headers);
     let (target, path_len) = one_path(target, rules.merge_slashes)?;
-    Ok(Conforming { method, target, path_len, host, version, headers, body, upgrade })
+    Ok(Conforming { method, target, path_len, host, version, headers, body, upgrade, wants_trailers })
 }
 
 /// Path and query, and the authority of an absolute target.

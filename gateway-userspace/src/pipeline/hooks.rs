@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::bans::Offence;
 use crate::client::ClientId;
+use crate::limits::Permit;
 
 /// What limits can key on.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub struct LimitRequest<'a> {
     pub host: &'a str,
     /// The path, normalised.
     pub path: &'a [u8],
+    /// The query, without its question mark.
+    pub query: Option<&'a [u8]>,
     /// The fields.
     pub headers: &'a HeaderMap,
     /// The TLS fingerprint.
@@ -34,12 +37,14 @@ pub struct LimitRequest<'a> {
 }
 
 /// What limits say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub struct LimitOutcome {
     /// Set when the request is refused.
     pub refused: Option<LimitRefusal>,
     /// `RateLimit` fields for the response, refused or not.
     pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// What the request holds until its answer is known; dropped unsettled it counts as used.
+    pub permit: Option<Permit>,
 }
 
 /// A refusal by a limit.
@@ -52,6 +57,7 @@ pub struct LimitRefusal {
 }
 
 /// An answer now, or one that has to be asked for elsewhere.
+#[allow(clippy::large_enum_variant, reason = "the large one is the common one, and lives for a moment")]
 pub enum LimitCheck<'a> {
     /// Decided locally.
     Done(LimitOutcome),
@@ -63,6 +69,9 @@ pub enum LimitCheck<'a> {
 pub trait LimitGate: Send + Sync {
     /// Counts a request and says whether it may go on.
     fn check<'a>(&'a self, request: LimitRequest<'a>) -> LimitCheck<'a>;
+
+    /// Settles what a request held, now that the origin answered. Never waits.
+    fn settle(&self, permit: Permit, status: u16, headers: &HeaderMap);
 }
 
 /// Why a client is turned away.
@@ -112,7 +121,11 @@ impl Offences {
     pub fn metrics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         for (name, help, value) in [
             ("gateway_pipeline_offences_total", "Offences told.", &self.sent),
-            ("gateway_pipeline_offences_dropped_total", "Offences dropped: the queue was full.", &self.dropped),
+            (
+                "gateway_pipeline_offences_dropped_total",
+                "Offences dropped: the queue was full.",
+                &self.dropped,
+            ),
         ] {
             let value = value.load(Ordering::Relaxed);
             writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}")?;

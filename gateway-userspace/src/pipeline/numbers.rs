@@ -55,7 +55,10 @@ impl Numbers {
             writeln!(out, "gateway_http_denied_total{{code=\"{code}\"}} {count}")?;
         }
         let name = "gateway_http_request_seconds";
-        writeln!(out, "# HELP {name} From a request's head to the end of its response.\n# TYPE {name} histogram")?;
+        writeln!(
+            out,
+            "# HELP {name} From a request's head to the end of its response.\n# TYPE {name} histogram"
+        )?;
         let mut sum = 0;
         for (i, bucket) in self.buckets.iter().enumerate() {
             sum += get(bucket);
@@ -66,7 +69,11 @@ impl Numbers {
         }
         writeln!(out, "{name}_sum {}\n{name}_count {sum}", get(&self.micros) as f64 / 1e6)?;
         let name = "gateway_http_sent_bytes_total";
-        writeln!(out, "# HELP {name} Bytes of response bodies.\n# TYPE {name} counter\n{name} {}", get(&self.sent))
+        writeln!(
+            out,
+            "# HELP {name} Bytes of response bodies.\n# TYPE {name} counter\n{name} {}",
+            get(&self.sent)
+        )
     }
 }
 

@@ -15,7 +15,9 @@ static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host"
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields by which a client could speak in the gateway's name.
-const CLAIMS: [&str; 7] = [
+const CLAIMS: [&str; 9] = [
+    "x-client-cert-sha256",
+    "x-client-cert-names",
     "x-forwarded-port",
     "x-forwarded-server",
     "x-forwarded-prefix",
@@ -59,6 +61,16 @@ pub(super) fn describe_client(headers: &mut HeaderMap, trace: &Trace, is_trusted
         headers.insert(&X_FORWARDED_HOST, host);
     }
     headers.insert(&REQUEST_ID, trace.request_id.clone());
+    if let Some(certificate) = trace.peer.tls.as_ref().and_then(|t| t.client_certificate.as_ref()) {
+        for (name, value) in [
+            ("x-client-cert-sha256", certificate.sha256.as_ref()),
+            ("x-client-cert-names", &certificate.names.join(",")),
+        ] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
 }
 
 /// The target as the upstream sees it: the route's prefix replaced where it says so.
@@ -102,6 +114,10 @@ mod tests {
                 total_timeout: None,
                 replace_prefix: replacement.map(str::to_owned),
                 upgrade: false,
+                headers: Vec::new(),
+                security_headers: crate::config::edge::SecurityProfile::Off,
+                override_security_headers: false,
+                cors: None,
             };
             let got = rewrite(&route, Bytes::from_static(target.as_bytes()), path_len);
             assert_eq!(String::from_utf8_lossy(&got), expected, "{prefix} {replacement:?} {target}");

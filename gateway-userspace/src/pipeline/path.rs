@@ -64,8 +64,23 @@ fn may_stand(b: u8) -> bool {
     b.is_ascii_alphanumeric()
         || matches!(
             b,
-            b'/' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';'
-                | b'=' | b':' | b'@'
+            b'/' | b'-'
+                | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
         )
 }
 
@@ -132,23 +147,12 @@ fn resolve(path: &[u8], merge_slashes: bool) -> Result<Vec<u8>, PathError> {
 /// Whether `..` stands where a server could take it for a segment: between separators of which one is escaped
 /// or a backslash, or before a path parameter.
 fn hides_traversal(path: &[u8]) -> bool {
-    let mut rest = path;
-    while let Some(at) = memchr::memmem::find(rest, b"..") {
-        let before = &rest[..at];
-        let after = &rest[at + 2..];
-        let opens = before.is_empty() || before.ends_with(b"/") || before.ends_with(b"%2F") || before.ends_with(b"%5C");
-        let closes = after.is_empty()
-            || after.starts_with(b"/")
-            || after.starts_with(b"%2F")
-            || after.starts_with(b"%5C")
-            || after.starts_with(b";")
-            || after.starts_with(b"%3B");
-        if opens && closes {
-            return true;
-        }
-        rest = &rest[at + 1..];
-    }
-    false
+    memchr::memmem::find_iter(path, b"..").any(|at| {
+        let (before, after) = (&path[..at], &path[at + 2..]);
+        let opens = [&b"/"[..], b"%2F", b"%5C"].iter().any(|separator| before.ends_with(separator));
+        let closes = [&b"/"[..], b"%2F", b"%5C", b";", b"%3B"].iter().any(|end| after.starts_with(end));
+        opens && (closes || after.is_empty())
+    })
 }
 
 #[cfg(test)]
@@ -194,7 +198,8 @@ mod tests {
             let got = normalise(path.as_bytes(), true).map(|p| String::from_utf8_lossy(&p).into_owned());
             assert_eq!(got.as_deref(), expected.as_ref().copied(), "{path}");
             if let Ok(once) = got {
-                let twice = normalise(once.as_bytes(), true).map(|p| String::from_utf8_lossy(&p).into_owned());
+                let twice =
+                    normalise(once.as_bytes(), true).map(|p| String::from_utf8_lossy(&p).into_owned());
                 assert_eq!(twice.as_deref(), Ok(once.as_str()), "{path} twice");
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use regex::bytes::Regex;
 
 use crate::config::edge::{PathMatch, Route};
@@ -44,7 +44,8 @@ impl Router {
                 PathMatch::Regex(text) => Regex::new(&format!("^(?:{text})$")).ok(),
                 PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
             };
-            let methods = route.methods.as_ref().map(|list| list.iter().filter_map(|m| m.parse().ok()).collect());
+            let methods =
+                route.methods.as_ref().map(|list| list.iter().filter_map(|m| m.parse().ok()).collect());
             let index = router.routes.len();
             if route.hosts.is_empty() {
                 router.any.push(index);
@@ -67,12 +68,18 @@ impl Router {
 
     /// The route of a request: by exact host, then wildcard (the longest first), then any host; there by exact
     /// path, then the longest prefix, then regular expressions in their order.
-    pub(super) fn find(&self, host: &str, path: &[u8], method: &Method) -> Result<&Arc<Route>, NoRoute> {
+    pub(super) fn find(
+        &self,
+        host: &str,
+        path: &[u8],
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<&Arc<Route>, NoRoute> {
         let mut allow: Option<&Compiled> = None;
         let lists = self.exact.get(host).into_iter().chain(self.wildcards(host)).chain([&self.any]);
         for list in lists {
             for compiled in list.iter().filter_map(|i| self.routes.get(*i)) {
-                if !compiled.takes_path(path) {
+                if !compiled.takes_path(path) || !compiled.takes_headers(headers) {
                     continue;
                 }
                 if compiled.methods.as_ref().is_none_or(|m| m.contains(method)) {
@@ -89,11 +96,25 @@ impl Router {
 
     fn wildcards<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Vec<usize>> {
         let parents = host.match_indices('.').map(|(at, _)| &host[at + 1..]);
-        parents.filter_map(|parent| self.wildcard.get(parent)).take(if self.wildcard.is_empty() { 0 } else { 128 })
+        parents.filter_map(|parent| self.wildcard.get(parent)).take(if self.wildcard.is_empty() {
+            0
+        } else {
+            128
+        })
     }
 }
 
 impl Compiled {
+    fn takes_headers(&self, headers: &HeaderMap) -> bool {
+        self.route.headers.iter().all(|wanted| {
+            let mut values = headers.get_all(&wanted.name).iter();
+            match &wanted.value {
+                None => values.next().is_some(),
+                Some(value) => values.any(|v| v.as_bytes() == value.as_bytes()),
+            }
+        })
+    }
+
     fn takes_path(&self, path: &[u8]) -> bool {
         match &self.route.path {
             PathMatch::Exact(exact) => exact.as_bytes() == path,
@@ -140,7 +161,7 @@ mod tests {
             ("wild", "hosts = [\"*.w.test\"]"),
             ("closer", "hosts = [\"*.c.w.test\"]"),
         ] {
-            text.push_str(&format!("[[routes]]\nname = \"{name}\"\nupstream = \"u\"\n{rest}\n"));
+            text += &format!("[[routes]]\nname = \"{name}\"\nupstream = \"u\"\n{rest}\n");
         }
         let config = Config::parse(Path::new("g.toml"), &text).expect("taken");
         let mut routes = config.edge.routes;
@@ -171,8 +192,31 @@ mod tests {
             ("a.c.w.test", "/x", Method::GET, Ok("closer")),
             ("w.test", "/x", Method::GET, Err(NoRoute::Path)),
         ] {
-            let got = router.find(host, path.as_bytes(), &method).map(|r| r.name.to_string());
+            let got =
+                router.find(host, path.as_bytes(), &method, &HeaderMap::new()).map(|r| r.name.to_string());
             assert_eq!(got, expected.map(str::to_owned), "{method} {host} {path}");
+        }
+    }
+
+    #[test]
+    fn fields_choose() {
+        let text = "[[upstreams]]\nname = \"u\"\nservers = [\"127.0.0.1:1\"]\n[[routes]]\nname = \"beta\"\nupstream = \"u\"\n\
+                    headers = [{ name = \"X-Version\", value = \"2\" }, { name = \"x-any\" }]\n\
+                    [[routes]]\nname = \"rest\"\nupstream = \"u\"\n";
+        let config = Config::parse(Path::new("g.toml"), text).expect("taken");
+        let router = Router::new(&config.edge.routes);
+        for (fields, expected) in [
+            (&[("x-version", "2"), ("x-any", "")][..], "beta"),
+            (&[("x-version", "1"), ("x-version", "2"), ("x-any", "1")], "beta"),
+            (&[("x-version", "2")], "rest"),
+            (&[("x-version", "22"), ("x-any", "")], "rest"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().expect("value"));
+            }
+            let got = router.find("x", b"/", &Method::GET, &headers).map(|r| r.name.to_string());
+            assert_eq!(got, Ok(expected.to_owned()), "{fields:?}");
         }
     }
 }

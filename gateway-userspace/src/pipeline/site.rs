@@ -7,7 +7,7 @@ use http::Method;
 use super::router::Router;
 use crate::client::Trust;
 use crate::config;
-use crate::upstream::Upstreams;
+use crate::upstream::{UpstreamTlsError, Upstreams};
 
 /// Everything that requests are judged and sent by.
 #[derive(Debug)]
@@ -35,16 +35,24 @@ pub(super) struct HttpRules {
 
 impl Site {
     /// Compiles a configuration for `workers` workers; upstreams that didn't change keep their connections.
-    pub fn new(edge: &config::edge::Edge, waf: config::waf::Mode, workers: usize, before: Option<&Self>) -> Self {
+    ///
+    /// # Errors
+    /// When the TLS settings of an upstream can't be used.
+    pub fn new(
+        edge: &config::edge::Edge,
+        waf: config::waf::Mode,
+        workers: usize,
+        before: Option<&Self>,
+    ) -> Result<Self, UpstreamTlsError> {
         let none = Upstreams::default();
-        Self {
+        Ok(Self {
             trust: Trust::new(edge.client.trusted_proxies.clone(), edge.client.forwarded_header),
             http: edge.http.clone(),
-            upstreams: Upstreams::build(&edge.upstreams, workers, before.map_or(&none, |b| &b.upstreams)),
+            upstreams: Upstreams::build(&edge.upstreams, workers, before.map_or(&none, |b| &b.upstreams))?,
             rules: HttpRules::new(&edge.http),
             router: Router::new(&edge.routes),
             waf,
-        }
+        })
     }
 }
 

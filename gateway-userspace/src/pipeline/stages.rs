@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SERVER};
-use http::Version;
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER};
+use http::{StatusCode, Version};
 
+use super::WellKnown;
 use super::conform::{Conforming, Incoming};
 use super::hooks::{DenyList, LimitCheck, LimitGate, LimitRequest};
 use super::outgoing;
@@ -16,8 +17,9 @@ use super::trace::Trace;
 use super::worker::Worker;
 use crate::config::{edge::Route, waf};
 use crate::inspect::{Inspection, RequestView};
+use crate::limits::Permit;
 use crate::listen::Peer;
-use crate::respond::{Afterwards, Denial, REQUEST_ID, Reply};
+use crate::respond::{self, Afterwards, Denial, REQUEST_ID, Reply, cors};
 use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
 use crate::wire::{Body, BodyError, Capped};
 
@@ -58,7 +60,28 @@ pub(super) struct Answered(UpstreamResponse);
 #[derive(Debug)]
 pub(super) struct Cleared(UpstreamResponse);
 
+impl Cleared {
+    /// Tells the limits how the request ended.
+    pub(super) fn settle(&self, permit: Permit, limits: &dyn LimitGate) {
+        limits.settle(permit, self.0.status.as_u16(), &self.0.headers);
+    }
+}
+
 type Fields = Vec<(HeaderName, HeaderValue)>;
+
+/// Where an authority looks for the proof that a name leads here (RFC 8555 section 8.3).
+const CHALLENGES: &[u8] = b"/.well-known/acme-challenge/";
+
+/// The proof that an authority asks for, while one is waiting; any other request goes on.
+pub(super) fn proof(request: &Conforming, known: Option<&WellKnown>, trace: &Trace) -> Option<Reply> {
+    let token = std::str::from_utf8(request.path().strip_prefix(CHALLENGES)?).ok()?;
+    let proof = known?(token)?;
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(&REQUEST_ID, trace.request_id.clone());
+    let body = Body::Full(Bytes::from(proof));
+    Some(Reply { status: StatusCode::OK, headers, body, upgraded: None, connection: Afterwards::Keep })
+}
 
 /// The id of a request: a trusted peer's own, else a new one.
 pub(super) fn request_id(site: &Site, worker: &Worker, peer: &Peer, incoming: &Incoming) -> HeaderValue {
@@ -103,10 +126,12 @@ pub(super) fn not_banned(
 pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Result<Routed, Denial> {
     let NotBanned(mut identified) = request;
     let request = &mut identified.request;
-    let route = site.router.find(&request.host, request.path(), &request.method).map_err(|none| match none {
-        NoRoute::Path => Denial::NoRoute,
-        NoRoute::Method(allow) => Denial::Method { allow },
-    })?;
+    let route = site.router.find(&request.host, request.path(), &request.method, &request.headers).map_err(
+        |none| match none {
+            NoRoute::Path => Denial::NoRoute,
+            NoRoute::Method(allow) => Denial::Method { allow },
+        },
+    )?;
     trace.route = Some(Arc::clone(&route.name));
     let max = route.max_body.unwrap_or(site.http.max_body);
     match request.body.exact_len() {
@@ -123,8 +148,8 @@ pub(super) async fn admit(
     request: Routed,
     limits: Option<&dyn LimitGate>,
     trace: &Trace,
-) -> Result<(Admitted, Fields), Denial> {
-    let Some(limits) = limits else { return Ok((Admitted(request), Vec::new())) };
+) -> Result<(Admitted, Fields, Option<Permit>), Denial> {
+    let Some(limits) = limits else { return Ok((Admitted(request), Vec::new(), None)) };
     let inner = &request.request.request;
     let asked = LimitRequest {
         client: &trace.client,
@@ -133,6 +158,7 @@ pub(super) async fn admit(
         method: &inner.method,
         host: &inner.host,
         path: inner.path(),
+        query: inner.query(),
         headers: &inner.headers,
         ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
     };
@@ -141,14 +167,34 @@ pub(super) async fn admit(
         LimitCheck::Wait(answer) => answer.await,
     };
     match outcome.refused {
-        Some(refusal) => {
-            Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields })
-        }
-        None => Ok((Admitted(request), outcome.fields)),
+        Some(refusal) => Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields }),
+        None => Ok((Admitted(request), outcome.fields, outcome.permit)),
     }
 }
 
+/// What the reply needs to know of the request once that has been sent on.
+#[derive(Debug)]
+pub(super) struct Terms {
+    route: Arc<Route>,
+    origin: Option<HeaderValue>,
+}
+
 impl Admitted {
+    /// What the route adds to the reply.
+    pub(super) fn terms(&self) -> Terms {
+        let origin =
+            self.0.route.cors.as_ref().and_then(|_| self.0.request.request.headers.get(ORIGIN).cloned());
+        Terms { route: Arc::clone(&self.0.route), origin }
+    }
+
+    /// The answer to a preflight, where the route answers those.
+    pub(super) fn preflight(&self) -> Option<Reply> {
+        let request = &self.0.request.request;
+        let cors = self.0.route.cors.as_ref()?;
+        cors::is_preflight(&request.method, &request.headers)
+            .then(|| cors::preflight(cors, request.headers.get(ORIGIN)))
+    }
+
     /// The route's own mode of the rules.
     pub(super) fn waf_mode(&self) -> Option<waf::Mode> {
         self.0.route.waf
@@ -188,7 +234,8 @@ pub(super) async fn forward(
 ) -> Result<Answered, Denial> {
     let Inspected(Routed { request: Identified { request, is_trusted }, route }) = request;
     let upstream = site.upstreams.get(route.upstream).ok_or(Denial::NoRoute)?;
-    let Conforming { method, target, path_len, host, version, mut headers, body, upgrade } = request;
+    let Conforming { method, target, path_len, host, version, mut headers, body, upgrade, wants_trailers } =
+        request;
     if version == Version::HTTP_10 && !headers.contains_key(HOST) {
         // HTTP/1.1 wants one; the server's own name is the honest one.
         let name = if host.is_empty() { upstream.config().name.as_ref() } else { &host };
@@ -199,12 +246,12 @@ pub(super) async fn forward(
         method,
         target: outgoing::rewrite(&route, target, path_len),
         headers,
-        body,
         upgrade: upgrade.filter(|_| route.upgrade),
+        wants_trailers,
         client: trace.client.addr(),
     };
     let started = Instant::now();
-    let sent = upstream.forward(worker.index, worker.random(), request);
+    let sent = upstream.forward(worker.index, worker.random(), request, body);
     let answered = match route.total_timeout {
         None => sent.await,
         Some(total) => {
@@ -241,9 +288,19 @@ pub(super) async fn inspect_response(
 }
 
 /// The answer in the gateway's name.
-pub(super) fn reply(answer: Cleared, limit_fields: Fields, trace: &Trace) -> Reply {
+pub(super) fn reply(answer: Cleared, terms: &Terms, limit_fields: Fields, trace: &Trace) -> Reply {
     let Cleared(UpstreamResponse { status, mut headers, body, upgraded, .. }) = answer;
     hide_server(&mut headers);
+    let Terms { route, origin } = terms;
+    respond::secure(
+        &mut headers,
+        route.security_headers,
+        trace.peer.tls.is_some(),
+        route.override_security_headers,
+    );
+    if let Some(cors) = &route.cors {
+        cors::mark(&mut headers, cors, origin.as_ref());
+    }
     headers.insert(&REQUEST_ID, trace.request_id.clone());
     for (name, value) in limit_fields {
         headers.append(name, value);
@@ -255,15 +312,4 @@ pub(super) fn reply(answer: Cleared, limit_fields: Fields, trace: &Trace) -> Rep
 fn hide_server(headers: &mut HeaderMap) {
     headers.remove(SERVER);
     headers.remove("x-powered-by");
-}
-
-/// The redirect of a listener without TLS.
-pub(super) fn secure_location(host: &str, port: u16, target: &Bytes) -> Option<HeaderValue> {
-    let mut location = b"https://".to_vec();
-    location.extend_from_slice(host.as_bytes());
-    if port != 443 {
-        location.extend_from_slice(format!(":{port}").as_bytes());
-    }
-    location.extend_from_slice(target);
-    HeaderValue::from_maybe_shared(Bytes::from(location)).ok()
 }

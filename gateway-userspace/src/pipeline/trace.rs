@@ -40,8 +40,11 @@ impl Trace {
     /// Of a connection whose request is not read yet.
     pub(super) fn of_connection(peer: &Arc<Peer>, now: Now, request_id: HeaderValue) -> Self {
         let addr = peer.relayed.unwrap_or(peer.socket).ip();
-        let client =
-            if peer.relayed.is_some() { ClientId::behind(peer.socket.ip(), addr) } else { ClientId::direct(addr) };
+        let client = if peer.relayed.is_some() {
+            ClientId::behind(peer.socket.ip(), addr)
+        } else {
+            ClientId::direct(addr)
+        };
         Self {
             started: now.instant,
             unix_ns: now.unix_ns,

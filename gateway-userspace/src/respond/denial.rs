@@ -69,13 +69,17 @@ impl Denial {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Head(HeadError::TooLarge | HeadError::TooMany) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Head(HeadError::TooLarge | HeadError::TooMany) => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             Self::Head(HeadError::TargetTooLong) => StatusCode::URI_TOO_LONG,
             Self::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Framing(FramingError::Encoding) => StatusCode::NOT_IMPLEMENTED,
-            Self::Head(_) | Self::Framing(_) | Self::Nomination(_) | Self::Request(_) | Self::Forwarded(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Head(_)
+            | Self::Framing(_)
+            | Self::Nomination(_)
+            | Self::Request(_)
+            | Self::Forwarded(_) => StatusCode::BAD_REQUEST,
             Self::Body(e) => body_status(*e),
             Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -95,6 +99,7 @@ impl Denial {
                 UpstreamError::ConnectTimeout | UpstreamError::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
                 UpstreamError::RequestBody(e) => body_status(*e),
                 UpstreamError::Connect
+                | UpstreamError::Handshake
                 | UpstreamError::Closed
                 | UpstreamError::Malformed(_)
                 | UpstreamError::Framing(_)
@@ -145,6 +150,7 @@ impl Denial {
                 UpstreamError::Unhealthy => "upstream_unhealthy",
                 UpstreamError::Full => "upstream_full",
                 UpstreamError::Connect => "upstream_connect",
+                UpstreamError::Handshake => "upstream_handshake",
                 UpstreamError::ConnectTimeout => "upstream_connect_timeout",
                 UpstreamError::ResponseTimeout => "upstream_timeout",
                 UpstreamError::Closed => "upstream_closed",
@@ -195,7 +201,11 @@ impl Denial {
     pub fn is_protocol_fault(&self) -> bool {
         matches!(
             self,
-            Self::Head(_) | Self::Framing(_) | Self::Nomination(_) | Self::Request(_) | Self::Body(BodyError::Malformed)
+            Self::Head(_)
+                | Self::Framing(_)
+                | Self::Nomination(_)
+                | Self::Request(_)
+                | Self::Body(BodyError::Malformed)
         )
     }
 

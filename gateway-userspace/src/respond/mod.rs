@@ -1,13 +1,18 @@
 //! Every refusal becomes one answer, here and nowhere else.
 
+pub mod cors;
 mod denial;
 mod page;
+mod security;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use http::{Method, StatusCode};
 
 pub use denial::Denial;
+pub use security::secure;
 
 use crate::upstream::Upgraded;
 use crate::wire::Body;

@@ -99,3 +99,6 @@ impl Rules {
         self.0.store(ruleset);
     }
 }
+
+#[cfg(test)]
+mod tests;

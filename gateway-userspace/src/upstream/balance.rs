@@ -39,10 +39,9 @@ pub(super) fn choose(
             let total: u64 = candidates.iter().map(|c| u64::from(c.weight)).sum();
             nth(candidates, turn % total.max(1)).map(|c| c.index)
         }
-        Balance::ClientHash => candidates
-            .iter()
-            .max_by(|a, b| score(a, client).total_cmp(&score(b, client)))
-            .map(|c| c.index),
+        Balance::ClientHash => {
+            candidates.iter().max_by(|a, b| score(a, client).total_cmp(&score(b, client))).map(|c| c.index)
+        }
     }
 }
 

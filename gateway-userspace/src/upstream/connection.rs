@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::UpstreamError;
+use super::socket::Socket;
 use crate::wire::{HeadLimits, ResponseHead, Scan, parse_response};
 
 /// What a server's head may hold.
@@ -26,7 +26,7 @@ const LARGE_BUFFER: usize = 64 << 10;
 /// A connection that speaks HTTP/1.1.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) io: TcpStream,
+    pub(super) io: Socket,
     pub(super) inbound: BytesMut,
     pub(super) outbound: Vec<u8>,
     /// Whether an answer came over it before: a server may close such a connection at any time.
@@ -37,7 +37,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(io: TcpStream) -> Self {
+    pub(super) fn new(io: Socket) -> Self {
         Self {
             io,
             inbound: BytesMut::with_capacity(SMALL_BUFFER),
@@ -51,8 +51,8 @@ impl Connection {
 
     /// Whether the server neither closed nor said anything while idle. A system call only when something
     /// happened.
-    pub(super) fn is_alive(&self) -> bool {
-        matches!(self.io.try_read(&mut [0; 1]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+    pub(super) fn is_alive(&mut self) -> bool {
+        self.io.is_quiet()
     }
 
     /// Made ready for the next request; large buffers are given back.

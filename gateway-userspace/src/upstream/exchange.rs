@@ -12,7 +12,7 @@ use super::body::{Remaining, ResponseBody};
 use super::connection::Connection;
 use super::health::InFlight;
 use super::sending::{SendError, Sending};
-use super::{UpstreamError, UpstreamRequest, UpstreamResponse, Upgraded};
+use super::{Upgraded, UpstreamError, UpstreamRequest, UpstreamResponse};
 use crate::config::edge;
 use crate::wire::{Body, Framing, ResponseHead, strip_hop_by_hop};
 
@@ -87,7 +87,9 @@ fn answer(
     }
     let framing = Framing::of_response(&request.method, status, version, &headers)?;
     let may_reuse = sending.is_none() && framing != Framing::Close && keeps_alive(version, &headers);
-    if headers.contains_key(CONNECTION) || headers.contains_key(TRANSFER_ENCODING) || headers.contains_key("keep-alive")
+    if headers.contains_key(CONNECTION)
+        || headers.contains_key(TRANSFER_ENCODING)
+        || headers.contains_key("keep-alive")
     {
         // A server's Connection may name what it likes: it is removed, and so is what it names.
         if strip_hop_by_hop(&mut headers).is_err() {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::Method;
-use tokio::net::TcpStream;
+use hyper::client::conn::http2::SendRequest;
 
 use super::balance::{self, Candidate};
+use super::budget::Budget;
+use super::connect::{Connector, UpstreamTlsError};
 use super::connection::Connection;
-use super::exchange::exchange;
+use super::exchange::{Failed, exchange};
 use super::health::{Backend, InFlight};
-use super::{UpstreamError, UpstreamRequest, UpstreamResponse};
-use crate::config::edge;
+use super::{UpstreamError, UpstreamRequest, UpstreamResponse, h2};
+use crate::config::edge::{self, Protocol};
 use crate::wire::Body;
 
 /// Most servers or connections that one request tries.
@@ -21,20 +23,30 @@ pub const MAX_ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub struct Upstream {
     config: edge::Upstream,
+    connector: Connector,
     pub(super) backends: Box<[Arc<Backend>]>,
     turn: AtomicU64,
+    budget: Budget,
     pub(super) retries: AtomicU64,
 }
 
 impl Upstream {
     /// Servers without connections, all healthy.
-    pub(super) fn new(config: edge::Upstream, workers: usize) -> Self {
+    pub(super) fn new(config: edge::Upstream, workers: usize) -> Result<Self, UpstreamTlsError> {
+        let connector = Connector::new(&config)?;
         let max_idle = usize::try_from(config.max_idle).unwrap_or(usize::MAX);
         let backend = |server: &edge::Server| {
             Arc::new(Backend::new(server.clone(), workers, max_idle, config.idle_timeout))
         };
         let backends = config.servers.iter().map(backend).collect();
-        Self { config, backends, turn: AtomicU64::new(0), retries: AtomicU64::new(0) }
+        Ok(Self {
+            config,
+            connector,
+            backends,
+            turn: AtomicU64::new(0),
+            budget: Budget::new(),
+            retries: AtomicU64::new(0),
+        })
     }
 
     /// What is configured.
@@ -56,7 +68,8 @@ impl Upstream {
     /// fresh for each call.
     ///
     /// A request is sent again when no connection could be made, or when a connection from the pool turned out
-    /// closed and the method is idempotent (RFC 9110, section 9.2.2) and its body is in memory.
+    /// closed and the method is idempotent (RFC 9110, section 9.2.2) and its body is in memory; in both cases
+    /// within a budget of one retry for five requests.
     ///
     /// # Errors
     /// Why no server answered.
@@ -64,21 +77,23 @@ impl Upstream {
         &self,
         worker: usize,
         random: u64,
-        mut request: UpstreamRequest,
+        request: UpstreamRequest,
+        body: Body,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let mut body = std::mem::take(&mut request.body);
+        let mut body = body;
+        self.budget.earn();
         let mut tried = 0u64;
         let mut attempt = 1;
         loop {
             let (index, in_flight) = self.choose(&request, random.rotate_left(attempt as u32 * 7), tried)?;
             let backend = Arc::clone(&in_flight.0);
             let fresh_only = attempt > 1;
-            let connection = match self.connection(&backend, worker, fresh_only).await {
-                Ok(connection) => connection,
+            let opened = match self.open(&backend, worker, fresh_only).await {
+                Ok(opened) => opened,
                 Err(error) => {
                     backend.failed(self.config.max_failures, self.config.failure_pause);
                     tried |= 1 << (index % 64);
-                    if attempt >= MAX_ATTEMPTS || attempt >= self.backends.len() {
+                    if attempt >= MAX_ATTEMPTS || attempt >= self.backends.len() || !self.budget.spend() {
                         return Err(error);
                     }
                     attempt += 1;
@@ -92,7 +107,8 @@ impl Upstream {
                 Body::Stream(_) => None,
             };
             let sent = std::mem::take(&mut body);
-            let failed = match exchange(connection, &request, sent, &self.config, worker, in_flight).await {
+            let exchanged = self.exchange(opened, &request, sent, worker, in_flight).await;
+            let failed = match exchanged {
                 Ok(response) => {
                     backend.succeeded();
                     return Ok(response);
@@ -100,7 +116,12 @@ impl Upstream {
                 Err(failed) => failed,
             };
             match again {
-                Some(again) if failed.is_stale && attempt < MAX_ATTEMPTS && is_idempotent(&request.method) => {
+                Some(again)
+                    if failed.is_stale
+                        && attempt < MAX_ATTEMPTS
+                        && is_idempotent(&request.method)
+                        && self.budget.spend() =>
+                {
                     body = again;
                     attempt += 1;
                     self.retries.fetch_add(1, Ordering::Relaxed);
@@ -147,25 +168,59 @@ impl Upstream {
         backend.enter(max).map(|f| (index, f)).ok_or(UpstreamError::Full)
     }
 
-    async fn connection(
+    pub(super) async fn exchange(
+        &self,
+        opened: Opened,
+        request: &UpstreamRequest,
+        body: Body,
+        worker: usize,
+        in_flight: InFlight,
+    ) -> Result<UpstreamResponse, Failed> {
+        match opened {
+            Opened::Http1(connection) => {
+                exchange(*connection, request, body, &self.config, worker, in_flight).await
+            }
+            Opened::Http2(sender) => {
+                h2::exchange(sender, request, body, self.connector.is_tls(), &self.config, in_flight)
+                    .await
+                    .map_err(|error| Failed { error, is_stale: false })
+            }
+        }
+    }
+
+    pub(super) async fn open(
         &self,
         backend: &Backend,
         worker: usize,
         fresh_only: bool,
-    ) -> Result<Connection, UpstreamError> {
-        if !fresh_only && let Some(connection) = backend.pool.take(worker) {
-            return Ok(connection);
+    ) -> Result<Opened, UpstreamError> {
+        let is_h2 = self.config.protocol == Protocol::Http2;
+        if is_h2 && let Some(sender) = backend.streams.get(worker) {
+            return Ok(Opened::Http2(sender));
         }
-        let connect = TcpStream::connect(&*backend.server.address);
-        match tokio::time::timeout(self.config.connect_timeout, connect).await {
-            Err(_) => Err(UpstreamError::ConnectTimeout),
-            Ok(Err(_)) => Err(UpstreamError::Connect),
-            Ok(Ok(io)) => {
-                let _ = io.set_nodelay(true);
-                Ok(Connection::new(io))
+        if !is_h2
+            && !fresh_only
+            && let Some(connection) = backend.pool.take(worker)
+        {
+            return Ok(Opened::Http1(Box::new(connection)));
+        }
+        let connect = async {
+            let socket = self.connector.connect(&backend.server.address).await?;
+            if is_h2 {
+                backend.streams.open(worker, socket, &self.config).await.map(Opened::Http2)
+            } else {
+                Ok(Opened::Http1(Box::new(Connection::new(socket))))
             }
-        }
+        };
+        let connected = tokio::time::timeout(self.config.connect_timeout, connect).await;
+        connected.map_err(|_| UpstreamError::ConnectTimeout)?
     }
+}
+
+/// A way to a server.
+pub(super) enum Opened {
+    Http1(Box<Connection>),
+    Http2(SendRequest<Body>),
 }
 
 fn is_idempotent(method: &Method) -> bool {

@@ -19,9 +19,7 @@ const SERVER_SERIES: [Series; 5] = [
     ("gateway_upstream_in_flight", "Requests in flight at a server.", "gauge", |b| {
         b.in_flight.load(Ordering::Relaxed)
     }),
-    ("gateway_upstream_idle_connections", "Idle connections to a server.", "gauge", |b| {
-        b.pool.idle() as u64
-    }),
+    ("gateway_upstream_idle_connections", "Idle connections to a server.", "gauge", |b| b.pool.idle() as u64),
     ("gateway_upstream_healthy", "Whether a server gets requests.", "gauge", |b| u64::from(b.is_healthy())),
 ];
 
@@ -36,7 +34,11 @@ impl Upstreams {
             for upstream in self.iter() {
                 for backend in &upstream.backends {
                     let (upstream, server) = (&upstream.config().name, &backend.server.address);
-                    writeln!(out, "{name}{{upstream=\"{upstream}\",server=\"{server}\"}} {}", value(backend))?;
+                    writeln!(
+                        out,
+                        "{name}{{upstream=\"{upstream}\",server=\"{server}\"}} {}",
+                        value(backend)
+                    )?;
                 }
             }
         }
@@ -44,7 +46,11 @@ impl Upstreams {
         writeln!(out, "# TYPE gateway_upstream_retries_total counter")?;
         for upstream in self.iter() {
             let retries = upstream.retries.load(Ordering::Relaxed);
-            writeln!(out, "gateway_upstream_retries_total{{upstream=\"{}\"}} {retries}", upstream.config().name)?;
+            writeln!(
+                out,
+                "gateway_upstream_retries_total{{upstream=\"{}\"}} {retries}",
+                upstream.config().name
+            )?;
         }
         Ok(())
     }

@@ -3,13 +3,18 @@
 
 mod balance;
 mod body;
+mod budget;
+mod connect;
 mod connection;
 mod exchange;
 mod forward;
+mod h2;
 mod health;
 mod metrics;
 mod pool;
+mod probe;
 mod sending;
+mod socket;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,8 +22,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+pub use connect::{SYSTEM_AUTHORITIES, UpstreamTlsError};
 pub use forward::{MAX_ATTEMPTS, Upstream};
 pub use pool::SWEEP_INTERVAL;
+pub use socket::Socket;
 
 use crate::config;
 use crate::wire::{Body, BodyError, FramingError, HeadError};
@@ -33,10 +40,10 @@ pub struct UpstreamRequest {
     pub target: Bytes,
     /// The fields, `Host` among them.
     pub headers: HeaderMap,
-    /// The body.
-    pub body: Body,
     /// The protocol of `Upgrade`, where the route lets it through.
     pub upgrade: Option<HeaderValue>,
+    /// Whether the client reads trailers (`TE: trailers`, as gRPC needs it).
+    pub wants_trailers: bool,
     /// The client's address, for choosing by it.
     pub client: IpAddr,
 }
@@ -60,7 +67,7 @@ pub struct UpstreamResponse {
 #[derive(Debug)]
 pub struct Upgraded {
     /// The socket.
-    pub io: tokio::net::TcpStream,
+    pub io: Socket,
     /// What the server sent behind its answer.
     pub read: Bytes,
     _in_flight: InFlight,
@@ -78,6 +85,9 @@ pub enum UpstreamError {
     /// No connection could be made.
     #[error("no connection to the server could be made")]
     Connect,
+    /// The server's certificate is not good, or the handshake failed otherwise.
+    #[error("the TLS handshake with the server failed")]
+    Handshake,
     /// The connect took too long.
     #[error("the connect took too long")]
     ConnectTimeout,
@@ -107,12 +117,22 @@ pub struct Upstreams(Vec<Arc<Upstream>>);
 
 impl Upstreams {
     /// Upstreams for `workers` workers. What is configured as before keeps its connections and its health.
-    pub fn build(configured: &[config::edge::Upstream], workers: usize, before: &Self) -> Self {
+    ///
+    /// # Errors
+    /// When the TLS settings of one can't be used.
+    pub fn build(
+        configured: &[config::edge::Upstream],
+        workers: usize,
+        before: &Self,
+    ) -> Result<Self, UpstreamTlsError> {
         let one = |configured: &config::edge::Upstream| {
             let same = before.0.iter().find(|u| u.config() == configured && u.workers() == workers);
-            same.map_or_else(|| Arc::new(Upstream::new(configured.clone(), workers)), Arc::clone)
+            match same {
+                Some(same) => Ok(Arc::clone(same)),
+                None => Upstream::new(configured.clone(), workers).map(Arc::new),
+            }
         };
-        Self(configured.iter().map(one).collect())
+        configured.iter().map(one).collect::<Result<_, _>>().map(Self)
     }
 
     /// By index in the configuration.
@@ -123,6 +143,13 @@ impl Upstreams {
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.0.iter()
+    }
+
+    /// Starts the health checks that are due. Call it every [`SWEEP_INTERVAL`] on one worker.
+    pub fn start_checks(&self, worker: usize) {
+        for upstream in &self.0 {
+            upstream.start_checks(worker);
+        }
     }
 
     /// Closes connections of `worker` that were idle for too long or that the server closed. Call it every

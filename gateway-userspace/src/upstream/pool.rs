@@ -36,7 +36,7 @@ impl Pool {
     /// The connection used last: the others may fall idle for good.
     pub(super) fn take(&self, worker: usize) -> Option<Connection> {
         let mut shard = self.shards.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(idle) = shard.pop() {
+        while let Some(mut idle) = shard.pop() {
             if idle.since.elapsed() < self.idle_timeout && idle.connection.is_alive() {
                 return Some(idle.connection);
             }
@@ -57,7 +57,7 @@ impl Pool {
     pub(super) fn sweep(&self, worker: usize) {
         if let Some(shard) = self.shards.get(worker) {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|idle| idle.since.elapsed() < self.idle_timeout && idle.connection.is_alive());
+            shard.retain_mut(|idle| idle.since.elapsed() < self.idle_timeout && idle.connection.is_alive());
         }
     }
 

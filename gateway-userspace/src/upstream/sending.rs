@@ -39,8 +39,7 @@ impl Sending {
     /// Puts the head (and a small body) into the outbound buffer.
     pub(super) fn start(connection: &mut Connection, request: &UpstreamRequest, body: Body) -> Self {
         let is_chunked = write_head(&mut connection.outbound, request, &body);
-        let mut sending =
-            Self { body, is_chunked, written: 0, direct: Bytes::new(), is_body_done: false };
+        let mut sending = Self { body, is_chunked, written: 0, direct: Bytes::new(), is_body_done: false };
         match &mut sending.body {
             Body::Empty => sending.is_body_done = true,
             Body::Full(bytes) => {
@@ -67,7 +66,8 @@ impl Sending {
         loop {
             while self.written < connection.outbound.len() {
                 let rest = &connection.outbound[self.written..];
-                let n = ready!(Pin::new(&mut connection.io).poll_write(cx, rest)).map_err(|_| SendError::Server)?;
+                let n = ready!(Pin::new(&mut connection.io).poll_write(cx, rest))
+                    .map_err(|_| SendError::Server)?;
                 self.written += n;
                 *progress = true;
             }
@@ -80,7 +80,8 @@ impl Sending {
                 *progress = true;
             }
             if self.is_body_done {
-                return Poll::Ready(Ok(()));
+                // TLS may hold back what was written.
+                return Pin::new(&mut connection.io).poll_flush(cx).map_err(|_| SendError::Server);
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => {

@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tests.retain(|test| test.name.starts_with(prefix.as_str()));
     }
     let crs = setup::Crs::find(&args.crs)?;
-    let options = CompileOptions { prefilter: args.prefilter == Switch::On };
+    let options = CompileOptions { prefilter: args.prefilter == Switch::On, ..CompileOptions::default() };
     let started = Instant::now();
     let ruleset = setup::suite_rules(&crs, &options)?;
     eprintln!("rules loaded in {:.0} ms", started.elapsed().as_secs_f64() * 1000.0);

@@ -12,7 +12,7 @@ use crate::{process, ui};
 /// The version of bpf-linker.
 const VERSION: &str = "0.13.0";
 /// LLVM's development files, as Debian and apt.llvm.org name them.
-const LLVM_PACKAGES: [&str; 3] = ["llvm-22-dev", "libpolly-22-dev", "libzstd-dev"];
+const LLVM_PACKAGES: [&str; 2] = ["llvm-22-dev", "libpolly-22-dev"];
 /// The variables by which bpf-linker's and llvm-sys's build scripts find LLVM; without the first, any `llvm-config` on
 /// `PATH` wins, of whatever version.
 const PREFIX_VARIABLES: [&str; 2] = ["LLVM_PREFIX", "LLVM_SYS_221_PREFIX"];

@@ -52,3 +52,13 @@ pub fn for_build(paths: &Paths) -> Result<Tools> {
     let linker = linker::ensure(paths)?;
     Ok(Tools { compiler, linker })
 }
+
+/// Makes sure that the end-to-end tests have their programs.
+pub fn for_tests() -> Result<()> {
+    packages::ensure(&[Group::Test])
+}
+
+/// Makes sure that a virtual machine can be built and started.
+pub fn for_vm() -> Result<()> {
+    packages::ensure(&[Group::Test, Group::Vm])
+}

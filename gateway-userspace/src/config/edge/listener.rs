@@ -94,14 +94,14 @@ pub(super) fn check(raw: Vec<RawListener>, problems: &mut Problems<'_>) -> Vec<L
                 }
             },
         };
-        let redirect_to_https = raw.redirect_to_https.and_then(|port| {
+        let redirect_to_https = raw.redirect_to_https.map(|port| {
             if raw.tls || *port.get_ref() == 0 {
                 problems.at(
                     port.span(),
                     "`redirect_to_https` is a port from 1, on a listener without `tls`: leave it out here.",
                 );
             }
-            Some(port.into_inner())
+            port.into_inner()
         });
         listeners.push(Listener {
             name,

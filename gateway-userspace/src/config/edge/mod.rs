@@ -1,9 +1,11 @@
 //! Listeners, certificates, client identity, routes and upstreams.
 
+mod acme;
 mod bounds;
 mod client;
 mod http;
 mod listener;
+mod response;
 mod route;
 mod tls;
 mod upstream;
@@ -11,9 +13,13 @@ mod upstream;
 pub use self::client::{Client, ForwardedHeader, MAX_TRUSTED, RawClient};
 pub use self::http::{Http, MAX_HEADER_BYTES, MAX_HEADERS, RawHttp};
 pub use self::listener::{Listener, MAX_CONNECTIONS, MAX_LISTENERS, ProxyProtocol, RawListener};
-pub use self::route::{MAX_ROUTES, PathMatch, RawRoute, Route};
-pub use self::tls::{Certificate, MAX_CERTIFICATES, MinVersion, RawTls, Tls};
-pub use self::upstream::{Balance, MAX_SERVERS, MAX_UPSTREAMS, RawUpstream, Server, Upstream};
+pub use self::response::{Cors, MAX_ORIGINS, RawCors, SecurityProfile};
+pub use self::route::{HeaderMatch, MAX_ROUTES, PathMatch, RawRoute, Route};
+pub use self::tls::{Certificate, ClientAuth, MAX_CERTIFICATES, MinVersion, RawTls, Tls};
+pub use self::upstream::{
+    Balance, HealthCheck, MAX_SERVERS, MAX_UPSTREAMS, Protocol, RawUpstream, Server, Upstream, UpstreamTls,
+};
+pub use acme::{Acme, Challenge as AcmeChallenge};
 
 use super::{Base, Problems};
 
@@ -47,7 +53,7 @@ pub struct Edge {
 
 pub(super) fn check(raw: RawEdge, base: &Base, problems: &mut Problems<'_>) -> Edge {
     let RawEdge { listeners, tls, client, http, upstreams, routes } = raw;
-    let upstreams = upstream::check(upstreams, problems);
+    let upstreams = upstream::check(upstreams, base, problems);
     Edge {
         listeners: listener::check(listeners, problems),
         tls: tls::check(tls, base, problems),

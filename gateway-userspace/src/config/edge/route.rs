@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::http::{hosts, methods};
+use super::response::{self, Cors, RawCors, SecurityProfile};
 use super::{Upstream, bounds};
 use crate::config::{Problems, Size, Span, waf};
 
@@ -29,6 +30,27 @@ pub struct RawRoute {
     total_timeout: Option<Spanned<Span>>,
     replace_prefix: Option<Spanned<String>>,
     upgrade: bool,
+    headers: Vec<Spanned<RawHeaderMatch>>,
+    security_headers: SecurityProfile,
+    override_security_headers: bool,
+    cors: Option<RawCors>,
+}
+
+/// An entry of `headers` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawHeaderMatch {
+    name: String,
+    value: Option<String>,
+}
+
+/// A field that a request must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Its name, in lower case.
+    pub name: String,
+    /// Its exact value; none: any.
+    pub value: Option<String>,
 }
 
 /// What a route matches by path. Of several matching routes an exact one wins, then the longest
@@ -66,6 +88,14 @@ pub struct Route {
     pub replace_prefix: Option<String>,
     /// Whether `Upgrade: websocket` is let through; default false: the upgrade is not offered to the upstream.
     pub upgrade: bool,
+    /// Fields that a request must have, each with an exact value or any; default none; at most 16.
+    pub headers: Vec<HeaderMatch>,
+    /// `off`, `standard` (the default) or `strict`.
+    pub security_headers: SecurityProfile,
+    /// Whether they replace the server's own; default false.
+    pub override_security_headers: bool,
+    /// Cross-origin requests; default: the server's business.
+    pub cors: Option<Cors>,
 }
 
 pub(super) fn check(raw: Vec<RawRoute>, upstreams: &[Upstream], problems: &mut Problems<'_>) -> Vec<Route> {
@@ -92,6 +122,10 @@ fn everything() -> Route {
         total_timeout: None,
         replace_prefix: None,
         upgrade: false,
+        headers: Vec::new(),
+        security_headers: SecurityProfile::default(),
+        override_security_headers: false,
+        cors: None,
     }
 }
 
@@ -136,13 +170,17 @@ fn one(
             bounds::duration(
                 "total_timeout",
                 Some(t),
-                Duration::from_secs(60),
+                Duration::from_mins(1),
                 Duration::from_millis(10)..=Duration::from_hours(24),
                 p,
             )
         }),
         replace_prefix,
         upgrade: raw.upgrade,
+        headers: header_matches(raw.headers, p),
+        security_headers: raw.security_headers,
+        override_security_headers: raw.override_security_headers,
+        cors: raw.cors.map(|c| response::check(c, p)),
     }
 }
 
@@ -172,4 +210,22 @@ fn path(
         }
         (None, None, None) => PathMatch::Prefix("/".to_owned()),
     }
+}
+
+fn header_matches(raw: Vec<Spanned<RawHeaderMatch>>, problems: &mut Problems<'_>) -> Vec<HeaderMatch> {
+    if let Some(extra) = raw.get(16) {
+        problems.at(extra.span(), "a route matches at most 16 headers.");
+    }
+    raw.into_iter()
+        .map(|entry| {
+            if entry.get_ref().name.parse::<http::HeaderName>().is_err() {
+                problems.at(
+                    entry.span(),
+                    "`name` must be a header name, as in { name = \"x-version\", value = \"2\" }.",
+                );
+            }
+            let RawHeaderMatch { name, value } = entry.into_inner();
+            HeaderMatch { name: name.to_ascii_lowercase(), value }
+        })
+        .collect()
 }

@@ -1,13 +1,14 @@
 //! `[[upstreams]]`: the servers behind the gateway.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::bounds;
-use crate::config::{Problems, Span};
+use super::{Certificate, bounds};
+use crate::config::{Base, Problems, Span};
 
 /// Most upstreams.
 pub const MAX_UPSTREAMS: usize = 1024;
@@ -29,6 +30,31 @@ pub struct RawUpstream {
     max_connections: Option<Spanned<u64>>,
     max_failures: Option<Spanned<u64>>,
     failure_pause: Option<Spanned<Span>>,
+    protocol: Protocol,
+    tls: Option<RawUpstreamTls>,
+    health_check: Option<RawHealthCheck>,
+}
+
+/// `[upstreams.health_check]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawHealthCheck {
+    path: Option<Spanned<String>>,
+    host: Option<Spanned<String>>,
+    interval: Option<Spanned<Span>>,
+    timeout: Option<Spanned<Span>>,
+    healthy_after: Option<Spanned<u64>>,
+    unhealthy_after: Option<Spanned<u64>>,
+}
+
+/// `[upstreams.tls]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawUpstreamTls {
+    ca: Option<String>,
+    server_name: Option<Spanned<String>>,
+    certificate: Option<Spanned<String>>,
+    key_file: Option<String>,
 }
 
 /// A server as written: an address alone, or with a weight.
@@ -44,6 +70,46 @@ pub enum RawServer {
         /// Default 1.
         weight: Option<u64>,
     },
+}
+
+/// What is spoken to the servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    #[serde(rename = "http1")]
+    Http1,
+    /// HTTP/2, without TLS by prior knowledge. gRPC needs it.
+    #[serde(rename = "http2")]
+    Http2,
+}
+
+/// TLS to the servers; their certificates are always verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM: who signs the servers' certificates; default: `/etc/ssl/certs/ca-certificates.crt`.
+    pub ca: Option<PathBuf>,
+    /// The name in the servers' certificates; default: the host of the server's address.
+    pub server_name: Option<String>,
+    /// The gateway's own certificate, where the servers ask for one; default: none.
+    pub certificate: Option<Certificate>,
+}
+
+/// Active checks of each server: a GET whose answer must be 2xx or 3xx.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Default `/`.
+    pub path: String,
+    /// `Host` of the check; default: the server's address.
+    pub host: Option<String>,
+    /// Default 5 s; 1 s to 1 h.
+    pub interval: Duration,
+    /// Default 2 s; 10 ms to 1 min.
+    pub timeout: Duration,
+    /// Good checks in a row after which a server gets requests again; default 2; 1 to 100.
+    pub healthy_after: u64,
+    /// Bad checks in a row after which it gets none; default 3; 1 to 100.
+    pub unhealthy_after: u64,
 }
 
 /// How a server is chosen.
@@ -91,6 +157,12 @@ pub struct Upstream {
     pub max_connections: u64,
     /// Failures in a row after which a server is left out; default 3; 0 (never) to 1,000.
     pub max_failures: u64,
+    /// `http1` (the default) or `http2`.
+    pub protocol: Protocol,
+    /// TLS to the servers; default: none.
+    pub tls: Option<UpstreamTls>,
+    /// Active checks; default: none. An only server is asked even when its checks fail.
+    pub health_check: Option<HealthCheck>,
     /// How long it is left out; default 10 s; 10 ms to 1 h.
     pub failure_pause: Duration,
 }
@@ -98,15 +170,15 @@ pub struct Upstream {
 const SHORT: Duration = Duration::from_millis(10);
 const HOUR: Duration = Duration::from_hours(1);
 
-pub(super) fn check(raw: Vec<RawUpstream>, problems: &mut Problems<'_>) -> Vec<Upstream> {
+pub(super) fn check(raw: Vec<RawUpstream>, base: &Base, problems: &mut Problems<'_>) -> Vec<Upstream> {
     if raw.len() > MAX_UPSTREAMS {
         problems.whole(format!("there are {} upstreams; at most {MAX_UPSTREAMS} are possible.", raw.len()));
     }
     let mut names = Vec::new();
-    raw.into_iter().enumerate().map(|(i, raw)| one(i, raw, &mut names, problems)).collect()
+    raw.into_iter().enumerate().map(|(i, raw)| one(i, raw, &mut names, base, problems)).collect()
 }
 
-fn one(i: usize, raw: RawUpstream, names: &mut Vec<String>, p: &mut Problems<'_>) -> Upstream {
+fn one(i: usize, raw: RawUpstream, names: &mut Vec<String>, base: &Base, p: &mut Problems<'_>) -> Upstream {
     let secs = Duration::from_secs;
     let named = raw.name.as_ref().map(Spanned::span);
     let name = bounds::name("upstream", raw.name, format!("upstream-{}", i + 1), names, p);
@@ -149,6 +221,9 @@ fn one(i: usize, raw: RawUpstream, names: &mut Vec<String>, p: &mut Problems<'_>
         max_idle: bounds::number("max_idle", raw.max_idle, 64, 0..=4096, p),
         max_connections: bounds::number("max_connections", raw.max_connections, 4096, 1..=1_000_000, p),
         max_failures: bounds::number("max_failures", raw.max_failures, 3, 0..=1000, p),
+        protocol: raw.protocol,
+        tls: raw.tls.map(|t| tls(t, base, p)),
+        health_check: raw.health_check.map(|h| health_check(h, p)),
         failure_pause: bounds::duration("failure_pause", raw.failure_pause, secs(10), SHORT..=HOUR, p),
     }
 }
@@ -173,4 +248,46 @@ fn server(raw: Spanned<RawServer>, problems: &mut Problems<'_>) -> Server {
         }
     };
     Server { address: address.into(), weight }
+}
+
+fn tls(raw: RawUpstreamTls, base: &Base, problems: &mut Problems<'_>) -> UpstreamTls {
+    let certificate = raw.certificate.and_then(|certificate| match &raw.key_file {
+        Some(key) => {
+            Some(Certificate { certificate: base.path(certificate.get_ref()), key_file: base.path(key) })
+        }
+        None => {
+            problems.at(certificate.span(), "`certificate` needs `key_file`, the PEM file of its key.");
+            None
+        }
+    });
+    let server_name = raw.server_name.map(|name| {
+        if rustls::pki_types::ServerName::try_from(name.get_ref().as_str()).is_err() {
+            problems.at(name.span(), "`server_name` must be a DNS name or an IP address.");
+        }
+        name.into_inner()
+    });
+    UpstreamTls { ca: raw.ca.map(|f| base.path(&f)), server_name, certificate }
+}
+
+fn health_check(raw: RawHealthCheck, p: &mut Problems<'_>) -> HealthCheck {
+    let text =
+        |value: Option<Spanned<String>>, good: fn(&str) -> bool, message: &str, p: &mut Problems<'_>| {
+            value.map(|v| {
+                if !good(v.get_ref()) || v.get_ref().bytes().any(|b| !b.is_ascii_graphic()) {
+                    p.at(v.span(), message);
+                }
+                v.into_inner()
+            })
+        };
+    let path = text(raw.path, |v| v.starts_with('/'), "`path` starts with `/` and holds no blanks.", p);
+    let host = text(raw.host, |v| !v.is_empty(), "`host` must be a host, with a port where needed.", p);
+    let second = Duration::from_secs(1);
+    HealthCheck {
+        path: path.unwrap_or_else(|| "/".to_owned()),
+        host,
+        interval: bounds::duration("interval", raw.interval, 5 * second, second..=HOUR, p),
+        timeout: bounds::duration("timeout", raw.timeout, 2 * second, SHORT..=Duration::from_mins(1), p),
+        healthy_after: bounds::number("healthy_after", raw.healthy_after, 2, 1..=100, p),
+        unhealthy_after: bounds::number("unhealthy_after", raw.unhealthy_after, 3, 1..=100, p),
+    }
 }

@@ -94,10 +94,10 @@ fn history(seed: u64, algorithm: Algorithm) {
 
 #[test]
 fn no_history_admits_more_than_the_contract() {
-    for seed in 0..400 {
+    for seed in 0..240 {
         history(seed, Algorithm::SlidingWindow);
     }
-    for seed in 0..60 {
+    for seed in 0..40 {
         history(seed, Algorithm::Gcra);
         history(seed, Algorithm::WeightedCounters);
     }

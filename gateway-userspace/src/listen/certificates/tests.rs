@@ -18,7 +18,8 @@ impl Folder {
     fn certificate(&self, file: &str, names: &[&str]) -> Certificate {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).expect("certificate");
-        let (certificate, key_file) = (self.0.join(format!("{file}.pem")), self.0.join(format!("{file}.key")));
+        let (certificate, key_file) =
+            (self.0.join(format!("{file}.pem")), self.0.join(format!("{file}.key")));
         std::fs::write(&certificate, made.cert.pem()).expect("written");
         std::fs::write(&key_file, made.signing_key.serialize_pem()).expect("written");
         Certificate { certificate, key_file }

@@ -6,7 +6,13 @@ fn rules() -> HttpRules {
 }
 
 /// Method, target, version, fields: then host, target and the names that are left; or the refusal's code.
-fn check(method: &str, target: &str, version: Version, fields: &[(&'static str, &str)], expected: Result<(&str, &str, &str), &str>) {
+fn check(
+    method: &str,
+    target: &str,
+    version: Version,
+    fields: &[(&'static str, &str)],
+    expected: Result<(&str, &str, &str), &str>,
+) {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         headers.append(*name, value.parse().expect("value"));
@@ -56,7 +62,13 @@ fn one_meaning() {
     check("GET", "/", v11, &[("host", "[::1]x")], Err("host_syntax"));
     check("GET", "/", v11, &[host, ("expect", "100-Continue")], Ok(("a.test", "/", "host")));
     check("GET", "/", v11, &[host, ("expect", "magic")], Err("expectation"));
-    check("GET", "/", v11, &[host, ("connection", "x"), ("x", "1"), ("te", "trailers")], Ok(("a.test", "/", "host")));
+    check(
+        "GET",
+        "/",
+        v11,
+        &[host, ("connection", "x"), ("x", "1"), ("te", "trailers")],
+        Ok(("a.test", "/", "host")),
+    );
     check("GET", "/", v11, &[host, ("connection", "host")], Err("connection_header"));
     check("GET", "/", v11, &[host, ("x_forwarded_for", "1.1.1.1")], Ok(("a.test", "/", "host")));
     check("GET", "/%00", v11, &[host], Err("path_nul"));

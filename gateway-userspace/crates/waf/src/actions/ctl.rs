@@ -8,6 +8,7 @@ use crate::{
         ast::{AuditMode, EngineMode, RuleQuery},
         audit_mode, engine_mode, id_range, parse_targets,
     },
+    variables::Variable,
 };
 
 /// A `ctl` action.
@@ -69,7 +70,7 @@ pub(super) fn parse(text: &str, cx: &mut ActionContext<'_>) -> Result<Option<Ctl
         "ruleremovebyid" => remove(ids(value).ok_or_else(|| wrong("ids"))?, cx),
         "ruleremovebytag" if !value.is_empty() => remove(RuleQuery::Tag(value.to_owned()), cx),
         "ruleremovebymsg" if !value.is_empty() => remove(RuleQuery::Message(value.to_owned()), cx),
-        "ruleremovetargetbyid" => remove_target(value, |v| ids(v), cx)?,
+        "ruleremovetargetbyid" => remove_target(value, ids, cx)?,
         "ruleremovetargetbytag" => remove_target(value, |v| Some(RuleQuery::Tag(v.to_owned())), cx)?,
         "ruleremovetargetbymsg" => remove_target(value, |v| Some(RuleQuery::Message(v.to_owned())), cx)?,
         "debugloglevel"
@@ -148,6 +149,8 @@ impl Core {
             Ctl::RemoveTarget(index) => {
                 if !self.target_removals.contains(index) {
                     self.target_removals.push(*index);
+                    let removal = rules.target_removals.get(*index as usize);
+                    self.tx_removals |= removal.is_some_and(|r| r.exclusion.variable == Variable::Tx);
                 }
             }
         }

@@ -30,7 +30,7 @@ type Shard = HashMap<Key, Record>;
 struct Key {
     kind: CollectionKind,
     web_app: Box<[u8]>,
-    key: Box<[u8]>,
+    name: Box<[u8]>,
 }
 
 struct Record {
@@ -70,7 +70,7 @@ impl MemoryStore {
 
     fn with<R>(&self, id: CollectionId<'_>, run: impl FnOnce(&mut Shard, Key) -> R) -> R {
         let key = &id.key[..id.key.len().min(KEY_MAX_BYTES)];
-        let key = Key { kind: id.kind, web_app: id.web_app.into(), key: key.into() };
+        let key = Key { kind: id.kind, web_app: id.web_app.into(), name: key.into() };
         let shard = self.hasher.hash_one(&key) as usize % SHARDS;
         let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
         run(&mut shard, key)

@@ -6,6 +6,7 @@ use super::{
     CompileOptions, Ruleset,
     draft::{self, Chain, Drafts, Finding, Link, Matcher},
     flow,
+    gate::Gate,
     merge::{Merged, merge},
     pipeline::{PIPELINES_MAX, Pipelines},
     rule::{Check, Exclusion, Operand, Rule, RuleSetBits, Target, TargetRemoval},
@@ -22,7 +23,9 @@ use crate::{
         diagnostic::{Diagnostic, Level},
     },
     operators::{CompileContext, Operator, OperatorKind, pattern::Pattern},
+    prefilter::plan::PhasePlan,
     source::FileSource,
+    variables::Variable,
 };
 
 /// TX keys that [`crate::Scores`] reads.
@@ -67,6 +70,11 @@ pub(super) fn build(
     for (rule, to) in &flow.skip_to {
         builder.rules[*rule as usize].outcome.skip_to = Some(*to);
     }
+    for target in builder.rules.iter_mut().flat_map(|r| &mut r.targets) {
+        if target.variable == Variable::Tx {
+            target.fixed_keys = builder.symbols.tx_keys_of(&target.selector);
+        }
+    }
     let (removals, target_removals) = builder.resolve_removals(&drafts, &numbers);
     let relevant_status =
         settings.audit_relevant_status.as_ref().and_then(|p| Pattern::new(p.as_bytes()).ok());
@@ -76,7 +84,17 @@ pub(super) fn build(
     }
     diagnostics.extend(builder.findings.iter().map(|f| diagnostic(f, document)));
     let score_keys = SCORE_KEYS.map(|name| builder.symbols.tx.find(name.as_bytes()));
+    let mut next_plan = 0;
+    let plans = std::array::from_fn(|phase| {
+        let order = flow.phases.get(phase).filter(|_| options.prefilter)?;
+        PhasePlan::new(order, &builder.rules, &builder.pipelines, &mut next_plan)
+    });
+    let gates = std::array::from_fn(|p| {
+        flow.phases[p].iter().map(|n| Gate::new(&builder.rules[*n as usize])).collect()
+    });
     Ruleset {
+        gates,
+        plans,
         rules: builder.rules,
         phases: flow.phases,
         pipelines: builder.pipelines,
@@ -86,7 +104,6 @@ pub(super) fn build(
         target_removals,
         relevant_status,
         score_keys,
-        options: options.clone(),
     }
 }
 
@@ -190,9 +207,14 @@ impl Builder<'_> {
     ) {
         match selector(target, &mut self.symbols) {
             Ok(selector) if target.negated => {
-                exclusions.push(Exclusion { variable: target.variable, selector })
+                exclusions.push(Exclusion { variable: target.variable, selector });
             }
-            Ok(selector) => targets.push(Target { variable: target.variable, count: target.count, selector }),
+            Ok(selector) => targets.push(Target {
+                variable: target.variable,
+                count: target.count,
+                selector,
+                fixed_keys: Box::default(),
+            }),
             Err(message) => {
                 let help = "correct the pattern of the selector";
                 self.findings.push(Finding::error(target.position, Some(id), message, help));
@@ -253,7 +275,9 @@ impl Builder<'_> {
                 }
                 any = true;
                 for link in 0..chain.links.len() as u32 {
-                    number.iter().for_each(|n| bits.insert(n + link));
+                    if let Some(number) = number {
+                        bits.insert(number + link);
+                    }
                 }
             }
             if !any {

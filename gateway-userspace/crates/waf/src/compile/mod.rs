@@ -3,6 +3,7 @@
 mod build;
 mod draft;
 mod flow;
+pub(crate) mod gate;
 mod merge;
 pub(crate) mod pipeline;
 pub(crate) mod rule;
@@ -14,6 +15,7 @@ pub(crate) mod template;
 use std::sync::Arc;
 
 use self::{
+    gate::Gate,
     pipeline::Pipelines,
     rule::{Rule, RuleSetBits, TargetRemoval},
     settings::Settings,
@@ -28,6 +30,7 @@ use crate::{
         diagnostic::{Diagnostic, Level},
     },
     operators::pattern::Pattern,
+    prefilter::plan::PhasePlan,
     source::FileSource,
 };
 
@@ -67,6 +70,8 @@ pub struct Ruleset {
     pub(crate) rules: Vec<Rule>,
     /// The starters of each phase, in order.
     pub(crate) phases: [Vec<u32>; 5],
+    /// What stands before each of them.
+    pub(crate) gates: [Vec<Gate>; 5],
     pub(crate) pipelines: Pipelines,
     pub(crate) symbols: Symbols,
     pub(crate) settings: Settings,
@@ -75,7 +80,8 @@ pub struct Ruleset {
     pub(crate) target_removals: Vec<TargetRemoval>,
     pub(crate) relevant_status: Option<Pattern>,
     pub(crate) score_keys: [Option<u32>; 6],
-    pub(crate) options: CompileOptions,
+    /// The screens of the phases, where the prefilter is on.
+    pub(crate) plans: [Option<PhasePlan>; 5],
 }
 
 impl Ruleset {
@@ -88,7 +94,7 @@ impl Ruleset {
     ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (document, mut diagnostics) = lang::parse(files, entries);
         let ruleset = build::build(&document, files, options, &mut diagnostics);
-        diagnostics.sort_by(|a, b| b.level.cmp(&a.level));
+        diagnostics.sort_by_key(|d| std::cmp::Reverse(d.level));
         if diagnostics.iter().any(|d| d.level == Level::Error) {
             Err(diagnostics)
         } else {

@@ -6,7 +6,10 @@ use super::{pipeline::PipelineId, template::Template};
 use crate::{
     actions::{Action, Disruptive},
     engine::matched::RuleInfo,
-    operators::{Comparison, Operator, pattern::Pattern},
+    operators::{
+        Comparison, Operator,
+        pattern::{Pattern, Search},
+    },
     variables::Variable,
 };
 
@@ -90,6 +93,8 @@ pub(crate) struct Target {
     pub variable: Variable,
     pub count: bool,
     pub selector: Selector,
+    /// For a pattern or prefix of TX: the keys known at load that it selects.
+    pub fixed_keys: Box<[u32]>,
 }
 
 /// What a rule does not look at, though a target says so.
@@ -113,6 +118,21 @@ pub(crate) enum Selector {
     Prefix(Box<[u8]>),
     /// Names that a pattern finds.
     Pattern(Arc<Pattern>),
+}
+
+impl Selector {
+    /// Whether it selects a value of this name; TX keys and XPath expressions have no names here.
+    pub(crate) fn selects_name(&self, name: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Name(_, wanted) => name.eq_ignore_ascii_case(wanted),
+            Self::Prefix(prefix) => {
+                name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+            }
+            Self::Pattern(pattern) => pattern.search(name) == Search::Found,
+            Self::Tx(_) | Self::XPath(_) => false,
+        }
+    }
 }
 
 /// Rules by number, one bit each.
@@ -147,10 +167,6 @@ impl RuleSetBits {
         for (word, other) in self.words.iter_mut().zip(&others.words) {
             *word |= other;
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.words.iter().all(|w| *w == 0)
     }
 }
 

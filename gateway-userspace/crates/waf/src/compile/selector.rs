@@ -17,7 +17,7 @@ pub(crate) fn selector(target: &TargetDecl, symbols: &mut Symbols) -> Result<Sel
             Selector::Tx(symbols.tx_key(name.as_bytes()))
         }
         SelectorDecl::Name(xpath) if target.variable == Variable::Xml => {
-            Selector::XPath(symbols.xpath(xpath))
+            Selector::XPath(symbols.xpath(xpath)?)
         }
         SelectorDecl::Name(name) => Selector::Name(symbols.name(name.as_bytes()), name.as_bytes().into()),
         SelectorDecl::Pattern(pattern) => match plain_prefix(pattern) {

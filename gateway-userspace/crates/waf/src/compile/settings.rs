@@ -1,6 +1,6 @@
 //! What the setting directives say, with defaults where none does.
 
-use crate::lang::ast::{AuditFormat, AuditMode, EngineMode, LimitAction, Setting, XmlArgs};
+use crate::lang::ast::{AuditFormat, AuditMode, EngineMode, LimitAction, Setting};
 
 /// The settings of a rule set. Sizes are bytes.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -35,7 +35,6 @@ pub struct Settings {
     pub web_app_id: Option<String>,
     /// 100 files by default.
     pub upload_file_limit: u64,
-    pub xml_args: XmlArgs,
     pub audit_engine: AuditMode,
     pub audit_log: Option<String>,
     pub audit_log2: Option<String>,
@@ -70,7 +69,6 @@ impl Default for Settings {
             sensor_id: None,
             web_app_id: None,
             upload_file_limit: 100,
-            xml_args: XmlArgs::Off,
             audit_engine: AuditMode::Off,
             audit_log: None,
             audit_log2: None,
@@ -107,7 +105,6 @@ impl Settings {
             S::SensorId(text) => self.sensor_id = Some(text),
             S::WebAppId(text) => self.web_app_id = Some(text),
             S::UploadFileLimit(n) => self.upload_file_limit = n,
-            S::ParseXmlIntoArgs(mode) => self.xml_args = mode,
             S::AuditEngine(mode) => self.audit_engine = mode,
             S::AuditLog(text) => self.audit_log = Some(text),
             S::AuditLog2(text) => self.audit_log2 = Some(text),

@@ -1,6 +1,10 @@
 //! Names to numbers, at load.
 
-use crate::variables::fold::Names;
+use super::rule::Selector;
+use crate::{
+    body::xml::XPath,
+    variables::{fold::Names, tx::CAPTURES},
+};
 
 /// What rules mention by name.
 #[derive(Clone, Debug)]
@@ -10,7 +14,7 @@ pub(crate) struct Symbols {
     /// Names of headers, arguments, cookies that selectors mention.
     pub names: Names,
     /// XPath expressions.
-    pub xpaths: Vec<String>,
+    pub xpaths: Vec<(String, XPath)>,
 }
 
 impl Symbols {
@@ -26,17 +30,25 @@ impl Symbols {
         self.tx.intern(name)
     }
 
+    /// The TX keys that a selector of patterns selects, but the captures.
+    pub(crate) fn tx_keys_of(&self, selector: &Selector) -> Box<[u32]> {
+        let by_name = matches!(selector, Selector::Prefix(_) | Selector::Pattern(_));
+        let keys =
+            self.tx.iter().filter(|(key, name)| by_name && *key >= CAPTURES && selector.selects_name(name));
+        keys.map(|(key, _)| key).collect()
+    }
+
     pub(crate) fn name(&mut self, name: &[u8]) -> u32 {
         self.names.intern(name)
     }
 
-    pub(crate) fn xpath(&mut self, expression: &str) -> u32 {
-        match self.xpaths.iter().position(|x| x == expression) {
-            Some(at) => at as u32,
-            None => {
-                self.xpaths.push(expression.to_owned());
-                self.xpaths.len() as u32 - 1
-            }
+    /// The number of an expression; the error says what is wrong with it.
+    pub(crate) fn xpath(&mut self, expression: &str) -> Result<u32, String> {
+        if let Some(at) = self.xpaths.iter().position(|x| x.0 == expression) {
+            return Ok(at as u32);
         }
+        let path = XPath::new(expression).map_err(|e| e.to_string())?;
+        self.xpaths.push((expression.to_owned(), path));
+        Ok(self.xpaths.len() as u32 - 1)
     }
 }

@@ -6,6 +6,7 @@ use super::{
     cache::TransformCache,
     context::{Connection, Services},
     matched::{MatchedRule, Severity},
+    screening::Screening,
     verdict::{AllowScope, Verdict},
 };
 use crate::{
@@ -55,6 +56,8 @@ pub(crate) struct Core {
     pub store: Store,
     pub tx: Tx,
     pub cache: TransformCache,
+    /// Apart, so that it can be lent while the values are read.
+    pub screening: Option<Box<Screening>>,
     pub captures: Captures,
     /// What a transformation writes before it goes to the arena.
     pub transformed: Vec<u8>,
@@ -73,6 +76,8 @@ pub(crate) struct Core {
     pub any_removed: bool,
     /// Active removals of targets: indexes into the rule set's.
     pub target_removals: Vec<u32>,
+    /// Whether one of them is of TX.
+    pub tx_removals: bool,
     pub sanitised: Vec<Sanitised>,
     pub opened: [Option<Span>; 5],
     pub web_app: Span,
@@ -99,7 +104,6 @@ pub(crate) struct Core {
     pub args_bytes: u64,
     pub files_bytes: u64,
     pub arguments: u64,
-    pub arguments_exceeded: bool,
     pub response_status: u16,
 
     /// The verdict that ended the transaction.
@@ -118,6 +122,7 @@ impl Core {
             store: Store::default(),
             tx: Tx::default(),
             cache: TransformCache::default(),
+            screening: Some(Box::default()),
             captures: Captures::new(),
             transformed: Vec::new(),
             expanded: Vec::new(),
@@ -129,6 +134,7 @@ impl Core {
             removed: RuleSetBits::default(),
             any_removed: false,
             target_removals: Vec::new(),
+            tx_removals: false,
             sanitised: Vec::new(),
             opened: [None; 5],
             web_app: Span::EMPTY,
@@ -154,7 +160,6 @@ impl Core {
             args_bytes: 0,
             files_bytes: 0,
             arguments: 0,
-            arguments_exceeded: false,
             response_status: 0,
             ended: None,
             allowed: None,
@@ -177,6 +182,7 @@ impl Core {
         self.removed.clear(rules.rules.len());
         self.any_removed = false;
         self.target_removals.clear();
+        self.tx_removals = false;
         self.sanitised.clear();
         self.opened = [None; 5];
         self.unix_nanos = connection.unix_nanos;
@@ -201,7 +207,6 @@ impl Core {
         self.args_bytes = 0;
         self.files_bytes = 0;
         self.arguments = 0;
-        self.arguments_exceeded = false;
         self.response_status = 0;
         self.ended = None;
         self.allowed = None;

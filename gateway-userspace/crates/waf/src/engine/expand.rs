@@ -102,7 +102,7 @@ impl Core {
             View::Names(lists) => {
                 lists.iter().find_map(|l| self.store.list(*l).first()).map(|p| Value::Bytes(p.name))
             }
-            View::Tx => self.tx.keys().first().and_then(|k| self.tx.get(*k)),
+            View::Tx => self.tx.keys().find_map(|k| self.tx.get(k)),
             View::MatchedVars => self.matched.first().map(|i| i.value),
             View::MatchedVarsNames => None,
         }

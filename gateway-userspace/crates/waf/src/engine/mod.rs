@@ -11,8 +11,9 @@ mod record;
 mod request;
 mod request_body;
 mod response;
+mod screening;
 mod select;
-mod time;
+pub(crate) mod time;
 pub mod transaction;
 pub mod verdict;
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     actions::Disruptive,
-    compile::{Ruleset, rule::Outcome},
+    compile::{Ruleset, gate::Gate, rule::Outcome},
     lang::ast::EngineMode,
 };
 
@@ -35,10 +35,28 @@ impl Core {
         }
         self.phase = phase;
         let order = rules.phases.get(phase as usize - 1).map_or(&[][..], |o| o);
+        let gates = rules.gates.get(phase as usize - 1).map_or(&[][..], |g| g);
         let mut allowed_by = None;
+        self.screen_phase(phase, rules);
         let mut at = 0;
-        while let Some(&number) = order.get(at) {
-            at += 1;
+        while let Some(place) = self.next_place(at)
+            && let Some(&number) = order.get(place)
+        {
+            at = place + 1;
+            if let Some(Gate::Compare(gate)) = gates.get(place)
+                && !self.tx_removals
+            {
+                if !gate.holds(&self.tx, &self.arena) {
+                    continue;
+                }
+                if let Some(to) = gate.skip_to
+                    && !(self.any_removed && self.removed.has(number))
+                {
+                    at = to as usize;
+                    continue;
+                }
+            }
+            self.reach(place);
             if (self.any_removed && self.removed.has(number)) || !self.evaluate_chain(number, rules) {
                 continue;
             }

@@ -47,7 +47,8 @@ impl Core {
     /// The values that a variable has now.
     pub(crate) fn values(&mut self, variable: Variable, rules: &Ruleset) -> Vec<MatchedValue> {
         let from = self.items.len();
-        self.select_target(&Target { variable, count: false, selector: Selector::All }, rules);
+        let target = Target { variable, count: false, selector: Selector::All, fixed_keys: Box::default() };
+        self.select_target(&target, &[], rules);
         let mut values = Vec::new();
         for item in self.items.split_off(from) {
             let mut name = Vec::new();

@@ -32,18 +32,44 @@ impl Core {
         let local_from = local_part(text);
         let question = memchr::memchr(b'?', &text[local_from..]).map(|at| at + local_from);
         let path_end = question.unwrap_or(text.len());
-        let base_from = text[local_from..path_end].iter().rposition(|b| matches!(b, b'/' | b'\\'));
-        let base_from = base_from.map_or(local_from, |at| local_from + at + 1);
-        let path = uri.part(local_from, path_end);
-        self.store.set_bytes(Variable::RequestUri, uri.part(local_from, usize::MAX));
+        let (path, whole) = (uri.part(local_from, path_end), uri.part(local_from, usize::MAX));
+        let path = self.percent_decoded(path);
+        let whole = self.percent_decoded(whole);
+        let base =
+            self.arena.get(path).iter().rposition(|b| matches!(b, b'/' | b'\\')).map_or(0, |at| at + 1);
+        self.store.set_bytes(Variable::RequestUri, whole);
         self.store.set_bytes(Variable::RequestFilename, path);
         self.store.set_bytes(Variable::PathInfo, path);
-        self.store.set_bytes(Variable::RequestBasename, uri.part(base_from, path_end));
+        self.store.set_bytes(Variable::RequestBasename, path.part(base, usize::MAX));
         if let Some(question) = question {
             let query = uri.part(question + 1, usize::MAX);
             self.store.set_bytes(Variable::QueryString, query);
             self.urlencoded_arguments(List::ArgsGet, query, rules);
         }
+    }
+
+    /// `%HH` decoded, as ModSecurity v3 shows REQUEST_URI and REQUEST_FILENAME; invalid escapes stay.
+    fn percent_decoded(&mut self, span: Span) -> Span {
+        let text = self.arena.get(span);
+        let Some(first) = memchr::memchr(b'%', text) else { return span };
+        let mut out = std::mem::take(&mut self.transformed);
+        out.clear();
+        out.extend_from_slice(&text[..first]);
+        let mut rest = &text[first..];
+        while let [byte, tail @ ..] = rest {
+            rest = tail;
+            let digit = |at: usize| tail.get(at).and_then(|b| (*b as char).to_digit(16));
+            match (byte, digit(0), digit(1)) {
+                (b'%', Some(high), Some(low)) => {
+                    out.push((high << 4 | low) as u8);
+                    rest = tail.get(2..).unwrap_or_default();
+                }
+                _ => out.push(*byte),
+            }
+        }
+        let span = self.arena.data(&out);
+        self.transformed = out;
+        span
     }
 
     /// Adds the pairs of an urlencoded text to a list of arguments.
@@ -53,7 +79,7 @@ impl Core {
         input.extend_from_slice(self.arena.get(text));
         let separator = rules.settings.argument_separator;
         let flags = urlencoded::parse(&input, separator, &mut |name, value| {
-            self.push_argument(list, name, value, rules)
+            self.push_argument(list, name, value, rules);
         });
         self.transformed = input;
         if flags.invalid_encoding {
@@ -63,14 +89,19 @@ impl Core {
 
     /// Adds an argument, up to SecArgumentsLimit.
     pub(crate) fn push_argument(&mut self, list: List, name: &[u8], value: &[u8], rules: &Ruleset) {
-        if self.arguments >= rules.settings.arguments_limit {
-            self.arguments_exceeded = true;
-            return;
+        if self.arguments < rules.settings.arguments_limit {
+            let (name, value) = (self.arena.data(name), self.arena.data(value));
+            self.push_argument_span(list, name, value, rules);
         }
-        self.arguments += 1;
-        self.args_bytes += (name.len() + value.len()) as u64;
-        let (name, value) = (self.arena.data(name), self.arena.data(value));
-        self.push_named(list, name, value, rules);
+    }
+
+    /// The same for one that is in the arena.
+    pub(crate) fn push_argument_span(&mut self, list: List, name: Span, value: Span, rules: &Ruleset) {
+        if self.arguments < rules.settings.arguments_limit {
+            self.arguments += 1;
+            self.args_bytes += (name.len() + value.len()) as u64;
+            self.push_named(list, name, value, rules);
+        }
     }
 
     pub(crate) fn request_header(&mut self, name: &[u8], value: &[u8], rules: &Ruleset) {

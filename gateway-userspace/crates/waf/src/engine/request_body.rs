@@ -5,14 +5,22 @@ use super::{
     verdict::{BodyOutcome, Verdict},
 };
 use crate::{
+    body::{
+        json::{self, JsonLimits},
+        multipart::{self, Multipart, MultipartLimits},
+        xml::{self, XmlLimits},
+    },
     compile::Ruleset,
     lang::ast::{EngineMode, LimitAction},
     variables::{
         Variable,
-        arena::{BUFFER_MAX_BYTES, Buffer},
-        store::List,
+        arena::{BUFFER_MAX_BYTES, Buffer, Span},
+        store::{List, Value},
     },
 };
+
+/// Deepest JSON whatever SecRequestBodyJsonDepthLimit says.
+const JSON_DEPTH_MAX: u64 = 10_000;
 
 impl Core {
     pub(crate) fn wants_request_body(&self) -> bool {
@@ -68,7 +76,120 @@ impl Core {
         }
         match self.processor {
             Some(Processor::UrlEncoded) => self.urlencoded_arguments(List::ArgsPost, body, rules),
-            Some(Processor::Multipart | Processor::Json | Processor::Xml) | None => {}
+            Some(Processor::Multipart) => self.multipart(body, rules),
+            Some(Processor::Json) => self.json(body, rules),
+            Some(Processor::Xml) => self.xml(body, rules),
+            None => {}
         }
+    }
+
+    fn body_error(&mut self, message: &str) {
+        let text = self.arena.data(message.as_bytes());
+        self.store.set_int(Variable::ReqbodyError, 1);
+        self.store.set_bytes(Variable::ReqbodyErrorMsg, text);
+        self.store.set_int(Variable::ReqbodyProcessorError, 1);
+        self.store.set_bytes(Variable::ReqbodyProcessorErrorMsg, text);
+    }
+
+    fn json(&mut self, body: Span, rules: &Ruleset) {
+        let limits = JsonLimits {
+            depth: rules.settings.json_depth_limit.min(JSON_DEPTH_MAX) as usize,
+            ..JsonLimits::default()
+        };
+        // The sink fills the arena that the body is in: the body steps aside.
+        let text = self.arena.take(Buffer::RequestBody);
+        let result = json::parse(text.get(..body.len()).unwrap_or_default(), &limits, &mut |name, value| {
+            self.push_argument(List::ArgsPost, name, value, rules);
+        });
+        self.arena.give_back(Buffer::RequestBody, text);
+        if let Err(error) = result {
+            self.body_error(&error.to_string());
+        }
+    }
+
+    fn xml(&mut self, body: Span, rules: &Ruleset) {
+        match xml::parse(self.arena.get(body), &XmlLimits::default()) {
+            Ok(document) => {
+                for (number, (expression, path)) in rules.symbols.xpaths.iter().enumerate() {
+                    let name = self.arena.data(expression.as_bytes());
+                    document.select(path, &mut |text| {
+                        let value = self.arena.data(text.as_bytes());
+                        self.store.push(List::Xml, name, number as u32, value);
+                    });
+                }
+            }
+            Err(error) => self.body_error(&error.to_string()),
+        }
+    }
+
+    fn multipart(&mut self, body: Span, rules: &Ruleset) {
+        let content_type = self.named(Variable::RequestHeaders, b"content-type");
+        let content_type = match content_type {
+            Some(Value::Bytes(span)) => self.arena.get(span),
+            _ => b"",
+        };
+        let limits = MultipartLimits {
+            files: rules.settings.upload_file_limit as usize,
+            ..MultipartLimits::default()
+        };
+        let parsed = multipart::parse(content_type, self.arena.get(body), &limits);
+        let mut in_files = 0;
+        for part in &parsed.parts {
+            let name = self.arena.data(&part.name);
+            for header in &part.headers {
+                let header = body.part(header.start, header.end);
+                self.push_named(List::MultipartPartHeaders, name, header, rules);
+            }
+            self.push_named(List::MultipartName, name, name, rules);
+            let content = body.part(part.content.start, part.content.end);
+            if part.is_file() {
+                in_files += content.len() as u64;
+                self.push_file(part, name, content, rules);
+            } else {
+                self.push_argument_span(List::ArgsPost, name, content, rules);
+            }
+        }
+        self.multipart_flags(&parsed);
+        self.files_bytes = in_files;
+        if let Some(error) = &parsed.error {
+            self.body_error(&format!("Multipart parsing error: {error}"));
+        }
+        if body.len() as u64 - in_files.min(body.len() as u64) > rules.settings.request_body_no_files_limit {
+            self.over_request_limit(rules);
+        }
+    }
+
+    fn push_file(&mut self, part: &multipart::Part, name: Span, content: Span, rules: &Ruleset) {
+        for file_name in [&part.filename, &part.filename_extended].into_iter().flatten() {
+            let file_name = self.arena.data(file_name);
+            self.push_named(List::Files, name, file_name, rules);
+            self.push_named(List::MultipartFilename, name, file_name, rules);
+        }
+        let size = self.arena.number(content.len() as i64);
+        self.push_named(List::FilesSizes, name, size, rules);
+        self.push_named(List::FilesTmpContent, name, content, rules);
+    }
+
+    fn multipart_flags(&mut self, parsed: &Multipart) {
+        let flags = &parsed.flags;
+        let set = [
+            (Variable::MultipartDataBefore, flags.data_before),
+            (Variable::MultipartDataAfter, flags.data_after),
+            (Variable::MultipartBoundaryQuoted, flags.boundary_quoted),
+            (Variable::MultipartBoundaryWhitespace, flags.boundary_whitespace),
+            (Variable::MultipartHeaderFolding, flags.header_folding),
+            (Variable::MultipartInvalidHeaderFolding, flags.invalid_header_folding),
+            (Variable::MultipartLfLine, flags.lf_line),
+            (Variable::MultipartCrlfLfLines, parsed.mixes_line_ends()),
+            (Variable::MultipartMissingSemicolon, flags.missing_semicolon),
+            (Variable::MultipartInvalidQuoting, flags.invalid_quoting),
+            (Variable::MultipartInvalidPart, flags.invalid_part),
+            (Variable::MultipartFileLimitExceeded, flags.file_limit_exceeded),
+            (Variable::MultipartStrictError, parsed.strict_error()),
+        ];
+        for (variable, on) in set {
+            self.store.set_int(variable, i64::from(on));
+        }
+        self.store.set_int(Variable::MultipartUnmatchedBoundary, flags.unmatched_boundary as i64);
     }
 }

@@ -6,10 +6,9 @@ use crate::{
         Ruleset,
         rule::{Exclusion, Rule, Selector, Target},
     },
-    operators::pattern::Search,
     variables::{
         Variable,
-        arena::Buffer,
+        arena::{Arena, Buffer},
         store::{Item, ItemName, List, Pair, Value, View, view},
         tx::CAPTURES,
     },
@@ -20,12 +19,11 @@ impl Core {
     pub(crate) fn select(&mut self, rule: &Rule, number: u32, rules: &Ruleset) {
         for target in &rule.targets {
             let from = self.items.len();
-            self.select_target(target, rules);
-            if self.items.len() > from && !target.count {
-                self.exclude(from, target.variable, rule, number, rules);
+            self.select_target(target, &rule.exclusions, rules);
+            if !self.target_removals.is_empty() {
+                self.exclude(from, target.variable, number, rules);
             }
             if target.count {
-                self.exclude(from, target.variable, rule, number, rules);
                 let count = self.items.len() - from;
                 self.items.truncate(from);
                 let name = match &target.selector {
@@ -38,8 +36,9 @@ impl Core {
         }
     }
 
-    pub(crate) fn select_target(&mut self, target: &Target, rules: &Ruleset) {
+    pub(crate) fn select_target(&mut self, target: &Target, exclusions: &[Exclusion], rules: &Ruleset) {
         let variable = target.variable;
+        let from = self.items.len();
         match view(variable) {
             View::Scalar => {
                 let value = self.scalar(variable);
@@ -47,13 +46,15 @@ impl Core {
             }
             View::Values(lists) => {
                 for list in lists {
-                    self.select_list(target, *list, false, rules);
+                    self.select_list(target, *list, false, exclusions, rules);
                 }
+                return;
             }
             View::Names(lists) => {
                 for list in lists {
-                    self.select_list(target, *list, true, rules);
+                    self.select_list(target, *list, true, exclusions, rules);
                 }
+                return;
             }
             View::Tx => self.select_tx(target, rules),
             View::MatchedVars => {
@@ -66,9 +67,19 @@ impl Core {
             }
             View::MatchedVarsNames => self.select_matched_names(target, rules),
         }
+        for exclusion in exclusions {
+            self.drop_excluded(from, variable, exclusion, rules);
+        }
     }
 
-    fn select_list(&mut self, target: &Target, list: List, by_name: bool, rules: &Ruleset) {
+    fn select_list(
+        &mut self,
+        target: &Target,
+        list: List,
+        by_name: bool,
+        exclusions: &[Exclusion],
+        rules: &Ruleset,
+    ) {
         let variable = target.variable;
         if list == List::Rule {
             return self.select_rule_fields(target, rules);
@@ -77,8 +88,11 @@ impl Core {
             self.load_environment(rules);
         }
         let Self { arena, store, items, .. } = self;
+        let is_excluded = |pair: &Pair| {
+            exclusions.iter().any(|e| e.variable == variable && pair_is(&e.selector, pair, arena))
+        };
         for pair in store.list(list) {
-            if pair_is(&target.selector, pair, |span| arena.get(span)) {
+            if pair_is(&target.selector, pair, arena) && !is_excluded(pair) {
                 let value = Value::Bytes(if by_name { pair.name } else { pair.value });
                 items.push(Item { variable, name: ItemName::Span(pair.name), value, is_count: false });
             }
@@ -94,13 +108,20 @@ impl Core {
             return;
         }
         let Self { arena, tx, items, .. } = self;
-        for key in (0..CAPTURES).chain(tx.keys().iter().copied()) {
+        let mut add = |key: u32, is_checked: bool| {
             if let Some(value) = tx.get(key)
-                && name_is(&target.selector, tx.name(&rules.symbols.tx, arena, key))
+                && (is_checked || target.selector.selects_name(tx.name(&rules.symbols.tx, arena, key)))
             {
                 items.push(Item { variable, name: ItemName::Tx(key), value, is_count: false });
             }
+        };
+        if matches!(target.selector, Selector::All) {
+            tx.keys().for_each(|key| add(key, true));
+            return;
         }
+        (0..CAPTURES).for_each(|key| add(key, false));
+        target.fixed_keys.iter().for_each(|key| add(*key, true));
+        tx.dynamic_keys().for_each(|key| add(key, false));
     }
 
     fn select_matched_names(&mut self, target: &Target, rules: &Ruleset) {
@@ -123,7 +144,7 @@ impl Core {
         use crate::compile::template::{Segment, Template};
         const FIELDS: [&str; 7] = ["id", "rev", "severity", "logdata", "msg", "phase", "operator"];
         for field in FIELDS {
-            if !name_is(&target.selector, field.as_bytes()) {
+            if !target.selector.selects_name(field.as_bytes()) {
                 continue;
             }
             let segment = Segment::Named(Variable::Rule, field.as_bytes().into());
@@ -142,14 +163,8 @@ impl Core {
         }
     }
 
-    /// Drops the items from `from` on that the rule, or a `ctl` action, excludes.
-    fn exclude(&mut self, from: usize, variable: Variable, rule: &Rule, number: u32, rules: &Ruleset) {
-        if rule.exclusions.is_empty() && self.target_removals.is_empty() {
-            return;
-        }
-        for exclusion in &rule.exclusions {
-            self.drop_excluded(from, variable, exclusion, rules);
-        }
+    /// Drops the items from `from` on that `ctl` actions exclude.
+    fn exclude(&mut self, from: usize, variable: Variable, number: u32, rules: &Ruleset) {
         for index in 0..self.target_removals.len() {
             let removal = &rules.target_removals[self.target_removals[index] as usize];
             if removal.rules.has(number) {
@@ -179,14 +194,14 @@ impl Core {
             ItemName::None => false,
             ItemName::Tx(key) => match selector {
                 Selector::Tx(wanted) => key == *wanted,
-                _ => name_is(selector, self.tx.name(&rules.symbols.tx, &self.arena, key)),
+                _ => selector.selects_name(self.tx.name(&rules.symbols.tx, &self.arena, key)),
             },
             ItemName::Span(span) => match selector {
                 Selector::XPath(id) => {
                     let expression = rules.symbols.xpaths.get(*id as usize);
-                    expression.is_some_and(|x| x.as_bytes() == self.arena.get(span))
+                    expression.is_some_and(|x| x.0.as_bytes() == self.arena.get(span))
                 }
-                _ => name_is(selector, self.arena.get(span)),
+                _ => selector.selects_name(self.arena.get(span)),
             },
         }
     }
@@ -286,28 +301,12 @@ impl Core {
     }
 }
 
-fn pair_is<'a>(
-    selector: &Selector,
-    pair: &Pair,
-    bytes: impl Fn(crate::variables::arena::Span) -> &'a [u8],
-) -> bool {
+#[inline]
+fn pair_is(selector: &Selector, pair: &Pair, arena: &Arena) -> bool {
     match selector {
         Selector::All => true,
-        Selector::Name(id, _) => pair.name_id == *id,
-        Selector::XPath(id) => pair.name_id == *id,
+        Selector::Name(id, _) | Selector::XPath(id) => pair.name_id == *id,
         Selector::Tx(_) => false,
-        Selector::Prefix(_) | Selector::Pattern(_) => name_is(selector, bytes(pair.name)),
-    }
-}
-
-fn name_is(selector: &Selector, name: &[u8]) -> bool {
-    match selector {
-        Selector::All => true,
-        Selector::Name(_, wanted) => name.eq_ignore_ascii_case(wanted),
-        Selector::Prefix(prefix) => {
-            name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
-        }
-        Selector::Pattern(pattern) => pattern.search(name) == Search::Found,
-        Selector::Tx(_) | Selector::XPath(_) => false,
+        Selector::Prefix(_) | Selector::Pattern(_) => selector.selects_name(arena.get(pair.name)),
     }
 }

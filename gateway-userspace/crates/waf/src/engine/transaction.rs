@@ -38,6 +38,7 @@ impl Transaction {
     /// Takes another rule set for the transactions to come; call before [`begin`](Self::begin).
     pub fn set_ruleset(&mut self, ruleset: Arc<Ruleset>) {
         self.ruleset = ruleset;
+        self.core.forget_screening();
     }
 
     /// The rule set in use.

@@ -177,16 +177,6 @@ pub enum AuditFormat {
     Json,
 }
 
-/// How XML elements become ARGS (`SecParseXmlIntoArgs`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[allow(missing_docs)]
-pub enum XmlArgs {
-    On,
-    OnlyArgs,
-    #[default]
-    Off,
-}
-
 /// A setting directive, checked. Sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -211,7 +201,6 @@ pub enum Setting {
     SensorId(String),
     WebAppId(String),
     UploadFileLimit(u64),
-    ParseXmlIntoArgs(XmlArgs),
     AuditEngine(AuditMode),
     AuditLog(String),
     AuditLog2(String),

@@ -1,6 +1,6 @@
 //! The settings: every directive of the ModSecurity v3 reference manual that is no rule, with what becomes of it.
 
-use super::ast::{AuditFormat, AuditMode, EngineMode, LimitAction, Setting, XmlArgs};
+use super::ast::{AuditFormat, AuditMode, EngineMode, LimitAction, Setting};
 
 /// What becomes of a directive.
 pub(super) enum Known {
@@ -51,7 +51,10 @@ const TABLE: &[(&str, Known)] = &[
     ("SecSensorId", Set(|a| text(a).map(S::SensorId))),
     ("SecWebAppId", Set(|a| text(a).map(S::WebAppId))),
     ("SecUploadFileLimit", Set(|a| number(a).map(S::UploadFileLimit))),
-    ("SecParseXmlIntoArgs", Set(|a| xml_args(a).map(S::ParseXmlIntoArgs))),
+    (
+        "SecParseXmlIntoArgs",
+        NoEffect("no effect here: look at XML:/* and XML://@* for the texts and attributes of XML bodies"),
+    ),
     ("SecAuditEngine", Set(|a| audit(a).map(S::AuditEngine))),
     ("SecAuditLog", Set(|a| text(a).map(S::AuditLog))),
     ("SecAuditLog2", Set(|a| text(a).map(S::AuditLog2))),
@@ -207,11 +210,6 @@ fn audit(arguments: &[&str]) -> Result<AuditMode, &'static str> {
 
 fn audit_format(arguments: &[&str]) -> Result<AuditFormat, &'static str> {
     one_of(arguments, &[("native", AuditFormat::Native), ("json", AuditFormat::Json)], "Native or JSON")
-}
-
-fn xml_args(arguments: &[&str]) -> Result<XmlArgs, &'static str> {
-    let table = [("on", XmlArgs::On), ("off", XmlArgs::Off), ("onlyargs", XmlArgs::OnlyArgs)];
-    one_of(arguments, &table, "On, Off or OnlyArgs")
 }
 
 fn limit_action(arguments: &[&str]) -> Result<LimitAction, &'static str> {

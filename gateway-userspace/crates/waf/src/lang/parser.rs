@@ -42,7 +42,7 @@ struct Parser<'a> {
 
 /// A directive's line while it is parsed.
 struct Line<'a> {
-    line: &'a LogicalLine,
+    source: &'a LogicalLine,
     file: u32,
     depth: usize,
     words: &'a [Word],
@@ -51,7 +51,7 @@ struct Line<'a> {
 
 impl Line<'_> {
     fn at(&self, offset: usize) -> Position {
-        self.line.position(self.file, offset)
+        self.source.position(self.file, offset)
     }
 
     fn start(&self) -> Position {
@@ -92,7 +92,7 @@ impl Parser<'_> {
             match words::split(&line.text) {
                 Ok(words) => {
                     let rule_id = None;
-                    self.directive(&mut Line { line: &line, file, depth, words: &words, rule_id });
+                    self.directive(&mut Line { source: &line, file, depth, words: &words, rule_id });
                 }
                 Err(offset) => {
                     let help = "close it on the same line, or end each line but the last with a backslash";
@@ -190,7 +190,7 @@ impl Parser<'_> {
         if word.is_none() {
             let name = line.words.first().map_or("", |w| w.text.as_str());
             let message = format!("{name} needs {what}");
-            self.error(line, line.line.text.len(), message, "");
+            self.error(line, line.source.text.len(), message, "");
         }
         word
     }
@@ -208,7 +208,7 @@ impl Parser<'_> {
             Some(Known::Setting(parse)) => match parse(&arguments) {
                 Ok(setting) => return Some(DirectiveKind::Set(setting)),
                 Err(expected) => {
-                    let offset = line.arguments().first().map_or(line.line.text.len(), |w| w.offset);
+                    let offset = line.arguments().first().map_or(line.source.text.len(), |w| w.offset);
                     let message = format!("{name} takes {expected}, not \"{}\"", arguments.join(" "));
                     self.error(line, offset, message, "");
                 }

@@ -1,6 +1,6 @@
 //! A rule's list of targets: `ARGS|!ARGS:password|&REQUEST_HEADERS:/^x-/`.
 
-use super::ast::{SelectorDecl, TargetDecl};
+use super::ast::{Position, SelectorDecl, TargetDecl};
 use crate::variables::Variable;
 
 /// What is wrong at an offset.
@@ -111,7 +111,7 @@ fn parse_one(text: &str) -> Result<TargetDecl, (usize, String, String)> {
         let help = format!("write {name} alone");
         return Err((at, format!("{name} is a single value and takes no selector"), help));
     }
-    Ok(TargetDecl { position: Default::default(), negated, count, variable, selector })
+    Ok(TargetDecl { position: Position::default(), negated, count, variable, selector })
 }
 
 fn parse_selector(variable: Variable, text: &str) -> SelectorDecl {

@@ -94,19 +94,19 @@ fn cut(pattern: &Node) -> Vec<Fragment> {
 }
 
 /// Distributes alternations: sequences of which one matches wherever the pattern does.
-fn sequences(pattern: &Node) -> Vec<Vec<Node>> {
+fn sequences(pattern: &Node) -> Vec<Vec<&Node>> {
     let mut open = vec![parts_of(pattern)];
-    loop {
-        let budget = FRAGMENTS_MAX.saturating_sub(open.len());
-        let choice = open.iter().enumerate().find_map(|(index, sequence)| {
-            let at = sequence
-                .iter()
-                .position(|part| matches!(part, Node::Either(branches) if branches.len() <= budget + 1))?;
-            Some((index, at))
+    let mut done = Vec::new();
+    while let Some(sequence) = open.pop() {
+        let budget = FRAGMENTS_MAX.saturating_sub(open.len() + done.len());
+        let choice = sequence.iter().enumerate().find_map(|(at, part)| match part {
+            Node::Either(branches) if branches.len() <= budget => Some((at, branches)),
+            _ => None,
         });
-        let Some((index, at)) = choice else { return open };
-        let sequence = open.swap_remove(index);
-        let Some(Node::Either(branches)) = sequence.get(at) else { return open };
+        let Some((at, branches)) = choice else {
+            done.push(sequence);
+            continue;
+        };
         for branch in branches {
             let mut distributed = sequence[..at].to_vec();
             distributed.extend(parts_of(branch));
@@ -114,32 +114,31 @@ fn sequences(pattern: &Node) -> Vec<Vec<Node>> {
             open.push(distributed);
         }
     }
+    done
 }
 
-fn parts_of(node: &Node) -> Vec<Node> {
+fn parts_of(node: &Node) -> Vec<&Node> {
     match node {
-        Node::Concat(parts) => parts.clone(),
+        Node::Concat(parts) => parts.iter().collect(),
         Node::Empty => Vec::new(),
-        other => vec![other.clone()],
+        other => vec![other],
     }
 }
 
 /// None when the sequence matches nothing.
-fn conditions(sequence: &[Node]) -> Option<Fragment> {
+fn conditions(sequence: &[&Node]) -> Option<Fragment> {
     let mut fragment = Fragment::open();
     for part in sequence {
         if !require(part, &mut fragment) {
             return None;
         }
     }
-    let whole = Node::Concat(sequence.to_vec());
-    fragment.min_len = whole.min_len();
-    let starts = sequence.first() == Some(&Node::Start);
-    let ends = sequence.last() == Some(&Node::End);
-    if starts && ends {
-        fragment.max_len = whole.max_len().unwrap_or(u32::MAX);
+    fragment.min_len = sequence.iter().fold(0, |sum: u32, part| sum.saturating_add(part.min_len()));
+    if sequence.first() == Some(&&Node::Start) && sequence.last() == Some(&&Node::End) {
+        let max_len = sequence.iter().try_fold(0_u32, |sum, part| sum.checked_add(part.max_len()?));
+        fragment.max_len = max_len.unwrap_or(u32::MAX);
         let mut bytes = ByteSet::default();
-        whole.bytes(&mut bytes);
+        sequence.iter().for_each(|part| part.bytes(&mut bytes));
         // Folded classes do not say which case a letter has.
         fragment.none |= !(bytes.mask() | crate::bytes::ByteMask::UPPER.0);
     }

@@ -5,7 +5,7 @@ use super::node::Node;
 /// Most literals that stand for a fragment.
 const COVER_MAX: usize = 1500;
 /// Most strings of a run while it grows by classes and alternations.
-const RUN_MAX: usize = 96;
+const RUN_MAX: usize = 64;
 /// Largest class that is spelled out.
 const CLASS_MAX: u32 = 8;
 /// Longest literal; what comes after is left to the operator.
@@ -17,7 +17,7 @@ pub(super) const LITERAL_MIN: usize = 2;
 pub(super) type Cover = Vec<Vec<u8>>;
 
 /// The best cover of a sequence, if there is one whose literals are long enough.
-pub(super) fn cover(parts: &[Node]) -> Option<Cover> {
+pub(super) fn cover(parts: &[&Node]) -> Option<Cover> {
     let mut best = None;
     let mut run = Run::new();
     for part in parts {
@@ -113,7 +113,7 @@ impl Run {
 fn cover_of_either(parts: &[Node]) -> Option<Cover> {
     let mut all = Cover::new();
     for part in parts {
-        all.extend(cover(std::slice::from_ref(part))?);
+        all.extend(cover(&[part])?);
         if all.len() > COVER_MAX {
             return None;
         }

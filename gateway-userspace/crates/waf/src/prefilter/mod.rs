@@ -8,7 +8,9 @@
 mod fragment;
 mod literal;
 mod node;
+pub(crate) mod plan;
 pub(crate) mod screen;
+pub(crate) mod seen;
 
 #[cfg(test)]
 mod tests;

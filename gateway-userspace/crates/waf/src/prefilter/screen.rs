@@ -19,18 +19,36 @@ const LITERALS_MAX: usize = 200_000;
 /// A set of operators by their numbers: bit `n % 64` of word `n / 64`.
 pub(crate) type Bits = Box<[u64]>;
 
+/// An operator to screen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Screened<'a> {
+    /// The operator.
+    pub operator: &'a Operator,
+    /// Whether its answer is turned round: then any value is a candidate.
+    pub negated: bool,
+}
+
 /// The conditions of many operators, tested in one pass over a value.
 pub(crate) struct Screen {
     words: usize,
     /// Operators that are always candidates.
     always: Bits,
+    /// Operators that may match the empty value.
+    of_empty: Bits,
     conditions: Vec<Condition>,
     /// Conditions that no literal leads to.
     loose: Vec<u32>,
     /// For each literal, where its conditions are in `postings`.
     starts: Vec<u32>,
-    postings: Vec<u32>,
+    postings: Vec<Posting>,
     automaton: Option<DoubleArrayAhoCorasick<u32>>,
+}
+
+/// Where a literal leads.
+#[derive(Clone, Copy)]
+struct Posting {
+    condition: u32,
+    operator: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -54,15 +72,93 @@ impl Condition {
     }
 }
 
+/// A loose condition with all letters on one bit, as the memo's keys have them.
+#[derive(Debug)]
+struct Loose {
+    all: u64,
+    none: u64,
+    any: [u64; 4],
+    operator: u32,
+    index: u32,
+}
+
+impl Loose {
+    fn new(index: u32, condition: &Condition) -> Self {
+        let has_all_letters = condition.none & ByteMask::LETTERS.0 == ByteMask::LETTERS.0;
+        let letters = if has_all_letters { SOME_LETTER } else { 0 };
+        Self {
+            all: coarse(condition.all),
+            none: condition.none & !(ByteMask::LETTERS.0 | ByteMask::UPPER.0) | letters,
+            any: condition.any.map(coarse),
+            operator: condition.operator,
+            index,
+        }
+    }
+
+    /// Whether some value of the coarse key meets the condition.
+    fn may_hold(&self, key: u64) -> bool {
+        key & self.all == self.all && key & self.none == 0 && self.any.iter().all(|any| key & any != 0)
+    }
+}
+
+/// The operators that one kind of value is asked about.
+#[derive(Debug)]
+pub(crate) struct Question {
+    /// A number among the questions of a rule set.
+    pub id: u32,
+    /// Its conditions that no literal leads to.
+    loose: Vec<Loose>,
+    has_literals: bool,
+}
+
+/// What a value is screened for.
+pub(crate) struct Asked<'a> {
+    /// The kind of value.
+    pub question: &'a Question,
+    /// The operators that take part at all; a memo is of one such set, and cleared when it changes.
+    pub among: &'a [u64],
+    /// Those that are asked about this form of the value.
+    pub wanted: &'a [u64],
+}
+
+/// Places in a table for keys of a number and a mask: each key has four to be in, and a newcomer takes one of them by turns.
+pub(crate) struct Places {
+    sets: usize,
+    turn: usize,
+}
+
+impl Places {
+    /// Of a table of that many slots, a multiple of four.
+    pub(crate) fn new(slots: usize) -> Self {
+        Self { sets: slots / 4, turn: 0 }
+    }
+
+    /// Where the key is, or the place that it takes.
+    #[inline]
+    pub(crate) fn find(&mut self, key: (u32, u64), is_at: impl Fn(usize) -> bool) -> (usize, bool) {
+        let mixed = (key.1 ^ (key.0 as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The upper bits of the product depend on all bits of the key.
+        let first = ((mixed >> 32) as usize * self.sets >> 32) * 4;
+        match (first..first + 4).find(|at| is_at(*at)) {
+            Some(at) => (at, true),
+            None => {
+                self.turn = self.turn.wrapping_add(1);
+                (first + self.turn % 4, false)
+            }
+        }
+    }
+}
+
 /// What a thread keeps between values: survivors by byte mask, and space to fold case in. Bounded by its slots.
 pub(crate) struct Memo {
     slots: Vec<Slot>,
+    places: Places,
     folded: Vec<u8>,
 }
 
 #[derive(Clone, Default)]
 struct Slot {
-    key: u64,
+    key: (u32, u64),
     known: bool,
     /// Loose conditions that a value of this key may meet.
     loose: Vec<u32>,
@@ -70,17 +166,18 @@ struct Slot {
 
 impl Default for Memo {
     fn default() -> Self {
-        Self { slots: vec![Slot::default(); MEMO_SLOTS], folded: Vec::new() }
+        Self { slots: vec![Slot::default(); MEMO_SLOTS], places: Places::new(MEMO_SLOTS), folded: Vec::new() }
     }
 }
 
 impl Screen {
-    /// A screen for these operators, numbered in order.
-    pub(crate) fn new(operators: &[&Operator]) -> Self {
+    /// A screen for these operators, numbered in order; a number without an operator is never a candidate.
+    pub(crate) fn new(operators: &[Option<Screened<'_>>]) -> Self {
         let words = operators.len().div_ceil(64);
         let mut screen = Self {
             words,
             always: vec![0; words].into(),
+            of_empty: vec![0; words].into(),
             conditions: Vec::new(),
             loose: Vec::new(),
             starts: vec![0],
@@ -89,7 +186,9 @@ impl Screen {
         };
         let mut literals: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
         for (number, operator) in operators.iter().enumerate() {
-            let fragments = if literals.len() > LITERALS_MAX { None } else { fragments_of(operator) };
+            let Some(Screened { operator, negated }) = operator else { continue };
+            let is_open = *negated || literals.len() > LITERALS_MAX;
+            let fragments = if is_open { None } else { fragments_of(operator) };
             match fragments {
                 None => insert(&mut screen.always, number as u32),
                 Some(fragments) => {
@@ -98,7 +197,10 @@ impl Screen {
             }
         }
         for postings in literals.values() {
-            screen.postings.extend_from_slice(postings);
+            screen.postings.extend(postings.iter().map(|index| Posting {
+                condition: *index,
+                operator: screen.conditions[*index as usize].operator,
+            }));
             screen.starts.push(screen.postings.len() as u32);
         }
         if !literals.is_empty() {
@@ -121,6 +223,9 @@ impl Screen {
         });
         if fragment.literals.is_empty() {
             self.loose.push(index);
+            if fragment.all == 0 && fragment.any == [0; 4] && fragment.min_len == 0 {
+                insert(&mut self.of_empty, operator);
+            }
         }
         for literal in fragment.literals {
             let postings = literals.entry(literal).or_default();
@@ -143,42 +248,59 @@ impl Screen {
         }
     }
 
+    /// The question about the operators of `wanted`.
+    pub(crate) fn question(&self, id: u32, wanted: &[u64]) -> Question {
+        let of = |index: &u32| self.conditions.get(*index as usize).is_some_and(|c| has(wanted, c.operator));
+        Question {
+            id,
+            loose: self
+                .loose
+                .iter()
+                .filter(|index| of(index))
+                .map(|index| Loose::new(*index, &self.conditions[*index as usize]))
+                .collect(),
+            has_literals: self.postings.iter().any(|posting| has(wanted, posting.operator)),
+        }
+    }
+
     /// Words of a result.
     pub(crate) fn words(&self) -> usize {
         self.words
     }
 
-    /// Adds to `found` every operator that may match `value`, whose mask is `mask`. An operator that is not added does
-    /// not match. `found` has [`words`](Self::words) words.
-    pub(crate) fn candidates(&self, value: &[u8], mask: ByteMask, memo: &mut Memo, found: &mut [u64]) {
+    /// Adds to `found` every operator asked about that may match `value`, whose mask is `mask`; of others it may add
+    /// some. `found` has [`words`](Self::words) words.
+    pub(crate) fn candidates(
+        &self,
+        value: &[u8],
+        mask: ByteMask,
+        asked: &Asked<'_>,
+        memo: &mut Memo,
+        found: &mut [u64],
+    ) {
         for (word, always) in found.iter_mut().zip(&self.always) {
             *word |= always;
         }
         let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
         if value.is_empty() {
-            self.candidates_of_empty(found);
+            for (word, empty) in found.iter_mut().zip(&self.of_empty) {
+                *word |= empty;
+            }
             return;
         }
-        for index in memo.loose(self, mask) {
+        for index in memo.loose(asked.question, asked.among, mask) {
             if let Some(condition) = self.conditions.get(*index as usize)
+                && has(asked.wanted, condition.operator)
                 && condition.holds(mask.0, len)
             {
                 insert(found, condition.operator);
             }
         }
-        if value.len() >= LITERAL_MIN
+        if asked.question.has_literals
+            && value.len() >= LITERAL_MIN
             && let Some(automaton) = &self.automaton
         {
-            self.scan(automaton, value, mask, memo, found);
-        }
-    }
-
-    fn candidates_of_empty(&self, found: &mut [u64]) {
-        for index in &self.loose {
-            let condition = &self.conditions[*index as usize];
-            if condition.all == 0 && condition.min_len == 0 {
-                insert(found, condition.operator);
-            }
+            self.scan(automaton, value, mask, asked.wanted, memo, found);
         }
     }
 
@@ -187,6 +309,7 @@ impl Screen {
         automaton: &DoubleArrayAhoCorasick<u32>,
         value: &[u8],
         mask: ByteMask,
+        wanted: &[u64],
         memo: &mut Memo,
         found: &mut [u64],
     ) {
@@ -204,10 +327,12 @@ impl Screen {
             let (Some(from), Some(to)) = (self.starts.get(literal), self.starts.get(literal + 1)) else {
                 continue;
             };
-            for index in &self.postings[*from as usize..*to as usize] {
-                let condition = &self.conditions[*index as usize];
-                if condition.holds(mask.0, len) {
-                    insert(found, condition.operator);
+            for posting in &self.postings[*from as usize..*to as usize] {
+                if !has(found, posting.operator)
+                    && has(wanted, posting.operator)
+                    && self.conditions[posting.condition as usize].holds(mask.0, len)
+                {
+                    insert(found, posting.operator);
                 }
             }
         }
@@ -217,7 +342,7 @@ impl Screen {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.automaton.as_ref().map_or(0, DoubleArrayAhoCorasick::heap_bytes)
             + self.conditions.len() * size_of::<Condition>()
-            + (self.postings.len() + self.starts.len() + self.loose.len()) * 4
+            + (self.postings.len() * 2 + self.starts.len() + self.loose.len()) * 4
     }
 }
 
@@ -242,17 +367,19 @@ fn coarse(mask: u64) -> u64 {
 }
 
 impl Memo {
-    fn loose(&mut self, screen: &Screen, mask: ByteMask) -> &[u32] {
-        let key = coarse(mask.0);
-        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % MEMO_SLOTS;
-        let slot = &mut self.slots[slot];
-        if slot.key != key || !slot.known {
+    fn loose(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &[u32] {
+        let key = (question.id, coarse(mask.0));
+        let (at, is_known) = {
+            let slots = &self.slots;
+            self.places.find(key, |at| slots[at].known && slots[at].key == key)
+        };
+        let slot = &mut self.slots[at];
+        if !is_known {
             slot.key = key;
             slot.known = true;
             slot.loose.clear();
-            slot.loose.extend(screen.loose.iter().filter(|index| {
-                screen.conditions.get(**index as usize).is_some_and(|condition| may_hold(condition, key))
-            }));
+            let may_hold = |loose: &&Loose| has(among, loose.operator) && loose.may_hold(key.1);
+            slot.loose.extend(question.loose.iter().filter(may_hold).map(|loose| loose.index));
         }
         &slot.loose
     }
@@ -263,16 +390,11 @@ impl Memo {
     }
 }
 
-/// Whether some value of the coarse key meets the condition.
-fn may_hold(condition: &Condition, key: u64) -> bool {
-    let none_letters = condition.none & ByteMask::LETTERS.0;
-    let none = condition.none & !(ByteMask::LETTERS.0 | ByteMask::UPPER.0)
-        | if none_letters == ByteMask::LETTERS.0 { SOME_LETTER } else { 0 };
-    let all = coarse(condition.all);
-    key & all == all && key & none == 0 && condition.any.iter().all(|any| key & coarse(*any) != 0)
+fn has(bits: &[u64], number: u32) -> bool {
+    bits.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
 }
 
-fn insert(bits: &mut [u64], number: u32) {
+pub(super) fn insert(bits: &mut [u64], number: u32) {
     if let Some(word) = bits.get_mut(number as usize / 64) {
         *word |= 1 << (number % 64);
     }

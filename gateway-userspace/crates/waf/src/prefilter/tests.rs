@@ -1,4 +1,4 @@
-use super::screen::{Memo, Screen};
+use super::screen::{Asked, Memo, Screen, Screened};
 use crate::bytes::ByteMask;
 use crate::operators::{CompileContext, EvalContext, Operator};
 use crate::source::MemorySource;
@@ -117,9 +117,11 @@ fn mutate(value: &mut Vec<u8>, numbers: &mut Numbers) {
 #[test]
 fn what_matches_is_a_candidate() {
     let operators = operators();
-    let refs: Vec<&Operator> = operators.iter().collect();
+    let refs: Vec<_> = operators.iter().map(|operator| Some(Screened { operator, negated: false })).collect();
     let screen = Screen::new(&refs);
     let mut memo = Memo::default();
+    let everything = screen.question(0, &vec![u64::MAX; screen.words()]);
+    let among = vec![u64::MAX; screen.words()];
     let mut numbers = Numbers(0x1234_5678_9abc_def1);
     let mut matches = 0;
     for round in 0..6000_usize {
@@ -128,7 +130,13 @@ fn what_matches_is_a_candidate() {
             mutate(&mut value, &mut numbers);
         }
         let mut found = vec![0; screen.words()];
-        screen.candidates(&value, ByteMask::of(&value), &mut memo, &mut found);
+        screen.candidates(
+            &value,
+            ByteMask::of(&value),
+            &Asked { question: &everything, among: &among, wanted: &among },
+            &mut memo,
+            &mut found,
+        );
         for (number, operator) in operators.iter().enumerate() {
             if operator.evaluate(&value, &mut EvalContext::default()) {
                 matches += 1;
@@ -148,12 +156,20 @@ fn what_matches_is_a_candidate() {
 #[test]
 fn plain_values_have_few_candidates() {
     let operators = operators();
-    let refs: Vec<&Operator> = operators.iter().collect();
+    let refs: Vec<_> = operators.iter().map(|operator| Some(Screened { operator, negated: false })).collect();
     let screen = Screen::new(&refs);
     let mut memo = Memo::default();
+    let everything = screen.question(0, &vec![u64::MAX; screen.words()]);
+    let among = vec![u64::MAX; screen.words()];
     for (value, most) in [("hello", 5), ("alice42", 6), ("2026-11-21", 6), ("www.example.com", 6)] {
         let mut found = vec![0; screen.words()];
-        screen.candidates(value.as_bytes(), ByteMask::of(value.as_bytes()), &mut memo, &mut found);
+        screen.candidates(
+            value.as_bytes(),
+            ByteMask::of(value.as_bytes()),
+            &Asked { question: &everything, among: &among, wanted: &among },
+            &mut memo,
+            &mut found,
+        );
         let count: u32 = found.iter().map(|word| word.count_ones()).sum();
         let names: Vec<_> = (0..OPERATORS.len())
             .filter(|n| found[n / 64] >> (n % 64) & 1 == 1)

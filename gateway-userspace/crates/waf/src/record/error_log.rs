@@ -6,6 +6,8 @@ use crate::{Disruption, MatchedRule, Text};
 
 /// Longest value shown in a line, in bytes; v3 cuts there too.
 const VALUE_SHOWN_MAX: usize = 100;
+/// Longest operator argument shown in a line, in bytes.
+const PARAMETER_SHOWN_MAX: usize = 200;
 
 /// What a line says of the transaction.
 #[derive(Clone, Copy, Debug)]
@@ -28,18 +30,7 @@ pub fn line(matched: &MatchedRule, context: &LineContext<'_>) -> String {
     let rule = &matched.rule;
     let mut out = String::with_capacity(512);
     let _ = write!(out, "[client {}] ModSecurity: {}", context.client, outcome(matched, context.status));
-    if rule.operator.is_empty() {
-        out.push_str("Unconditional match in SecAction.");
-    } else {
-        let _ = write!(
-            out,
-            "Matched \"Operator `{}' with parameter `{}' against variable `{}' (Value: `{}' )",
-            rule.operator,
-            shown(&cut(rule.argument.as_bytes(), 200)),
-            shown(&Text::from(matched.variable())),
-            shown(&cut(matched.value(), VALUE_SHOWN_MAX)),
-        );
-    }
+    out.push_str(&finding(matched));
     field(&mut out, "file", &rule.file);
     field(&mut out, "line", rule.line);
     field(&mut out, "id", rule.id);
@@ -57,6 +48,21 @@ pub fn line(matched: &MatchedRule, context: &LineContext<'_>) -> String {
     field(&mut out, "uri", shown(&Text::from(context.uri)));
     field(&mut out, "unique_id", context.unique_id);
     out
+}
+
+/// What matched what, as both logs say it.
+pub(super) fn finding(matched: &MatchedRule) -> String {
+    let rule = &matched.rule;
+    if rule.operator.is_empty() {
+        return "Unconditional match in SecAction.".to_owned();
+    }
+    format!(
+        "Matched \"Operator `{}' with parameter `{}' against variable `{}' (Value: `{}' )",
+        rule.operator,
+        shown(&cut(rule.argument.as_bytes(), PARAMETER_SHOWN_MAX)),
+        shown(&Text::from(matched.variable())),
+        shown(&cut(matched.value(), VALUE_SHOWN_MAX)),
+    )
 }
 
 fn outcome(matched: &MatchedRule, status: u16) -> String {

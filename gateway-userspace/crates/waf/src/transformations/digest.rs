@@ -28,15 +28,21 @@ pub(super) fn length(input: &[u8], out: &mut Vec<u8>) -> Outcome {
 pub(super) fn md5(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     let mut state = [0x6745_2301_u32, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476];
     let (blocks, rest) = input.as_chunks::<64>();
-    blocks.iter().for_each(|block| mix(&mut state, block));
+    for block in blocks {
+        mix(&mut state, block);
+    }
     // The padding: a one bit, zeros, and the length in bits.
     let mut tail = [0_u8; 128];
     tail[..rest.len()].copy_from_slice(rest);
     tail[rest.len()] = 0x80;
     let end = if rest.len() < 56 { 64 } else { 128 };
     tail[end - 8..end].copy_from_slice(&(input.len() as u64).wrapping_mul(8).to_le_bytes());
-    tail[..end].as_chunks::<64>().0.iter().for_each(|block| mix(&mut state, block));
-    state.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+    for block in tail[..end].as_chunks::<64>().0 {
+        mix(&mut state, block);
+    }
+    for word in state {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
     Outcome::Changed
 }
 

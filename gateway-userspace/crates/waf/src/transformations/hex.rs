@@ -34,7 +34,9 @@ pub(super) fn encode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
         return Outcome::Unchanged;
     }
     out.reserve(input.len() * 2);
-    input.iter().for_each(|&byte| push(out, byte));
+    for &byte in input {
+        push(out, byte);
+    }
     Outcome::Changed
 }
 

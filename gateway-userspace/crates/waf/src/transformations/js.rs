@@ -44,7 +44,7 @@ fn escaped(rest: &[u8]) -> (u8, usize) {
 }
 
 /// What four hexadecimal digits come to in a single byte: the low one, or ASCII for its full-width forms U+FF01 to U+FF5E.
-pub(super) fn low_byte_of_four(digits: &[u8]) -> Option<u8> {
+fn low_byte_of_four(digits: &[u8]) -> Option<u8> {
     let high = hex::byte_at(digits)?;
     let low = hex::byte_at(digits.get(2..)?)?;
     Some(if high == 0xFF && (1..0x5F).contains(&low) { low + 0x20 } else { low })

@@ -4,6 +4,7 @@
 //! change, and only from there on copies. All are total (any bytes in, no error, no panic) and linear in the input.
 
 mod base64;
+mod best_fit;
 mod case;
 mod cmd_line;
 mod comments;

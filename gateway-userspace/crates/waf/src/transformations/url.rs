@@ -1,18 +1,21 @@
 //! `urlDecode`, `urlDecodeUni`, `urlEncode`.
 
 use super::Outcome;
+use super::best_fit::nearest_ascii;
 use super::hex;
-use super::js::low_byte_of_four;
 
 /// `urlDecode`: `%HH` and `+`; invalid escapes stay.
 pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     decode_with(input, out, |_| None)
 }
 
-/// `urlDecodeUni`: also `%uHHHH`, of which the low byte counts; full-width forms of ASCII become ASCII.
+/// `urlDecodeUni`: also `%uHHHH`, which becomes the nearest ASCII byte where there is one, and the low byte of the number otherwise.
 pub(super) fn decode_uni(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     decode_with(input, out, |rest| match rest {
-        [b'u' | b'U', digits @ ..] => low_byte_of_four(digits),
+        [b'u' | b'U', digits @ ..] => {
+            let (high, low) = (hex::byte_at(digits)?, hex::byte_at(digits.get(2..)?)?);
+            Some(nearest_ascii(u16::from_be_bytes([high, low])).unwrap_or(low))
+        }
         _ => None,
     })
 }

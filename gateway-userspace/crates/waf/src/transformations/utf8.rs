@@ -5,6 +5,9 @@ use super::Outcome;
 /// Sequences of two to four bytes are written as `%u` and at least four lower-case digits. So are overlong forms and surrogates, which
 /// no decoder should take and some do: `C0 AF` is `%u002f`. ASCII, and bytes that are no sequence, stay.
 pub(super) fn to_unicode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
+    if input.is_ascii() {
+        return Outcome::Unchanged;
+    }
     let Some(first) = (0..input.len()).find(|&at| sequence(&input[at..]).is_some()) else {
         return Outcome::Unchanged;
     };

@@ -143,8 +143,13 @@ impl Arena {
         self.buffers[Buffer::Scratch as usize].clear();
     }
 
-    pub(crate) fn truncate(&mut self, buffer: Buffer, len: usize) {
-        self.buffers[buffer as usize].truncate(len);
+    /// Takes a buffer out, to read it while values are added elsewhere; spans of it are empty until it is back.
+    pub(crate) fn take(&mut self, buffer: Buffer) -> Vec<u8> {
+        std::mem::take(&mut self.buffers[buffer as usize])
+    }
+
+    pub(crate) fn give_back(&mut self, buffer: Buffer, bytes: Vec<u8>) {
+        self.buffers[buffer as usize] = bytes;
     }
 }
 

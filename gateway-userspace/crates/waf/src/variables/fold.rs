@@ -64,7 +64,7 @@ impl FoldIndex {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     index: FoldIndex,
-    names: Vec<Box<[u8]>>,
+    list: Vec<Box<[u8]>>,
     seed: u64,
 }
 
@@ -78,11 +78,15 @@ impl Names {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.names.len()
+        self.list.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.list.iter().enumerate().map(|(n, name)| (n as u32, &**name))
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&[u8]> {
-        self.names.get(number as usize).map(|n| &**n)
+        self.list.get(number as usize).map(|n| &**n)
     }
 
     pub(crate) fn find(&self, name: &[u8]) -> Option<u32> {
@@ -90,7 +94,7 @@ impl Names {
     }
 
     pub(crate) fn find_hashed(&self, hash: u32, name: &[u8]) -> Option<u32> {
-        self.index.find(hash, |n| self.names[n as usize].eq_ignore_ascii_case(name))
+        self.index.find(hash, |n| self.list[n as usize].eq_ignore_ascii_case(name))
     }
 
     /// The number of a name, given now if it has none.
@@ -98,12 +102,8 @@ impl Names {
         if let Some(number) = self.find(name) {
             return number;
         }
-        self.names.push(name.into());
+        self.list.push(name.into());
         self.index.add(fold_hash(self.seed, name))
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.names.iter().enumerate().map(|(n, name)| (n as u32, &**name))
     }
 }
 
@@ -123,6 +123,20 @@ pub(crate) fn fold_hash(seed: u64, name: &[u8]) -> u32 {
         hash = mix(hash ^ (u64::from_le_bytes(last) | CASE), K ^ seed.rotate_left(32));
     }
     (hash ^ (hash >> 32)) as u32
+}
+
+/// A keyed hash of bytes as they are.
+#[inline]
+pub(crate) fn value_hash(seed: u64, value: &[u8]) -> u64 {
+    const K: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut hash = seed ^ (value.len() as u64).wrapping_mul(K);
+    let (blocks, rest) = value.as_chunks::<8>();
+    for block in blocks {
+        hash = mix(hash ^ u64::from_le_bytes(*block), K ^ seed.rotate_left(32));
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(hash ^ u64::from_le_bytes(last), K ^ seed.rotate_left(32))
 }
 
 fn mix(a: u64, b: u64) -> u64 {

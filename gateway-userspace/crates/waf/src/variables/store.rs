@@ -71,7 +71,7 @@ pub(crate) enum List {
 
 const LISTS: usize = 21;
 
-/// Most values of one list; further ones are not kept and [`Store::is_overfull`] says so.
+/// Most values of one list; further ones are not kept.
 pub(crate) const LIST_MAX: usize = 65_536;
 
 /// What a collection shows of its lists.
@@ -132,12 +132,11 @@ pub(crate) fn view(variable: Variable) -> View {
 pub(crate) struct Store {
     lists: [Vec<Pair>; LISTS],
     scalars: [Option<Value>; super::SCALARS],
-    overfull: bool,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { lists: Default::default(), scalars: [None; super::SCALARS], overfull: false }
+        Self { lists: Default::default(), scalars: [None; super::SCALARS] }
     }
 }
 
@@ -148,7 +147,6 @@ impl Store {
             list.shrink_to(4096);
         }
         self.scalars = [None; super::SCALARS];
-        self.overfull = false;
     }
 
     pub(crate) fn list(&self, list: List) -> &[Pair] {
@@ -159,14 +157,9 @@ impl Store {
         self.lists[list as usize].clear();
     }
 
-    pub(crate) fn is_overfull(&self) -> bool {
-        self.overfull
-    }
-
     pub(crate) fn push(&mut self, list: List, name: Span, name_id: u32, value: Span) -> bool {
         let list = &mut self.lists[list as usize];
         if list.len() >= LIST_MAX {
-            self.overfull = true;
             return false;
         }
         list.push(Pair { name, value, name_id });
@@ -205,12 +198,6 @@ impl Store {
     pub(crate) fn set(&mut self, variable: Variable, value: Value) {
         if let Some(slot) = self.scalars.get_mut(variable as usize) {
             *slot = Some(value);
-        }
-    }
-
-    pub(crate) fn unset(&mut self, variable: Variable) {
-        if let Some(slot) = self.scalars.get_mut(variable as usize) {
-            *slot = None;
         }
     }
 

@@ -21,8 +21,6 @@ pub(crate) struct Tx {
     values: Vec<Option<Value>>,
     index: FoldIndex,
     dynamic_names: Vec<Span>,
-    /// Fixed keys that have a value now, in the order they were first set: pattern selectors go through them.
-    set_keys: Vec<u32>,
 }
 
 impl Tx {
@@ -33,7 +31,6 @@ impl Tx {
         self.values.resize(names.len(), None);
         self.index.clear();
         self.dynamic_names.clear();
-        self.set_keys.clear();
     }
 
     #[inline]
@@ -52,26 +49,15 @@ impl Tx {
 
     #[inline]
     pub(crate) fn set(&mut self, key: u32, value: Value) {
-        let Some(slot) = self.values.get_mut(key as usize) else { return };
-        if slot.is_none() && key >= CAPTURES {
-            self.set_keys.push(key);
+        if let Some(slot) = self.values.get_mut(key as usize) {
+            *slot = Some(value);
         }
-        *slot = Some(value);
     }
 
     pub(crate) fn remove(&mut self, key: u32) {
-        if let Some(slot) = self.values.get_mut(key as usize)
-            && slot.take().is_some()
-            && key >= CAPTURES
-        {
-            self.set_keys.retain(|k| *k != key);
+        if let Some(slot) = self.values.get_mut(key as usize) {
+            *slot = None;
         }
-    }
-
-    /// The key of a name that is fixed or was set.
-    pub(crate) fn find(&self, names: &Names, arena: &Arena, name: &[u8]) -> Option<u32> {
-        let hash = fold_hash(names.seed(), name);
-        names.find_hashed(hash, name).or_else(|| self.find_dynamic(arena, hash, name))
     }
 
     fn find_dynamic(&self, arena: &Arena, hash: u32, name: &[u8]) -> Option<u32> {
@@ -106,9 +92,14 @@ impl Tx {
         }
     }
 
-    /// The keys but the captures that have a value, in the order they got one.
-    pub(crate) fn keys(&self) -> &[u32] {
-        &self.set_keys
+    /// All keys there are, with a value or without.
+    pub(crate) fn keys(&self) -> std::ops::Range<u32> {
+        0..self.values.len() as u32
+    }
+
+    /// Those that no rule names.
+    pub(crate) fn dynamic_keys(&self) -> std::ops::Range<u32> {
+        self.fixed..self.values.len() as u32
     }
 }
 
@@ -125,14 +116,14 @@ mod tests {
         tx.clear(&names);
         assert_eq!(tx.key(&names, &mut arena, b"ANOMALY_SCORE"), Some(fixed));
         let dynamic = tx.key(&names, &mut arena, b"Counter_x").unwrap_or(0);
-        assert_eq!(tx.find(&names, &arena, b"counter_X"), Some(dynamic));
+        assert_eq!(tx.key(&names, &mut arena, b"counter_X"), Some(dynamic));
         tx.set(dynamic, Value::Int(3));
         tx.set(fixed, Value::Bytes(arena.data(b"12x")));
         assert_eq!((tx.number(&arena, dynamic), tx.number(&arena, fixed)), (Some(3), Some(12)));
-        assert_eq!(tx.keys(), [dynamic, fixed]);
+        assert_eq!(tx.dynamic_keys(), dynamic..dynamic + 1);
         assert_eq!(tx.name(&names, &arena, dynamic), b"Counter_x");
         tx.remove(dynamic);
-        assert_eq!((tx.get(dynamic), tx.keys()), (None, &[fixed][..]));
+        assert_eq!(tx.get(dynamic), None);
         for n in 0..DYNAMIC_KEYS_MAX + 10 {
             tx.key(&names, &mut arena, format!("k{n}").as_bytes());
         }

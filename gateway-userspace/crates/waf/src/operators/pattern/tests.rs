@@ -19,9 +19,15 @@ fn check(pattern: &str, value: &[u8], expected: Option<&[u8]>) {
     assert_eq!(got.as_deref(), expected, "{pattern} on {:?}", String::from_utf8_lossy(value));
 }
 
+/// A pattern, a value, and the text of the match.
+type Row = (&'static str, &'static [u8], Option<&'static [u8]>);
+
+/// A pattern, a value, and the groups from the whole match on.
+type GroupRow = (&'static str, &'static [u8], &'static [Option<&'static str>]);
+
 #[test]
 fn elements_mean_what_they_mean_in_pcre() {
-    let rows: &[(&str, &[u8], Option<&[u8]>)] = &[
+    let rows: &[Row] = &[
         // Anchors: the ends of the value, as with DOLLAR_ENDONLY.
         ("^a$", b"a", Some(b"a")),
         ("^a$", b"a\n", None),
@@ -117,6 +123,7 @@ fn elements_mean_what_they_mean_in_pcre() {
         ("foo(?=bar)", b"foobar", Some(b"foo")),
         ("foo(?!bar)", b"foobar", None),
         ("(?<=a)b", b"ab", Some(b"b")),
+        ("a(?=b)*(?!c)+", b"ab", Some(b"a")),
         ("(?<!a)b", b"ab", None),
         (r"(a|b)\1", b"abb", Some(b"bb")),
         (r"(?P<q>['x])a(?P=q)", b"'a'", Some(b"'a'")),
@@ -137,7 +144,7 @@ fn elements_mean_what_they_mean_in_pcre() {
 
 #[test]
 fn groups_keep_their_numbers() {
-    let rows: &[(&str, &[u8], &[Option<&str>])] = &[
+    let rows: &[GroupRow] = &[
         ("(a)(b?)(c)", b"ac", &[Some("ac"), Some("a"), Some(""), Some("c")]),
         ("(a)|(b)", b"b", &[Some("b"), None, Some("b")]),
         ("(?:x)(?<n>a)(?P<m>b)(?'o'c)", b"xabc", &[Some("xabc"), Some("a"), Some("b"), Some("c")]),

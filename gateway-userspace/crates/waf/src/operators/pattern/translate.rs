@@ -6,11 +6,10 @@
 //! of a repetition in the other; `[[a]` is a class of two bytes in one and an error in the other), so every element is read
 //! as PCRE reads it and written out anew, in ASCII. Groups keep their numbers.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
 use super::PatternError;
 use super::class;
+use super::scan::{count_groups, counted, delimited, push_literal};
+use std::collections::BTreeMap;
 
 /// Longest pattern taken, in bytes.
 pub(super) const MAX_PATTERN_BYTES: usize = 256 * 1024;
@@ -41,6 +40,7 @@ pub(super) fn translate(pattern: &[u8]) -> Result<Translated, PatternError> {
         extended: false,
         open: Vec::new(),
         atom: None,
+        after_look_around: false,
         groups: 0,
         total_groups: count_groups(pattern),
         names: BTreeMap::new(),
@@ -71,6 +71,8 @@ struct Translator<'a> {
     open: Vec<OpenGroup>,
     /// Where the last element begins in `out`, when a quantifier may follow it.
     atom: Option<usize>,
+    /// The last element is a look-around.
+    after_look_around: bool,
     groups: usize,
     total_groups: usize,
     names: BTreeMap<Vec<u8>, usize>,
@@ -83,6 +85,7 @@ struct OpenGroup {
     start: usize,
     /// The `x` option outside of it.
     extended: bool,
+    is_look_around: bool,
 }
 
 impl Translator<'_> {
@@ -95,12 +98,12 @@ impl Translator<'_> {
                 b')' => self.close_group()?,
                 b'*' | b'+' | b'?' => {
                     self.at += 1;
-                    self.quantifier(char::from(byte).to_string())?;
+                    self.quantifier(char::from(byte).encode_utf8(&mut [0; 4]))?;
                 }
                 b'{' => match counted(&self.pattern[self.at..]) {
                     Some((text, length)) => {
                         self.at += length;
-                        self.quantifier(text)?;
+                        self.quantifier(&text)?;
                     }
                     None => self.literal_at_point(),
                 },
@@ -111,8 +114,7 @@ impl Translator<'_> {
                 }
                 b'.' | b'^' | b'$' => {
                     self.at += 1;
-                    self.atom = Some(self.out.len());
-                    self.out.push(char::from(byte));
+                    self.element(char::from(byte).encode_utf8(&mut [0; 4]));
                 }
                 b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C if self.extended => self.at += 1,
                 b'#' if self.extended => {
@@ -141,21 +143,27 @@ impl Translator<'_> {
     }
 
     fn literal(&mut self, byte: u8) {
+        self.after_look_around = false;
         self.atom = Some(self.out.len());
         push_literal(&mut self.out, byte);
     }
 
     fn element(&mut self, text: &str) {
+        self.after_look_around = false;
         self.atom = Some(self.out.len());
         self.out.push_str(text);
     }
 
     /// Writes a quantifier that has just been read, with what makes it lazy or possessive.
-    fn quantifier(&mut self, text: String) -> Result<(), PatternError> {
+    fn quantifier(&mut self, text: &str) -> Result<(), PatternError> {
         let Some(start) = self.atom else {
             return Err(malformed(self.at - 1, "a quantifier has nothing to repeat"));
         };
-        self.out.push_str(&text);
+        if std::mem::take(&mut self.after_look_around) {
+            self.repeat_look_around(start, text);
+            return Ok(());
+        }
+        self.out.push_str(text);
         match self.peek(0) {
             Some(b'?') => {
                 self.at += 1;
@@ -177,6 +185,22 @@ impl Translator<'_> {
         Ok(())
     }
 
+    /// Looking around twice is looking around once: at most one repetition counts, or none.
+    fn repeat_look_around(&mut self, start: usize, quantifier: &str) {
+        let is_optional = match quantifier.strip_prefix('{') {
+            Some(counts) => counts.trim_start_matches('0').starts_with([',', '}']),
+            None => quantifier != "+",
+        };
+        let is_lazy = self.peek(0) == Some(b'?');
+        if matches!(self.peek(0), Some(b'?' | b'+')) {
+            self.at += 1;
+        }
+        if is_optional {
+            self.out.insert_str(start, if is_lazy { "(?:|" } else { "(?:" });
+            self.out.push_str(if is_lazy { ")" } else { "|)" });
+        }
+    }
+
     fn class(&mut self) -> Result<(), PatternError> {
         let (text, length) = class::translate(self.pattern, self.at)?;
         self.element(&text);
@@ -192,6 +216,7 @@ impl Translator<'_> {
         self.out.push(')');
         self.extended = group.extended;
         self.atom = Some(group.start);
+        self.after_look_around = group.is_look_around;
         Ok(())
     }
 
@@ -199,7 +224,8 @@ impl Translator<'_> {
         if self.open.len() == MAX_GROUP_DEPTH {
             return Err(PatternError::TooDeep { limit: MAX_GROUP_DEPTH });
         }
-        self.open.push(OpenGroup { start: self.out.len(), extended: self.extended });
+        let is_look_around = matches!(opening, "(?=" | "(?!" | "(?<=" | "(?<!");
+        self.open.push(OpenGroup { start: self.out.len(), extended: self.extended, is_look_around });
         self.out.push_str(opening);
         self.at += length;
         self.atom = None;
@@ -330,6 +356,7 @@ impl Translator<'_> {
             b'Z' => r"(?:\n?\z)".to_owned(),
             b'G' => r"\A".to_owned(),
             b'h' | b'H' | b'v' | b'V' | b'N' => class::shorthand(byte),
+            // Atomic in PCRE: \R{2} does not take \r\n apart. Not worth backtracking.
             b'R' => r"(?:\r\n|[\n-\r\x85])".to_owned(),
             b'C' => r"[\x00-\xFF]".to_owned(),
             b'K' => {
@@ -340,7 +367,10 @@ impl Translator<'_> {
                 self.at += 2;
                 return Ok(());
             }
-            b'Q' => return self.quoted(),
+            b'Q' => {
+                self.quoted();
+                return Ok(());
+            }
             b'1'..=b'9' => return self.numbered(),
             b'k' | b'g' => return self.reference(byte),
             b'p' | b'P' | b'X' => return Err(unsupported(start, "Unicode properties; rules see bytes")),
@@ -352,7 +382,7 @@ impl Translator<'_> {
     }
 
     /// `\Q..\E`.
-    fn quoted(&mut self) -> Result<(), PatternError> {
+    fn quoted(&mut self) {
         self.at += 2;
         let text = self.pattern.get(self.at..).unwrap_or_default();
         let (length, skip) = memchr::memmem::find(text, br"\E").map_or((text.len(), 0), |end| (end, 2));
@@ -360,7 +390,6 @@ impl Translator<'_> {
             self.literal(byte);
         }
         self.at += length + skip;
-        Ok(())
     }
 
     /// `\1`: a back-reference, or an octal number where PCRE takes it for one.
@@ -422,63 +451,4 @@ impl Translator<'_> {
         self.needs_backtracking = true;
         self.element(&format!("(?:\\{number})"));
     }
-}
-
-/// A literal byte in the syntax of the regex crate, outside of a class.
-pub(super) fn push_literal(out: &mut String, byte: u8) {
-    match byte {
-        b'\\' | b'.' | b'+' | b'*' | b'?' | b'(' | b')' | b'|' | b'[' | b']' | b'{' | b'}' | b'^' | b'$' => {
-            out.push('\\');
-            out.push(char::from(byte));
-        }
-        0x20..=0x7E => out.push(char::from(byte)),
-        _ => {
-            let _ = write!(out, "\\x{byte:02X}");
-        }
-    }
-}
-
-/// The text up to a closing byte, and how many bytes were used up to and with it.
-fn delimited(text: &[u8], from: usize, end: u8) -> Option<(&[u8], usize)> {
-    let inner = text.get(from..)?;
-    let length = memchr::memchr(end, inner)?;
-    (length > 0).then_some((&inner[..length], from + length + 1))
-}
-
-/// `{2}`, `{2,}` or `{2,5}` at the start; other braces are literals.
-fn counted(text: &[u8]) -> Option<(String, usize)> {
-    let (inner, length) = delimited(text.strip_prefix(b"{")?, 0, b'}')?;
-    let is_number = |part: &[u8]| !part.is_empty() && part.len() <= 5 && part.iter().all(u8::is_ascii_digit);
-    let valid = match memchr::memchr(b',', inner) {
-        None => is_number(inner),
-        Some(comma) => {
-            is_number(&inner[..comma]) && (comma + 1 == inner.len() || is_number(&inner[comma + 1..]))
-        }
-    };
-    valid.then(|| (String::from_utf8_lossy(&text[..=length]).into_owned(), length + 1))
-}
-
-/// How many capturing groups a pattern has, for telling back-references from octal numbers.
-fn count_groups(pattern: &[u8]) -> usize {
-    let (mut at, mut groups) = (0, 0);
-    while let Some(&byte) = pattern.get(at) {
-        match byte {
-            b'\\' => at += 1,
-            b'[' => {
-                if let Ok((_, length)) = class::translate(pattern, at) {
-                    at += length - 1;
-                }
-            }
-            b'(' => {
-                let next = pattern.get(at + 1..).unwrap_or_default();
-                let is_named = next.starts_with(b"?P<")
-                    || next.starts_with(b"?'")
-                    || (next.starts_with(b"?<") && !matches!(next.get(2), Some(b'=' | b'!')));
-                groups += usize::from(!next.starts_with(b"?") || is_named);
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    groups
 }

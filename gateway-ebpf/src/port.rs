@@ -1,0 +1,26 @@
+//! Port policy. TCP is judged on the packet that opens a connection, so replies to the host's own connections pass.
+
+use gateway_common::{
+    packet::{ICMP, ICMP6, TCP, UDP, is_new_connection},
+    ports,
+    reason::Reason,
+};
+
+use crate::{maps::PORTS, verdict::Finding};
+
+/// The finding, if the destination is closed.
+#[inline(always)]
+pub fn closed(protocol: u8, destination: u16, flags: u8) -> Finding {
+    let (first, index, reason) = match protocol {
+        TCP if !is_new_connection(flags) => return Finding::NONE,
+        TCP => (ports::TCP, u32::from(destination), Reason::Port),
+        UDP => (ports::UDP, u32::from(destination), Reason::Port),
+        ICMP => (ports::ICMP, u32::from(destination >> 8), Reason::IcmpType),
+        ICMP6 => (ports::ICMP6, u32::from(destination >> 8), Reason::IcmpType),
+        other => (ports::PROTOCOLS, u32::from(other), Reason::Protocol),
+    };
+    match PORTS.get(first + index / 64) {
+        Some(word) if word >> (index % 64) & 1 != 0 => Finding::new(reason),
+        _ => Finding::NONE,
+    }
+}

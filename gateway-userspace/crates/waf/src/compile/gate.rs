@@ -1,0 +1,88 @@
+//! Gates: rules that compare one TX variable with a number, as CRS's paranoia levels do by the hundred. A phase asks them
+//! from a table of their own, without touching the rule.
+
+use super::rule::{Check, Operand, Rule, Selector};
+use crate::{
+    actions::Disruptive,
+    operators::Comparison,
+    variables::{Variable, arena::Arena, tx::Tx},
+};
+
+/// What stands before a rule of a phase.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Gate {
+    /// Nothing: the rule is asked itself.
+    Open,
+    /// The rule can only match when this comparison holds.
+    Compare(Compare),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Compare {
+    key: u32,
+    comparison: Comparison,
+    negated: bool,
+    count: bool,
+    operand: Right,
+    /// Where the phase goes on when it holds, for a rule that does nothing but skip.
+    pub skip_to: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Right {
+    Number(i64),
+    Tx(u32),
+}
+
+impl Gate {
+    /// The gate of a chain that begins with `rule`.
+    pub(crate) fn new(rule: &Rule) -> Self {
+        let [target] = &*rule.targets else { return Self::Open };
+        let (Selector::Tx(key), Variable::Tx) = (&target.selector, target.variable) else {
+            return Self::Open;
+        };
+        let Check::Number { comparison, operand } = &rule.check else { return Self::Open };
+        let operand = match operand {
+            Operand::Number(number) => Right::Number(*number),
+            Operand::Tx(key) => Right::Tx(*key),
+            Operand::Template(_) => return Self::Open,
+        };
+        if rule.pipeline != 0 || !rule.exclusions.is_empty() {
+            return Self::Open;
+        }
+        let outcome = &rule.outcome;
+        let only_skips = rule.next.is_none()
+            && rule.on_match.is_empty()
+            && !rule.capture
+            && !outcome.log
+            && !outcome.audit
+            && rule.info.severity.is_none()
+            && outcome.disruptive == Disruptive::Pass;
+        let skip_to = outcome.skip_to.filter(|_| only_skips);
+        Self::Compare(Compare {
+            key: *key,
+            comparison: *comparison,
+            negated: rule.negated,
+            count: target.count,
+            operand,
+            skip_to,
+        })
+    }
+}
+
+impl Compare {
+    /// Whether the comparison holds now.
+    #[inline]
+    pub(crate) fn holds(&self, tx: &Tx, arena: &Arena) -> bool {
+        let left = match (self.count, tx.number(arena, self.key)) {
+            (true, found) => i64::from(found.is_some()),
+            (false, Some(number)) => number,
+            (false, None) => return false,
+        };
+        let right = match self.operand {
+            Right::Number(number) => number,
+            Right::Tx(key) => tx.number(arena, key).unwrap_or(0),
+        };
+        self.comparison.holds(left, right) != self.negated
+    }
+}

@@ -1,0 +1,178 @@
+//! The control calls and what they do.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::parts::Running;
+use super::reload::Reloaded;
+use crate::admin::{Api, ApiError};
+use crate::bans::{AddBan, Decision, ListBans, OperatorError, RemoveBan, Scope};
+use crate::client::IpNetwork;
+use crate::limits::{Clock, Subject};
+
+/// A wish for a reload, with where the answer goes.
+pub type ReloadRequest = oneshot::Sender<Result<Reloaded, String>>;
+
+/// Every call that the daemon answers.
+pub fn api(running: Arc<Running>, reload: mpsc::Sender<ReloadRequest>) -> Api {
+    let mut api = Api::default();
+    let r = Arc::clone(&running);
+    api.on(Method::GET, "/v1/status", move |_| {
+        let r = Arc::clone(&r);
+        async move { Ok(r.status()) }
+    });
+    api.on(Method::POST, "/v1/reload", move |_| {
+        let reload = reload.clone();
+        async move {
+            let (answer, answered) = oneshot::channel();
+            let busy = || ApiError::refused("a reload is under way; try again when it is done");
+            reload.try_send(answer).map_err(|_| busy())?;
+            answered.await.map_err(|_| busy())?.map_err(ApiError::bad)
+        }
+    });
+    bans(&mut api, &running);
+    limits(&mut api, &running);
+    kernel(&mut api, &running);
+    api
+}
+
+#[derive(Deserialize)]
+struct OfLimits {
+    subject: Vec<String>,
+    limit: Option<String>,
+}
+
+fn limits(api: &mut Api, running: &Arc<Running>) {
+    let l = running.limiter.clone();
+    api.on(Method::GET, "/v1/limits", move |_| {
+        let l = l.clone();
+        async move { Ok(l.list()) }
+    });
+    let l = running.limiter.clone();
+    api.on(Method::POST, "/v1/limits/show", move |request| {
+        let l = l.clone();
+        async move {
+            let asked: OfLimits = request.json()?;
+            let subject = Subject::parse(&asked.subject).map_err(ApiError::bad)?;
+            l.show(&subject, asked.limit.as_deref(), Clock::start().now()).await.map_err(ApiError::refused)
+        }
+    });
+    let l = running.limiter.clone();
+    api.on(Method::POST, "/v1/limits/reset", move |request| {
+        let l = l.clone();
+        async move {
+            let asked: OfLimits = request.json()?;
+            let subject = Subject::parse(&asked.subject).map_err(ApiError::bad)?;
+            l.reset(&subject, asked.limit.as_deref(), Clock::start().now()).await.map_err(ApiError::refused)
+        }
+    });
+}
+
+#[derive(Deserialize)]
+struct Allow {
+    network: IpNetwork,
+}
+
+fn operator(e: OperatorError) -> ApiError {
+    match e {
+        OperatorError::NoneOn(_) => ApiError::missing(e),
+        OperatorError::Stopped(_) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string()),
+        _ => ApiError::refused(e),
+    }
+}
+
+fn bans(api: &mut Api, running: &Arc<Running>) {
+    let stopped = |e: crate::bans::Stopped| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string());
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/bans", move |request| {
+        let h = h.clone();
+        async move { h.add(request.json::<AddBan>()?).await.map_err(operator) }
+    });
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/bans/list", move |request| {
+        let h = h.clone();
+        async move { h.list(request.json::<ListBans>()?).await.map_err(stopped) }
+    });
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/bans/remove", move |request| {
+        let h = h.clone();
+        async move { h.remove(request.json::<RemoveBan>()?).await.map_err(operator) }
+    });
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/bans/import", move |request| {
+        let h = h.clone();
+        async move { h.import(request.json::<Vec<Decision>>()?).await.map_err(operator) }
+    });
+    let h = running.bans.clone();
+    api.on(Method::GET, "/v1/bans/{}", move |request| {
+        let h = h.clone();
+        async move {
+            if let Ok(id) = request.parameter.parse() {
+                let (decision, ended) = h.show(id).await.map_err(stopped)?.ok_or_else(|| {
+                    ApiError::missing(format!("there is no decision {}", request.parameter))
+                })?;
+                return Ok(serde_json::json!({ "decisions": [decision], "ended": ended }));
+            }
+            let scope: Scope = request.parameter.parse().map_err(ApiError::bad)?;
+            let within = scope.network();
+            let listing = h.list(ListBans { within, ..ListBans::default() }).await.map_err(stopped)?;
+            let found: Vec<_> = listing.decisions.into_iter().filter(|d| d.scope == scope).collect();
+            if found.is_empty() {
+                return Err(ApiError::missing(format!("no decision holds on {scope}")));
+            }
+            Ok(serde_json::json!({ "decisions": found }))
+        }
+    });
+    let h = running.bans.clone();
+    api.on(Method::GET, "/v1/why/{}", move |request| {
+        let h = h.clone();
+        async move {
+            let address: IpAddr = request
+                .parameter
+                .parse()
+                .map_err(|_| ApiError::bad(format!("`{}` is not an IP address", request.parameter)))?;
+            h.why(address).await.map_err(stopped)
+        }
+    });
+    let h = running.bans.clone();
+    api.on(Method::GET, "/v1/allow", move |_| {
+        let h = h.clone();
+        async move { h.allowed().await.map_err(stopped) }
+    });
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/allow", move |request| {
+        let h = h.clone();
+        async move { h.allow(request.json::<Allow>()?.network).await.map_err(operator) }
+    });
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/allow/remove", move |request| {
+        let h = h.clone();
+        async move { h.disallow(request.json::<Allow>()?.network).await.map_err(operator) }
+    });
+}
+
+fn kernel(api: &mut Api, running: &Arc<Running>) {
+    let none = || ApiError::missing("the kernel side is not in use: set [kernel] interfaces");
+    let r = Arc::clone(running);
+    api.on(Method::GET, "/v1/xdp/stats", move |_| {
+        let r = Arc::clone(&r);
+        async move { r.kernel.as_ref().map(|k| k.stats()).ok_or_else(none) }
+    });
+    let r = Arc::clone(running);
+    api.on(Method::GET, "/v1/xdp/status", move |_| {
+        let r = Arc::clone(&r);
+        async move {
+            let kernel = r.kernel.as_ref().ok_or_else(none)?;
+            Ok(serde_json::json!({
+                "interfaces": r.attached,
+                "adopted": kernel.adopted(),
+                "pin": kernel.pin_folder(),
+                "bans": kernel.bans().len(),
+            }))
+        }
+    });
+}

@@ -1,0 +1,88 @@
+//! The decisions: their task, the cluster they are shared with, the feeds that add to them.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::error::AppError;
+use super::kernel;
+use crate::bans;
+use crate::bans::cluster::{self, ClusterState};
+use crate::bans::feed::{self, Feeds};
+use crate::bans::http::Client;
+use crate::client::IpNetwork;
+use crate::config::Config;
+use crate::kernel::Kernel;
+use crate::pipeline::Offences;
+
+/// Offences on their way from the workers to the bans task.
+const OFFENCES: usize = 4096;
+
+/// The bans task with what stands around it.
+pub struct Decisions {
+    /// The hand on the task.
+    pub handle: bans::Handle,
+    /// How the cluster fares, where there is one.
+    pub cluster: Option<Arc<ClusterState>>,
+    /// How the feeds stand.
+    pub feeds: Option<Arc<Feeds>>,
+}
+
+/// Starts the bans task, joins the cluster and follows the feeds, as configured.
+///
+/// # Errors
+/// When a database, a secret or a thread can't be had.
+pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions, AppError> {
+    let own = crate::kernel::own_addresses().unwrap_or_default();
+    // The bans that the kernel kept from before hold on: a ledger without a database learns them from there.
+    let kept = match kernel {
+        Some(kernel) if config.bans.database.is_none() => kernel::decisions(kernel),
+        _ => Vec::new(),
+    };
+    let parts = bans::Parts {
+        allow: config.kernel.allow.clone(),
+        trusted_proxies: config.edge.client.trusted_proxies.clone(),
+        own: own.into_iter().map(IpNetwork::host).collect(),
+        kernel: kernel.map(|k| {
+            Box::new(kernel::Writer::new(Arc::clone(k), !kept.is_empty())) as Box<dyn bans::KernelWriter>
+        }),
+        ..bans::Parts::default()
+    };
+    let handle = bans::start(&config.bans, parts).map_err(|e| AppError::Bans(e.to_string()))?;
+    if !kept.is_empty() {
+        let restored = handle.clone();
+        tokio::spawn(async move {
+            match restored.import(kept).await {
+                Ok(report) => tracing::info!(bans = report.added, "bans taken over from the kernel"),
+                Err(e) => tracing::warn!("the kernel's bans can't be taken over: {e}"),
+            }
+        });
+    }
+    let failed = |e: &dyn std::fmt::Display| AppError::Bans(e.to_string());
+    let cluster = match &config.bans.cluster {
+        None => None,
+        Some(shared) => {
+            let longest = config.bans.escalation.maximum;
+            Some(cluster::join(shared, longest, handle.clone()).map_err(|e| failed(&e))?.0)
+        }
+    };
+    let feeds = if config.bans.feeds.is_empty() {
+        None
+    } else {
+        let client = Client::new().map_err(|e| failed(&e))?;
+        Some(feed::follow(config.bans.feeds.clone(), client, handle.clone()).0)
+    };
+    Ok(Decisions { handle, cluster, feeds })
+}
+
+/// The workers' way to the bans task: a bounded channel that never waits, and a task that empties it.
+pub fn offences(bans: &bans::Handle) -> Offences {
+    let (sender, mut receiver) = mpsc::channel(OFFENCES);
+    let bans = bans.clone();
+    tokio::spawn(async move {
+        while let Some(offence) = receiver.recv().await {
+            bans.offend(offence);
+        }
+    });
+    Offences::new(Some(sender))
+}

@@ -1,0 +1,222 @@
+//! The kernel side: opened and attached as configured, and the bans' hand on it.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::error::AppError;
+use super::privileges;
+use crate::bans::BanReason as Origin;
+use crate::bans::{
+    Action, BanChange, Cause, Decision, DecisionId, KernelBan, KernelError as WriteError, KernelWriter, Scope,
+};
+use crate::client::IpNetwork;
+use crate::config::{self, kernel_policy};
+use crate::kernel::{
+    self, AttachMode, Attachment, BanReason, Bar, Expiry, InterfaceConfig, Kernel, KernelConfig, Mode, Modes,
+    PortPolicy, PortSet, Rate, SourceLimits, Target,
+};
+
+/// Mounts the BPF file system where it is missing, while this is still allowed.
+///
+/// # Errors
+/// Without the capabilities that the kernel side needs.
+pub fn prepare(config: &config::kernel::Kernel) -> Result<(), AppError> {
+    if config.interfaces.is_empty() {
+        return Ok(());
+    }
+    if !privileges::may_use_bpf() {
+        return Err(AppError::NoBpf);
+    }
+    kernel::prepare_root(&config.pin)?;
+    Ok(())
+}
+
+/// The kernel side, and where it is attached.
+pub type Opened = (Arc<Kernel>, Vec<Attachment>);
+
+/// Opens the kernel side and attaches it; `None` where no interface is configured.
+///
+/// # Errors
+/// As the kernel side says.
+pub fn open(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Result<Option<Opened>, AppError> {
+    if config.interfaces.is_empty() {
+        return Ok(None);
+    }
+    let kernel = Kernel::open(&KernelConfig { pin_root: config.pin.clone(), ..KernelConfig::default() })?;
+    kernel.set_allowlist(&targets(&config.allow), &targets(protected))?;
+    kernel.set_modes(Modes::all(match config.mode {
+        config::kernel::Mode::Off => Mode::Off,
+        config::kernel::Mode::Observe => Mode::Observe,
+        config::kernel::Mode::Enforce => Mode::Enforce,
+    }));
+    kernel.heartbeat();
+    apply_policy(&kernel, config)?;
+    let mode = match config.attach {
+        config::kernel::Attach::Auto => AttachMode::Auto,
+        config::kernel::Attach::Native => AttachMode::Native,
+        config::kernel::Attach::Generic => AttachMode::Generic,
+    };
+    let wanted: Vec<InterfaceConfig> =
+        config.interfaces.iter().map(|name| InterfaceConfig { name: name.clone(), mode }).collect();
+    let attached = kernel.attach(&wanted)?;
+    Ok(Some((Arc::new(kernel), attached)))
+}
+
+/// Writes limits and port policy.
+///
+/// # Errors
+/// When a value is out of the kernel side's bounds.
+pub fn apply_policy(kernel: &Kernel, config: &config::kernel::Kernel) -> Result<(), AppError> {
+    let rate = |r: kernel_policy::Rate| Rate { per_second: r.per_second, burst: r.burst };
+    let bar =
+        config.limits.bar.map(|b| Bar { violations: b.violations, within: b.within, lasting: b.lasting });
+    let of = |l: &kernel_policy::SourceLimits| SourceLimits {
+        packets: l.packets.map(rate),
+        bytes: l.bytes.map(rate),
+        connections: l.connections.map(rate),
+        bar: bar.filter(|_| *l != kernel_policy::SourceLimits::default()),
+    };
+    let overrides: Vec<(Target, SourceLimits)> = config
+        .limits
+        .overrides
+        .iter()
+        .flat_map(|(networks, limits)| targets(networks).into_iter().map(move |t| (t, of(limits))))
+        .collect();
+    kernel.set_limits(&of(&config.limits.everyone), &overrides)?;
+    let set = |s: &kernel_policy::PortSet| PortSet {
+        tcp: s.tcp.clone(),
+        udp: s.udp.clone(),
+        icmp: s.icmp.clone(),
+        icmp6: s.icmp6.clone(),
+        protocols: s.protocols.clone(),
+    };
+    kernel.set_ports(&PortPolicy {
+        closed_by_default: config.ports.default == kernel_policy::DefaultPolicy::Closed,
+        closed: set(&config.ports.closed),
+        open: set(&config.ports.open),
+        management: config.ports.management.clone(),
+    });
+    Ok(())
+}
+
+/// Networks as the kernel side names them. A prefix longer than its family's addresses can't come out of a
+/// checked configuration.
+pub fn targets(networks: &[IpNetwork]) -> Vec<Target> {
+    networks.iter().filter_map(|n| Target::prefix(n.addr(), n.prefix()).ok()).collect()
+}
+
+/// The network of a target.
+pub fn network(target: Target) -> Option<IpNetwork> {
+    target.to_string().parse().ok()
+}
+
+/// Writes decisions into the kernel's tables.
+pub struct Writer {
+    kernel: Arc<Kernel>,
+    /// The decisions behind the bans that the tables held at the start are being restored: until the next look
+    /// the tables' bans are not compared with the ledger, which would lift them.
+    restoring: bool,
+}
+
+impl Writer {
+    /// A writer; `restoring` where the ledger does not know the bans that stand in the tables yet.
+    pub fn new(kernel: Arc<Kernel>, restoring: bool) -> Self {
+        Self { kernel, restoring }
+    }
+}
+
+impl KernelWriter for Writer {
+    fn apply(&mut self, batch: &[BanChange]) -> Result<(), WriteError> {
+        let mut changes = Vec::with_capacity(batch.len());
+        for change in batch {
+            let network = match change {
+                BanChange::Add { network, .. } | BanChange::Remove { network } => network,
+            };
+            let target =
+                Target::prefix(network.addr(), network.prefix()).map_err(|e| WriteError(e.to_string()))?;
+            changes.push(match change {
+                BanChange::Remove { .. } => kernel::BanChange::Unban { target },
+                BanChange::Add { until_unix_ms, reason, .. } => kernel::BanChange::Ban {
+                    target,
+                    until: Expiry::At(UNIX_EPOCH + Duration::from_millis(*until_unix_ms)),
+                    reason: match reason {
+                        Origin::Local => BanReason::Waf,
+                        Origin::Operator => BanReason::Manual,
+                        Origin::Peer => BanReason::Cluster,
+                        Origin::CrowdSec | Origin::Feed => BanReason::Feed,
+                    },
+                },
+            });
+        }
+        match self.kernel.apply(&changes).refused.into_iter().next() {
+            None => Ok(()),
+            Some((_, error)) => Err(WriteError(error.to_string())),
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<KernelBan>, WriteError> {
+        if std::mem::take(&mut self.restoring) {
+            return Ok(Vec::new());
+        }
+        Ok(self.kernel.bans().into_iter().filter_map(|ban| standing(&ban)).collect())
+    }
+
+    fn swap_feeds(&mut self, networks: &[IpNetwork]) -> Result<(), WriteError> {
+        self.kernel.set_feed(targets(networks)).map(drop).map_err(|e| WriteError(e.to_string()))
+    }
+}
+
+/// A ban of the tables with its end on the wall clock.
+pub fn standing(ban: &kernel::Ban) -> Option<KernelBan> {
+    let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let until_unix_ms =
+        ban.remaining.map_or(u64::MAX, |left| u64::try_from((now + left).as_millis()).unwrap_or(u64::MAX));
+    Some(KernelBan { network: network(ban.target)?, until_unix_ms })
+}
+
+/// What the kernel's tables hold, as decisions for a ledger that forgot them.
+pub fn decisions(kernel: &Kernel) -> Vec<Decision> {
+    let now_ms = std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    let bans = kernel.bans();
+    let mut count = 0;
+    bans.iter()
+        .filter_map(|ban| {
+            let standing = standing(ban)?;
+            count += 1;
+            Some(Decision {
+                id: DecisionId::new(now_ms, 0, count),
+                scope: Scope::Network(standing.network),
+                action: Action::KernelBan,
+                origin: crate::bans::Origin::Operator,
+                reason: format!("kept in the kernel over a restart ({})", ban.reason.name()).into(),
+                scenario: None,
+                start_ms: now_ms,
+                end_ms: (standing.until_unix_ms != u64::MAX).then_some(standing.until_unix_ms),
+                cause: Cause::default(),
+            })
+        })
+        .collect()
+}
+
+/// Writes the kernel's counters as metrics.
+///
+/// # Errors
+/// When `out` fails.
+pub fn metrics(kernel: &Kernel, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
+    let stats = kernel.stats();
+    writeln!(
+        out,
+        "# HELP gateway_xdp_packets_total Packets by what became of them.\n\
+         # TYPE gateway_xdp_packets_total counter\n\
+         gateway_xdp_packets_total{{verdict=\"passed\"}} {}\n\
+         gateway_xdp_packets_total{{verdict=\"dropped\"}} {}\n\
+         gateway_xdp_packets_total{{verdict=\"observed\"}} {}\n\
+         # HELP gateway_xdp_reason_packets_total Packets by the reason of their verdict.\n\
+         # TYPE gateway_xdp_reason_packets_total counter",
+        stats.passed, stats.dropped, stats.observed
+    )?;
+    for r in &stats.reasons {
+        writeln!(out, "gateway_xdp_reason_packets_total{{reason=\"{}\"}} {}", r.reason, r.packets)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! The composition root: builds every part from the configuration, connects them, and takes the
+//! gateway through its life: start, reload, drain.
+//!
+//! Everything that can be refused is refused before the first socket listens. The data plane runs on
+//! threads of its own ([`crate::http::Server`]); the runtime here is the control plane, and nothing on
+//! it can stall a request.
+
+mod acme;
+mod adapters;
+mod control;
+mod decisions;
+mod error;
+mod kernel;
+mod notify;
+mod parts;
+mod privileges;
+mod reload;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, Health, Phase};
+use crate::cli::ConfigArgs;
+use crate::rules;
+use crate::telemetry;
+
+pub use error::AppError;
+pub use parts::{Checked, check};
+
+use parts::Running;
+
+/// How often rule files are looked at, expired bans are swept and the kernel is told that we live.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often expired bans are cleared from the kernel's tables.
+const SWEEP: Duration = Duration::from_mins(1);
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// What keeps it from starting, as a sentence with the remedy. Nothing is left half-started.
+pub fn run(args: &ConfigArgs) -> Result<(), AppError> {
+    let checked = check(args)?;
+    let log = telemetry::start(&checked.config.log).map_err(|e| AppError::Log(e.to_string()))?;
+    checked.tell();
+    let handed_over = crate::listen::adopt();
+    kernel::prepare(&checked.config.kernel)?;
+    privileges::drop_all_but_needed().map_err(AppError::Privileges)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(AppError::Runtime)?;
+    runtime.block_on(async {
+        let running = Arc::new(Running::start(checked, log, handed_over)?);
+        live(&running, args).await
+    })
+}
+
+/// From ready to drained.
+async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError> {
+    let (reload, mut reloads) = tokio::sync::mpsc::channel(1);
+    let config = &running.config;
+    let socket = admin::bind_socket(&config.control.socket)?;
+    let api = Arc::new(control::api(Arc::clone(running), reload));
+    let health = Arc::clone(&running.health);
+    tokio::spawn(admin::serve_socket(socket, api));
+    if let Some(address) = config.control.listen {
+        let listener = tokio::net::TcpListener::bind(address)
+            .await
+            .map_err(|source| AppError::ControlListen { address, source })?;
+        tokio::spawn(admin::serve_health(listener, Arc::clone(&health), Arc::new(running.registry())));
+    }
+    tokio::spawn(notify::watchdog());
+    let io = AppError::Runtime;
+    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(io)?;
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    let mut swept = Instant::now();
+    running.serve(&health)?;
+    acme::start(running);
+    notify::ready(&running.summary());
+    tracing::info!("{}", running.summary());
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                running.access.reopen();
+                // The outcome is in the log; there is nobody else to tell.
+                let _ = reload::reload(running, args).await;
+            }
+            Some(answer) = reloads.recv() => {
+                // The caller may have gone away meanwhile.
+                let _ = answer.send(reload::reload(running, args).await);
+            }
+            _ = heartbeat.tick() => {
+                running.beat();
+                if swept.elapsed() >= SWEEP {
+                    swept = Instant::now();
+                    running.sweep();
+                }
+                if running.rules_changed() {
+                    let _ = reload::reload(running, args).await;
+                }
+            }
+        }
+    }
+    notify::stopping();
+    health.set(Phase::Draining);
+    tracing::info!(seconds = running.config.server.drain.as_secs(), "draining");
+    let cut = tokio::task::block_in_place(|| running.drain());
+    if cut > 0 {
+        tracing::warn!(connections = cut, "the drain deadline passed; these connections were cut off");
+    }
+    running.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Health as it is before anything listens.
+fn starting() -> Arc<Health> {
+    Arc::new(Health::default())
+}
+
+/// How long to wait between looks at rule files.
+const fn watch_every() -> Duration {
+    rules::WATCH_INTERVAL
+}

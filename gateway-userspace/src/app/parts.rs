@@ -1,0 +1,386 @@
+//! Every part of the gateway: checked first, then built, then kept together.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use serde_json::json;
+
+use super::acme::{self, Resolver};
+use super::adapters::{Denials, Limits};
+use super::decisions::{self, Decisions};
+use super::error::AppError;
+use super::{kernel, starting, watch_every};
+use crate::access::{self, AccessLog};
+use crate::acme::Challenges;
+use crate::admin::{Health, Phase};
+use crate::bans;
+use crate::bans::cluster::ClusterState;
+use crate::bans::feed::Feeds;
+use crate::cli::ConfigArgs;
+use crate::client::IpNetwork;
+use crate::config::Config;
+use crate::http::{Server, ServerParts};
+use crate::inspect::Inspector;
+use crate::kernel::{Attachment, Kernel};
+use crate::limits::Limiter;
+use crate::listen::{self, Acceptor, Admission, Bound, Certificates};
+use crate::pipeline::{Parts, Pipeline, Site};
+use crate::rules::{self, Loaded, Rules, Stamp};
+use crate::telemetry::{LogControl, Registry};
+
+/// Rule diagnostics told in the log; the rest are counted (`gateway check` tells all).
+const NOTICES_TOLD: usize = 20;
+
+/// A configuration with everything that it names read and found good.
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// Its file; none for the embedded defaults.
+    pub file: Option<PathBuf>,
+    /// The rules, compiled.
+    pub rules: Loaded,
+    /// The certificates, loaded.
+    pub certificates: Certificates,
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+/// Reads the configuration and all it names, and starts nothing.
+///
+/// # Errors
+/// Everything that is wrong with the first thing that is wrong.
+pub fn check(args: &ConfigArgs) -> Result<Checked, AppError> {
+    let loaded = args.load()?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let rules = rules::load(&loaded.config.waf)?;
+    let certificates = Certificates::load(&acme::certificates(&loaded.config.edge.tls), &provider)?;
+    Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, provider })
+}
+
+impl Checked {
+    /// What was checked, for people.
+    pub fn report(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::new();
+        for notice in &self.rules.notices {
+            let _ = writeln!(text, "{notice}");
+        }
+        let file = self.file.as_ref().map_or_else(|| "embedded defaults".into(), |f| f.display().to_string());
+        let _ = writeln!(
+            text,
+            "{file}: good. {} listeners, {} certificates, {} upstreams, {} routes, {} limits; rules from {} files.",
+            self.config.edge.listeners.len(),
+            self.config.edge.tls.certificates.len(),
+            self.config.edge.upstreams.len(),
+            self.config.edge.routes.len(),
+            self.config.limits.limits.len(),
+            self.rules.files.len()
+        );
+        text
+    }
+
+    /// Writes to the log what it found.
+    pub(super) fn tell(&self) {
+        match &self.file {
+            Some(file) => tracing::info!(file = %file.display(), "configuration read"),
+            None => tracing::info!("no configuration file: running on the embedded defaults"),
+        }
+        tell_rules(&self.rules);
+    }
+}
+
+/// Writes to the log what compiling the rules had to say.
+pub(super) fn tell_rules(rules: &Loaded) {
+    for notice in rules.notices.iter().take(NOTICES_TOLD) {
+        tracing::warn!("{notice}");
+    }
+    let more = rules.notices.len().saturating_sub(NOTICES_TOLD);
+    if more > 0 {
+        tracing::warn!("{more} more remarks on the rules: `gateway check` tells all");
+    }
+    tracing::info!(files = rules.files.len(), milliseconds = rules.took.as_millis() as u64, "rules compiled");
+}
+
+/// The parts of a gateway that runs.
+pub struct Running {
+    /// What it was started with.
+    pub config: Config,
+    pub(super) file: Option<PathBuf>,
+    pub(super) log: LogControl,
+    pub(super) health: Arc<Health>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) watched: Mutex<Watched>,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) challenges: Arc<Challenges>,
+    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) limiter: Limiter,
+    pub(super) access: Arc<AccessLog>,
+    pub(super) bans: bans::Handle,
+    pub(super) cluster: Option<Arc<ClusterState>>,
+    pub(super) feeds: Option<Arc<Feeds>>,
+    pub(super) kernel: Option<Arc<Kernel>>,
+    pub(super) attached: Vec<Attachment>,
+    listeners: Mutex<Vec<(Bound, Acceptor)>>,
+    server: Mutex<Option<Server>>,
+    access_writer: Mutex<Option<access::Writer>>,
+    pub(super) started: Instant,
+}
+
+/// The rule files in force and how they looked.
+pub(super) struct Watched {
+    pub(super) files: Vec<PathBuf>,
+    pub(super) stamp: Stamp,
+    pub(super) looked: Instant,
+}
+
+impl Watched {
+    pub(super) fn new(files: Vec<PathBuf>) -> Self {
+        let stamp = rules::stamp(&files);
+        Self { files, stamp, looked: Instant::now() }
+    }
+}
+
+impl Running {
+    /// Builds and connects every part; sockets listen, nothing is accepted yet.
+    ///
+    /// # Errors
+    /// What can't be had: ports, the kernel side, files.
+    pub fn start(checked: Checked, log: LogControl, handed_over: Vec<TcpListener>) -> Result<Self, AppError> {
+        let Checked { config, file, rules: loaded, certificates, provider } = checked;
+        let workers = config.server.workers;
+        let bound = listen::bind(&config.edge.listeners, handed_over)?;
+        let protected: Vec<IpNetwork> = protected(&config);
+        let (kernel, attached) = kernel::open(&config.kernel, &protected)?.unzip();
+        let Decisions { handle: bans, cluster, feeds } = decisions::start(&config, kernel.as_ref())?;
+        let certificates = Arc::new(certificates);
+        let challenges = Arc::new(Challenges::default());
+        let wants_tls = config.edge.listeners.iter().any(|l| l.tls);
+        let tls = if wants_tls {
+            let resolver = Arc::new(Resolver::new(Arc::clone(&certificates), Arc::clone(&challenges)));
+            let settings = listen::server_config(&config.edge.tls, resolver, Arc::clone(&provider))?;
+            Some(Arc::new(ArcSwap::new(settings)))
+        } else {
+            None
+        };
+        let (access, access_writer) = access::start(&config.log, workers).map_err(AppError::AccessLog)?;
+        let limiter = Limiter::new(&config.limits, random());
+        let rules = Arc::new(Rules::new(Arc::clone(&loaded.ruleset)));
+        let pipeline = Arc::new(Pipeline::new(Parts {
+            site: Site::new(&config.edge, config.waf.mode, workers, None)?,
+            rules: Arc::clone(&rules),
+            inspector: Inspector::new(workers, gateway_waf::Services::default()),
+            access: Arc::clone(&access),
+            limits: Some(Arc::new(Limits::new(limiter.clone()))),
+            deny_list: Some(Arc::new(Denials(bans.clone()))),
+            offences: decisions::offences(&bans),
+            well_known: {
+                let challenges = Arc::clone(&challenges);
+                Some(Arc::new(move |token: &str| challenges.http_01(token)))
+            },
+        }));
+        let http = &config.edge.http;
+        let admission =
+            Arc::new(Admission::new(bound.len(), http.max_connections, http.max_connections_per_source));
+        let timeout = config.edge.tls.handshake_timeout;
+        let listeners = bound
+            .into_iter()
+            .map(|bound| {
+                let acceptor = Acceptor {
+                    name: Arc::clone(&bound.listener.name),
+                    proxy_protocol: bound.listener.proxy_protocol,
+                    tls: if bound.listener.tls { tls.clone() } else { None },
+                    timeout,
+                };
+                (bound, acceptor)
+            })
+            .collect();
+        Ok(Self {
+            file,
+            log,
+            health: starting(),
+            rules,
+            watched: Mutex::new(Watched::new(loaded.files)),
+            certificates,
+            challenges,
+            provider,
+            tls,
+            admission,
+            pipeline,
+            limiter,
+            access,
+            bans,
+            cluster,
+            feeds,
+            kernel,
+            attached: attached.unwrap_or_default(),
+            listeners: Mutex::new(listeners),
+            server: Mutex::new(None),
+            access_writer: Mutex::new(Some(access_writer)),
+            started: Instant::now(),
+            config,
+        })
+    }
+
+    /// Starts the workers: from here on requests are answered.
+    ///
+    /// # Errors
+    /// When a worker can't be started.
+    pub fn serve(&self, health: &Health) -> Result<(), AppError> {
+        let listeners = std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner));
+        let server = Server::start(ServerParts {
+            listeners,
+            admission: Arc::clone(&self.admission),
+            pipeline: Arc::clone(&self.pipeline),
+            workers: self.config.server.workers,
+        })?;
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        health.set(Phase::Ready);
+        Ok(())
+    }
+
+    /// Tells the kernel side that the daemon lives.
+    pub fn beat(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.heartbeat();
+        }
+    }
+
+    /// Clears what has expired from the kernel's tables.
+    pub fn sweep(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.sweep();
+        }
+    }
+
+    /// Whether a rule file changed since the last look; looks at most every two seconds.
+    pub fn rules_changed(&self) -> bool {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.looked.elapsed() < watch_every() || watched.files.is_empty() {
+            return false;
+        }
+        watched.looked = Instant::now();
+        let now = rules::stamp(&watched.files);
+        let changed = now != watched.stamp;
+        // A file that is bad is told once, not every two seconds.
+        watched.stamp = now;
+        changed
+    }
+
+    /// Stops accepting, lets connections finish, stops the workers; the connections that were cut off.
+    pub fn drain(&self) -> u64 {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        server.map_or(0, |server| server.drain(self.config.server.drain))
+    }
+
+    /// Writes what is still in memory.
+    pub async fn close(&self) {
+        self.bans.stop().await;
+        drop(self.access_writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// One line on what runs.
+    pub fn summary(&self) -> String {
+        let listeners: Vec<String> = self
+            .config
+            .edge
+            .listeners
+            .iter()
+            .map(|l| format!("{}://{}", if l.tls { "https" } else { "http" }, l.address))
+            .collect();
+        let kernel = match self.attached.as_slice() {
+            [] => "no kernel side".to_owned(),
+            attached => attached
+                .iter()
+                .map(|a| format!("XDP on {} ({:?})", a.interface, a.mode).to_lowercase())
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        format!("serving {} with {} workers; {kernel}", listeners.join(", "), self.config.server.workers)
+    }
+
+    /// How everything is, for `gateway status`.
+    pub fn status(&self) -> serde_json::Value {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let kernel = self.kernel.as_ref().map(|k| {
+            json!({
+                "interfaces": self.attached,
+                "adopted": k.adopted(),
+                "pin": k.pin_folder(),
+                "bans": k.bans().len(),
+                "stats": k.stats(),
+                "writer": self.bans.kernel_health().map_or_else(|e| e.to_string(), |()| "ok".to_owned()),
+            })
+        });
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "phase": self.health.phase(),
+            "uptime_s": self.started.elapsed().as_secs(),
+            "config": self.file.as_ref().map_or_else(|| "embedded defaults".into(), |f| f.display().to_string()),
+            "listeners": self.config.edge.listeners.iter().map(|l| json!({
+                "name": l.name, "address": l.address, "tls": l.tls,
+            })).collect::<Vec<_>>(),
+            "connections": server.as_ref().map_or(0, Server::connections),
+            "certificates": self.certificates.status(),
+            "kernel": kernel,
+            "cluster": self.cluster.as_ref().map(|c| c.last_error().map_or("connected".into(), |e| e.to_string())),
+            "feeds": self.feeds.as_ref().map(|f| f.statuses()),
+        })
+    }
+
+    /// What `/metrics` shows.
+    pub fn registry(self: &Arc<Self>) -> Registry {
+        let mut registry = Registry::default();
+        let running = Arc::clone(self);
+        registry.add(move |out| running.own_metrics(out));
+        let running = Arc::clone(self);
+        registry.add(move |out| running.pipeline.metrics(out));
+        let running = Arc::clone(self);
+        registry.add(move |out| running.access.metrics(out));
+        let running = Arc::clone(self);
+        registry.add(move |out| {
+            running.limiter.metrics(out);
+            Ok(())
+        });
+        let running = Arc::clone(self);
+        registry.add(move |out| {
+            running.bans.metrics(out)?;
+            running.cluster.as_ref().map_or(Ok(()), |cluster| cluster.metrics(out))
+        });
+        let running = Arc::clone(self);
+        registry.add(move |out| running.kernel.as_ref().map_or(Ok(()), |k| kernel::metrics(k, out)));
+        registry
+    }
+
+    fn own_metrics(&self, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
+        writeln!(
+            out,
+            "# HELP gateway_info The version that runs.\n# TYPE gateway_info gauge\n\
+             gateway_info{{version=\"{}\"}} 1\n\
+             # HELP gateway_uptime_seconds Time since the start.\n# TYPE gateway_uptime_seconds gauge\n\
+             gateway_uptime_seconds {}",
+            env!("CARGO_PKG_VERSION"),
+            self.started.elapsed().as_secs()
+        )?;
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.as_ref().map_or(Ok(()), |server| server.metrics(out))
+    }
+}
+
+/// Whom the kernel must never ban, besides the allowlist and this host itself.
+pub(super) fn protected(config: &Config) -> Vec<IpNetwork> {
+    config.edge.client.trusted_proxies.iter().chain(&config.bans.management).copied().collect()
+}
+
+/// Two words that nobody outside can guess: the standard library's hash keys come from the system.
+fn random() -> [u64; 2] {
+    [RandomState::new().hash_one(0), RandomState::new().hash_one(1)]
+}

@@ -1,0 +1,121 @@
+//! Reading everything again: validated whole, then swapped; on any error what was stays in force.
+
+use std::sync::{Arc, PoisonError};
+
+use serde::Serialize;
+
+use super::acme::Resolver;
+use super::error::AppError;
+use super::parts::{Running, Watched, protected, tell_rules};
+use super::{check, kernel, notify};
+use crate::cli::ConfigArgs;
+use crate::listen;
+use crate::pipeline::Site;
+
+/// What a reload did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reloaded {
+    /// Rule files in force.
+    pub rule_files: usize,
+    /// Milliseconds that compiling them took.
+    pub rules_ms: u64,
+    /// Sections that changed but are only read at start.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// Reads configuration, rules and certificates again.
+///
+/// # Errors
+/// What is wrong; nothing was changed.
+pub async fn reload(running: &Arc<Running>, args: &ConfigArgs) -> Result<Reloaded, String> {
+    notify::reloading();
+    let started = std::time::Instant::now();
+    // Compiling takes a while: not on the runtime that keeps the watchdog fed.
+    let (job, args) = (Arc::clone(running), ConfigArgs { config: args.config.clone() });
+    let result = tokio::task::spawn_blocking(move || apply(&job, &args)).await;
+    let result = result.unwrap_or_else(|e| Err(format!("the reload broke off: {e}")));
+    notify::ready(&running.summary());
+    match &result {
+        Ok(done) => {
+            tracing::info!(milliseconds = started.elapsed().as_millis() as u64, "reloaded");
+            if !done.needs_restart.is_empty() {
+                tracing::warn!(
+                    "changed, but read only at start: [{}]. Restart the gateway for these.",
+                    done.needs_restart.join("], [")
+                );
+            }
+        }
+        Err(problem) => tracing::error!("reload refused, all stays as it was:\n{problem}"),
+    }
+    result
+}
+
+fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
+    let fail = |e: AppError| e.to_string();
+    let fresh = check(args).map_err(fail)?;
+    let tls = match &running.tls {
+        None => None,
+        Some(_) => {
+            let resolver =
+                Arc::new(Resolver::new(Arc::clone(&running.certificates), Arc::clone(&running.challenges)));
+            let provider = Arc::clone(&running.provider);
+            Some(
+                listen::server_config(&fresh.config.edge.tls, resolver, provider)
+                    .map_err(|e| e.to_string())?,
+            )
+        }
+    };
+    let config = &fresh.config;
+    let before = running.pipeline.site();
+    let workers = running.config.server.workers;
+    let site = Site::new(&config.edge, config.waf.mode, workers, Some(&before)).map_err(|e| e.to_string())?;
+    // From here on nothing is refused but by the system.
+    if let Some(k) = &running.kernel {
+        k.set_allowlist(&kernel::targets(&config.kernel.allow), &kernel::targets(&protected(config)))
+            .map_err(|e| e.to_string())?;
+        kernel::apply_policy(k, &config.kernel).map_err(fail)?;
+    }
+    running.certificates.adopt(fresh.certificates);
+    if let (Some(current), Some(tls)) = (&running.tls, tls) {
+        current.store(tls);
+    }
+    running.pipeline.set_site(site);
+    running
+        .admission
+        .set_bounds(config.edge.http.max_connections, config.edge.http.max_connections_per_source);
+    running.limiter.reload(&config.limits);
+    running.rules.swap(Arc::clone(&fresh.rules.ruleset));
+    running.log.set(&config.log);
+    tell_rules(&fresh.rules);
+    let done = Reloaded {
+        rule_files: fresh.rules.files.len(),
+        rules_ms: fresh.rules.took.as_millis() as u64,
+        needs_restart: needs_restart(running, config),
+    };
+    *running.watched.lock().unwrap_or_else(PoisonError::into_inner) = Watched::new(fresh.rules.files);
+    Ok(done)
+}
+
+/// The sections that differ from what the gateway was started with and are not taken over by a reload.
+fn needs_restart(running: &Running, config: &crate::config::Config) -> Vec<&'static str> {
+    let old = &running.config;
+    let kernel_same = old.kernel.mode == config.kernel.mode
+        && old.kernel.interfaces == config.kernel.interfaces
+        && old.kernel.attach == config.kernel.attach
+        && old.kernel.pin == config.kernel.pin;
+    let log_same = old.log.format == config.log.format
+        && old.log.access == config.log.access
+        && old.log.access_format == config.log.access_format;
+    [
+        ("server", old.server == config.server),
+        ("control", old.control == config.control),
+        ("log", log_same),
+        ("kernel", kernel_same),
+        ("listeners", old.edge.listeners == config.edge.listeners),
+        ("bans", old.bans == config.bans),
+        ("limit_store", old.limits.store == config.limits.store),
+    ]
+    .into_iter()
+    .filter_map(|(name, same)| (!same).then_some(name))
+    .collect()
+}

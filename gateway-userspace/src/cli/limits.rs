@@ -1,0 +1,122 @@
+//! `gateway limits`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::output::{field, table};
+use super::{CallError, ConfigArgs, Control, Output, exit};
+use crate::limits::dry_run;
+
+/// The verbs of `gateway limits`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Every limit with its quota and what it decided.
+    List,
+    /// How a client stands with the limits.
+    Show(Subject),
+    /// Forget what was counted of a client.
+    Reset(Subject),
+    /// Who would have been refused, from an access log; asks no gateway.
+    Test {
+        /// This gateway's JSON access log, or a combined one of nginx or Apache.
+        log: PathBuf,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+/// Whose counters.
+#[derive(Debug, clap::Args)]
+pub struct Subject {
+    /// Parts of the key: address=192.0.2.1, header:x-key=abc, cookie:sid=1, query:q=1, path=/x, route=NAME, host=NAME.
+    #[arg(required = true)]
+    parts: Vec<String>,
+    /// Only this limit.
+    #[arg(long)]
+    limit: Option<String>,
+}
+
+impl Subject {
+    fn body(&self) -> Value {
+        json!({ "subject": self.parts, "limit": self.limit })
+    }
+}
+
+pub(super) fn run(command: &Command, control: &Control, out: Output) -> Result<(), CallError> {
+    match command {
+        Command::List => out.print(&control.get("/v1/limits")?, |v| {
+            let rows: Vec<Vec<String>> = v
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|l| {
+                    ["name", "quota", "window_ms", "algorithm", "mode"].iter().map(|n| field(l, n)).collect()
+                })
+                .collect();
+            table(&["NAME", "QUOTA", "WINDOW (MS)", "ALGORITHM", "MODE"], &rows)
+        }),
+        Command::Show(subject) => out.print(&control.post("/v1/limits/show", &subject.body())?, |v| {
+            let rows: Vec<Vec<String>> = v
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|l| ["limit", "remaining", "reset_ms"].iter().map(|n| field(l, n)).collect())
+                .collect();
+            table(&["LIMIT", "REMAINING", "RESET (MS)"], &rows)
+        }),
+        Command::Reset(subject) => out.print(&control.post("/v1/limits/reset", &subject.body())?, |v| {
+            let names: Vec<String> = v
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|n| n.as_str().unwrap_or_default().to_owned())
+                .collect();
+            format!("forgotten: {}\n", names.join(", "))
+        }),
+        Command::Test { .. } => {}
+    }
+    Ok(())
+}
+
+/// `limits test`: no gateway is asked.
+pub fn test(log: &PathBuf, config: &ConfigArgs, out: Output) -> ExitCode {
+    let limits = match config.load() {
+        Ok(loaded) => loaded.config.limits,
+        Err(e) => {
+            eprintln!("gateway: {e}");
+            return ExitCode::from(exit::CONFIG);
+        }
+    };
+    let run = std::fs::File::open(log).and_then(|f| dry_run(&limits, &mut std::io::BufReader::new(f)));
+    match run {
+        Ok(report) => {
+            let value = serde_json::to_value(&report).unwrap_or_default();
+            out.print(&value, |_| {
+                let rows: Vec<Vec<String>> = report
+                    .limits
+                    .iter()
+                    .map(|l| {
+                        let clients: Vec<String> =
+                            l.clients.iter().map(|(a, n)| format!("{a} ({n})")).collect();
+                        vec![l.limit.clone(), l.refused.to_string(), clients.join(", ")]
+                    })
+                    .collect();
+                format!(
+                    "{} requests, {} refused, {} lines unreadable\n{}",
+                    report.requests,
+                    report.refused,
+                    report.unreadable,
+                    table(&["LIMIT", "REFUSED", "CLIENTS"], &rows)
+                )
+            });
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("gateway: {}: {e}", log.display());
+            ExitCode::from(exit::REFUSED)
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! One connection, from its first byte to its last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::server::{Phase, Shared};
+use super::{h1, h2};
+use crate::listen::{AcceptError, Stream};
+use crate::pipeline::Worker;
+
+pub(super) async fn serve(
+    listener: usize,
+    socket: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    worker: &Arc<Worker>,
+    phase: watch::Receiver<Phase>,
+) {
+    let Some((bound, acceptor)) = shared.listeners.get(listener) else { return };
+    let _ = socket.set_nodelay(true);
+    let site = shared.pipeline.site();
+    let (stream, peer) = match acceptor.establish(socket, peer, |addr| site.trust.trusts(addr)).await {
+        Ok(established) => established,
+        Err(error) => {
+            shared.numbers.handshake_failed();
+            if matches!(error, AcceptError::Handshake(_) | AcceptError::Timeout | AcceptError::Proxy(_)) {
+                shared.pipeline.handshake_failed(peer.ip());
+            }
+            tracing::debug!(%peer, listener = %acceptor.name, "{error}");
+            return;
+        }
+    };
+    let context = h1::Context {
+        shared: Arc::clone(shared),
+        worker: Arc::clone(worker),
+        peer: Arc::new(peer),
+        redirect: bound.listener.redirect_to_https,
+        phase,
+    };
+    if context.peer.tls.as_ref().is_some_and(|tls| tls.is_h2) {
+        shared.numbers.h2_opened();
+        h2::serve(stream, bytes::Bytes::new(), context, &site.http).await;
+        return;
+    }
+    shared.numbers.h1_opened();
+    match h1::serve(stream, context).await {
+        h1::End::Closed => {}
+        h1::End::Http2(stream, read, context) => {
+            shared.numbers.h2_opened();
+            h2::serve(*stream, read, context, &site.http).await;
+        }
+        h1::End::Upgraded(tunnel) => tunnel.run().await,
+    }
+}
+
+/// The stream beneath an HTTP/1.1 connection that became something else.
+pub(super) type BoxedStream = Box<Stream>;

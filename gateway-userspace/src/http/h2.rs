@@ -1,0 +1,287 @@
+//! HTTP/2, the client's side (RFC 9113), by hyper.
+
+use std::convert::Infallible;
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use http::{HeaderMap, Request, Response, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming as HyperBody;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::h1::Context;
+use super::redirect;
+use super::server::{Phase, past};
+use crate::config::edge::Http;
+use crate::listen::Stream;
+use crate::pipeline::{Finishing, Incoming};
+use crate::respond::{Afterwards, Denial, Reply};
+use crate::wire::{Body, BodyError, HeadError};
+
+/// Flow-control window of a stream, in bytes.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Flow-control window of a connection, in bytes.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of responses that wait in one stream.
+const SEND_BUFFER: usize = 64 << 10;
+/// Streams that the client reset and that are not yet accepted (rapid reset).
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that we reset for the client's errors, before the connection is closed.
+const MAX_LOCAL_RESETS: usize = 1024;
+
+pub(super) async fn serve(stream: Stream, read: Bytes, context: Context, http: &Http) {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(http.h2_streams as u32)
+        .max_header_list_size(http.max_header_bytes as u32)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        // Pings find out whether a silent client is still there.
+        .keep_alive_interval(http.idle_timeout)
+        .keep_alive_timeout(http.header_timeout)
+        .auto_date_header(true);
+    let mut phase = context.phase.clone();
+    let context = Arc::new(context);
+    let limits = Limits {
+        headers: http.max_headers as usize,
+        target: http.max_uri_bytes as usize,
+        body_timeout: http.body_timeout,
+    };
+    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&context), request, limits));
+    let io = TokioIo::new(Prefixed { prefix: read, stream });
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = past(&mut phase, Phase::Run) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("an HTTP/2 connection ended: {error}");
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    headers: usize,
+    target: usize,
+    body_timeout: Duration,
+}
+
+async fn answer(
+    context: Arc<Context>,
+    request: Request<HyperBody>,
+    limits: Limits,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let Context { shared, worker, peer, redirect, .. } = &*context;
+    let is_head = parts.method == http::Method::HEAD;
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or(Bytes::from_static(b"*"), |p| Bytes::copy_from_slice(p.as_str().as_bytes()));
+    let too_many = parts.headers.len() > limits.headers;
+    let too_long = target.len() > limits.target;
+    let length = parts.headers.get(http::header::CONTENT_LENGTH).cloned();
+    let body = if http_body::Body::is_end_stream(&body) {
+        Body::Empty
+    } else {
+        Body::stream(RequestBody::new(body, length.as_ref(), limits.body_timeout))
+    };
+    let incoming = Incoming {
+        method: parts.method,
+        target,
+        authority: parts.uri.authority().map(|a| Bytes::copy_from_slice(a.as_str().as_bytes())),
+        version: Version::HTTP_2,
+        headers: parts.headers,
+        body,
+    };
+    let (reply, finishing) = if too_many {
+        shared.pipeline.refuse(worker, peer, &Denial::Head(HeadError::TooMany))
+    } else if too_long {
+        shared.pipeline.refuse(worker, peer, &Denial::Head(HeadError::TargetTooLong))
+    } else if let Some(port) = *redirect {
+        shared.pipeline.refuse(worker, peer, &redirect::to_https(&incoming, port))
+    } else {
+        shared.pipeline.handle(worker, peer, incoming).await
+    };
+    Ok(response(reply, finishing, is_head))
+}
+
+fn response(reply: Reply, mut finishing: Finishing, is_head: bool) -> Response<ResponseBody> {
+    let Reply { status, mut headers, body, connection, .. } = reply;
+    let body = if is_head || connection == Afterwards::Drop { Body::Empty } else { body };
+    if !is_head && status != http::StatusCode::NOT_MODIFIED {
+        headers.remove(http::header::CONTENT_LENGTH);
+    }
+    remove_h1_fields(&mut headers);
+    if body.is_end_stream() {
+        finishing.complete();
+    }
+    let mut response = Response::new(ResponseBody { body, finishing });
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Fields that HTTP/2 forbids (RFC 9113, section 8.2.2).
+fn remove_h1_fields(headers: &mut HeaderMap) {
+    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
+        headers.remove(name);
+    }
+}
+
+/// A request's body with its pause bounded.
+struct RequestBody {
+    body: HyperBody,
+    left: Option<u64>,
+    timeout: Duration,
+    timer: Pin<Box<Sleep>>,
+    is_waiting: bool,
+}
+
+impl RequestBody {
+    fn new(body: HyperBody, length: Option<&http::HeaderValue>, timeout: Duration) -> Self {
+        let left = length.and_then(|l| l.to_str().ok()).and_then(|l| l.parse().ok());
+        Self { body, left, timeout, timer: Box::pin(tokio::time::sleep(timeout)), is_waiting: false }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Pending => {
+                if !this.is_waiting {
+                    this.is_waiting = true;
+                    this.timer.as_mut().reset(Instant::now() + this.timeout);
+                }
+                this.timer.as_mut().poll(cx).map(|()| Some(Err(BodyError::Slow)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            // h2 has checked the length and the framing; what is left is a reset or a broken connection.
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Closed))),
+            Poll::Ready(Some(Ok(frame))) => {
+                this.is_waiting = false;
+                if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
+                    *left = left.saturating_sub(data.len() as u64);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// A response's body that counts what goes out and ends the request when it is dropped.
+struct ResponseBody {
+    body: Body,
+    finishing: Finishing,
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => this.finishing.complete(),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    this.finishing.sent(data.len() as u64);
+                }
+                if this.body.is_end_stream() {
+                    this.finishing.complete();
+                }
+            }
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream of which something was read already.
+struct Prefixed {
+    prefix: Bytes,
+    stream: Stream,
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let n = self.prefix.len().min(buf.remaining());
+        buf.put_slice(&self.prefix[..n]);
+        self.prefix.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,120 @@
+//! What the gates of the pipeline say, and who hears of it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::harness::{Gateway, Options, Origin};
+use crate::bans::OffenceKind;
+use crate::client::ClientId;
+use crate::limits::Permit;
+use crate::pipeline::{
+    DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest,
+};
+
+const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn config(origin: &Origin) -> String {
+    format!(
+        "[[listeners]]\naddress = \"127.0.0.1:0\"\n[[upstreams]]\nname = \"u\"\nservers = [\"{}\"]\n",
+        origin.address
+    )
+}
+
+/// Refuses the path `/limited`, asks elsewhere for `/slow`.
+struct Limits;
+
+impl LimitGate for Limits {
+    fn check<'a>(&'a self, request: LimitRequest<'a>) -> LimitCheck<'a> {
+        let fields = vec![(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"p\";r=1;t=2"))];
+        let refused =
+            (request.path == b"/limited").then(|| LimitRefusal { limit: "p".into(), retry_after: 7 });
+        let outcome = LimitOutcome { refused, fields, permit: None };
+        if request.path == b"/slow" {
+            return LimitCheck::Wait(Box::pin(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                outcome
+            }));
+        }
+        LimitCheck::Done(outcome)
+    }
+
+    fn settle(&self, _: Permit, _: u16, _: &HeaderMap) {}
+}
+
+#[test]
+fn limits_refuse_and_tell() {
+    let origin = Origin::hello();
+    let options = Options { limits: Some(Arc::new(Limits)), ..Options::default() };
+    let mut gateway = Gateway::start(&config(&origin), options);
+    for (path, status) in [("/x", 200), ("/slow", 200), ("/limited", 429)] {
+        let mut client = gateway.connect();
+        client.send(GET.replace("/x", path));
+        let response = client.response().expect("a response");
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(response.field("ratelimit"), Some("\"p\";r=1;t=2"), "{path}");
+        let expected = (status == 429).then_some("7");
+        assert_eq!(response.field("retry-after"), expected, "{path}");
+    }
+    assert_eq!(origin.requests().len(), 2);
+    let offence = gateway.offences.try_recv().expect("told");
+    assert_eq!((offence.kind, offence.weight), (OffenceKind::Limit, 1));
+    assert!(gateway.offences.try_recv().is_err());
+}
+
+struct Everyone;
+
+impl DenyList for Everyone {
+    fn denied(&self, client: &ClientId) -> Option<DenyReason> {
+        client.addr().is_loopback().then_some(DenyReason { retry_after: Some(60) })
+    }
+}
+
+#[test]
+fn a_banned_client_goes_no_further() {
+    let origin = Origin::hello();
+    let options = Options { deny_list: Some(Arc::new(Everyone)), ..Options::default() };
+    let gateway = Gateway::start(&config(&origin), options);
+    let mut client = gateway.connect();
+    client.send(GET);
+    let response = client.response().expect("a response");
+    assert_eq!((response.status(), response.code().as_str()), (403, "banned"));
+    assert_eq!(response.field("retry-after"), Some("60"));
+    assert!(client.is_closed());
+    assert!(origin.requests().is_empty());
+}
+
+#[test]
+fn broken_http_is_an_offence() {
+    let origin = Origin::hello();
+    let mut gateway = Gateway::before(&origin, "");
+    let answer = gateway.exchange("GET / HTTP/1.1\nHost: a\n\n");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let offence = gateway.offences.try_recv().expect("told");
+    assert_eq!(offence.kind, OffenceKind::Protocol);
+    assert_eq!(offence.client.kernel_target(), "127.0.0.1".parse().ok());
+    let lines = gateway.log_lines(1);
+    assert_eq!((&lines[0]["status"], &lines[0]["denied"]), (&400.into(), &"bare_lf".into()));
+}
+
+#[test]
+fn preflights_are_answered_here() {
+    let origin = Origin::hello();
+    let text = format!(
+        "{}[[routes]]\nupstream = \"u\"\nsecurity_headers = \"strict\"\n[routes.cors]\norigins = [\"https://app.test\"]\nmethods = [\"PUT\"]\n",
+        config(&origin)
+    );
+    let gateway = Gateway::start(&text, Options::default());
+    let mut client = gateway.connect();
+    client.send("OPTIONS /x HTTP/1.1\r\nHost: a\r\nOrigin: https://app.test\r\nAccess-Control-Request-Method: PUT\r\n\r\n");
+    let response = client.response().expect("an answer");
+    assert_eq!((response.status(), response.field("access-control-allow-methods")), (204, Some("PUT")));
+    assert!(origin.requests().is_empty());
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\nOrigin: https://app.test\r\n\r\n");
+    let response = client.response().expect("an answer");
+    assert_eq!(response.field("access-control-allow-origin"), Some("https://app.test"));
+    assert_eq!(response.field("x-frame-options"), Some("DENY"));
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.test\r\n\r\n");
+    let response = client.response().expect("an answer");
+    assert_eq!((response.status(), response.field("access-control-allow-origin")), (200, None));
+}

@@ -1,0 +1,115 @@
+//! One worker: a thread with its own event loop, which accepts, serves and forwards without ever handing a
+//! request to another thread.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::connection;
+use super::server::{Phase, Shared, past};
+use crate::pipeline::Worker;
+use crate::upstream::SWEEP_INTERVAL;
+
+/// Pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) fn start(
+    index: usize,
+    shared: Arc<Shared>,
+    phase: watch::Receiver<Phase>,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut sockets = Vec::with_capacity(shared.listeners.len());
+    {
+        let _entered = runtime.enter();
+        for (bound, _) in &shared.listeners {
+            sockets.push(TcpListener::from_std(bound.socket.try_clone()?)?);
+        }
+    }
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        runtime.block_on(run(index, shared, sockets, phase));
+        // Connections that are still open are cut off here.
+        runtime.shutdown_background();
+    })
+}
+
+async fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    sockets: Vec<TcpListener>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let worker = Arc::new(Worker::new(index));
+    for (listener, socket) in sockets.into_iter().enumerate() {
+        tokio::spawn(accept(listener, socket, Arc::clone(&shared), Arc::clone(&worker), phase.clone()));
+    }
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            () = past(&mut phase, Phase::Drain) => return,
+            _ = ticks.tick() => {
+                let site = shared.pipeline.site();
+                site.upstreams.sweep(index);
+                if index == 0 {
+                    site.upstreams.start_checks(index);
+                }
+            }
+        }
+    }
+}
+
+/// Accepts on one listener until draining begins.
+async fn accept(
+    listener: usize,
+    socket: TcpListener,
+    shared: Arc<Shared>,
+    worker: Arc<Worker>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let draining = phase.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = socket.accept() => accepted,
+            () = past(&mut phase, Phase::Run) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(listener, stream, peer, &shared, &worker, &draining),
+            Err(e) => {
+                shared.numbers.accept_failed();
+                // The connection that failed may be gone (ECONNABORTED); without descriptors, wait for some.
+                if e.kind() != std::io::ErrorKind::ConnectionAborted {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Starts the connection's task, if it is let in.
+fn admit(
+    listener: usize,
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    worker: &Arc<Worker>,
+    phase: &watch::Receiver<Phase>,
+) {
+    let Some((bound, _)) = shared.listeners.get(listener) else { return };
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let is_proxy = shared.pipeline.site().trust.trusts(peer.ip());
+    let source = (!is_proxy).then(|| peer.ip());
+    let Ok(permit) = shared.admission.admit(listener, bound.listener.max_connections, source) else {
+        // Counted by the admission. Closing costs the least that can be done.
+        return;
+    };
+    let (shared, worker, phase) = (Arc::clone(shared), Arc::clone(worker), phase.clone());
+    tokio::spawn(async move {
+        let _permit = permit;
+        connection::serve(listener, stream, peer, &shared, &worker, phase).await;
+    });
+}

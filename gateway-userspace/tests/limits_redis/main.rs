@@ -1,0 +1,7 @@
+//! Limits against real Redis processes: one body for every store, several nodes, and what goes wrong.
+
+mod faults;
+mod node;
+mod server;
+mod stores;
+mod together;

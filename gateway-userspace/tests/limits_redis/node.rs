@@ -1,0 +1,100 @@
+//! A gateway's limits, as a node among others.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gateway::client::ClientId;
+use gateway::config::Config;
+use gateway::limits::{Clock, Decision, LimitRequest, Limiter, Outcome};
+use http::{HeaderMap, HeaderValue, Method};
+
+/// Limits with a clock of their own.
+#[derive(Clone)]
+pub struct Node {
+    pub limiter: Limiter,
+    clock: Clock,
+    skew_ns: u64,
+}
+
+impl Node {
+    pub fn new(text: &str) -> Self {
+        Self::in_folder(Path::new("/"), text)
+    }
+
+    pub fn in_folder(folder: &Path, text: &str) -> Self {
+        let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init();
+        let config = Config::parse(&folder.join("gateway.toml"), text).unwrap_or_else(|e| panic!("{e}"));
+        let random = [std::process::id().into(), Instant::now().elapsed().as_nanos() as u64];
+        Self { limiter: Limiter::new(&config.limits, random), clock: Clock::start(), skew_ns: 0 }
+    }
+
+    /// The same with a clock that is ahead.
+    pub fn ahead(mut self, by: Duration) -> Self {
+        self.skew_ns = by.as_nanos() as u64;
+        self
+    }
+
+    /// Waits until Redis is asked (or is not).
+    pub async fn until_usable(&self, usable: bool) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.limiter.shared_usable() != Some(usable) {
+            assert!(
+                Instant::now() < until,
+                "the breaker should be {}",
+                if usable { "closed" } else { "open" }
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub fn now(&self) -> u64 {
+        self.clock.now() + self.skew_ns
+    }
+
+    /// Asks for a client; `status` is what is answered, `None` if the request is broken off.
+    pub async fn ask(&self, client: &str, key: &str, status: Option<u16>) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-key", HeaderValue::try_from(key).expect("header value"));
+        let request = LimitRequest {
+            client: ClientId::direct(client.parse().expect("address")),
+            route: "main",
+            host: "example.org",
+            method: &Method::GET,
+            path: "/",
+            query: None,
+            headers: &headers,
+            ja4: None,
+            certificate: None,
+            country: None,
+            asn: None,
+            now: self.now(),
+        };
+        match self.limiter.decide(&request).await {
+            Decision::Allowed(permit) => {
+                if let Some(status) = status {
+                    permit.settle(&Outcome { status, headers: &HeaderMap::new() }, self.now());
+                }
+                true
+            }
+            Decision::Refused(_) => false,
+        }
+    }
+
+    /// How many of `n` requests, one after another, pass.
+    pub async fn passed(&self, client: &str, key: &str, n: usize) -> usize {
+        let mut passed = 0;
+        for _ in 0..n {
+            passed += usize::from(self.ask(client, key, Some(200)).await);
+        }
+        passed
+    }
+
+    /// A number from the metrics.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        self.limiter.metrics(&mut text);
+        let line = text.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
+        let line = line.unwrap_or_else(|| panic!("no metric {name} in\n{text}"));
+        line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
+    }
+}

@@ -1,0 +1,209 @@
+//! Limits for each source, measured in real time through BPF_PROG_TEST_RUN. Needs root.
+
+use std::{
+    net::IpAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use gateway::kernel::{
+    BanReason, Bar, Expiry, Mode, Modes, Part, PortPolicy, Rate, Reason, SourceLimits, Target,
+};
+use gateway_tests::xdp::{DROP, Lab, PASS, packet};
+
+fn packets(per_second: u64, burst: u64) -> SourceLimits {
+    SourceLimits { packets: Some(Rate { per_second, burst }), ..SourceLimits::default() }
+}
+
+fn address(text: &str) -> Result<IpAddr> {
+    text.parse().context(text.to_owned())
+}
+
+/// Sends as fast as it goes for a while from `threads` threads; packets passed and refused, and the time it took.
+fn load(lab: &Lab, frame: &[u8], threads: usize, lasting: Duration) -> Result<(f64, f64, f64)> {
+    let before = lab.kernel().stats();
+    let started = Instant::now();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| -> Result<()> {
+                    while started.elapsed() < lasting {
+                        // One packet a call: a call with more waits for a grace period of the kernel first.
+                        lab.kernel().test_run(frame, 1)?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("no panic in a worker"))
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
+    let after = lab.kernel().stats();
+    let passed = after.packets(Reason::Clean) - before.packets(Reason::Clean);
+    Ok((passed as f64, (after.dropped - before.dropped) as f64, seconds))
+}
+
+#[test]
+fn rates_are_exact_within_one_per_cent() -> Result<()> {
+    let lab = Lab::new()?;
+    let syn = packet::tcp_from(address("192.0.2.1")?, packet::SYN);
+    let v6 = packet::udp_from(address("2001:db8::1")?, &[0; 400]);
+    let rate = |per_second, burst| Some(Rate { per_second, burst });
+    let rows = [
+        ("packets", SourceLimits { packets: rate(3_000, 1_000), ..SourceLimits::default() }, &syn, 1, 1.0),
+        (
+            "packets, two CPUs",
+            SourceLimits { packets: rate(4_000, 1_500), ..SourceLimits::default() },
+            &syn,
+            2,
+            1.0,
+        ),
+        (
+            "connections",
+            SourceLimits { connections: rate(1_000, 300), ..SourceLimits::default() },
+            &syn,
+            1,
+            1.0,
+        ),
+        (
+            "bytes",
+            SourceLimits { bytes: rate(1_000_000, 300_000), ..SourceLimits::default() },
+            &v6,
+            2,
+            v6.len() as f64,
+        ),
+    ];
+    for (name, limits, frame, threads, size) in rows {
+        lab.kernel().set_limits(&limits, &[])?;
+        // Whatever the row before has used up comes back.
+        thread::sleep(Duration::from_millis(300));
+        let limit = limits.packets.or(limits.bytes).or(limits.connections).context("a limit")?;
+        // The kernel's tick is at most 10 ms.
+        let tick = limit.per_second as f64 * 0.01 / size + 1.0;
+        let mut tries = Vec::new();
+        // Never too many. Too few once or twice may be this machine, not letting the load run.
+        let enough = |tries: &mut Vec<String>| -> Result<bool> {
+            let (passed, refused, seconds) = load(&lab, frame, threads, Duration::from_secs(3))?;
+            let exact = (limit.per_second as f64 * seconds + limit.burst as f64) / size;
+            tries.push(format!("{passed} passed and {refused} not in {seconds:.3} s, exact is {exact:.0}"));
+            ensure!(passed <= exact * 1.01 + tick, "{name}: {tries:?}");
+            thread::sleep(Duration::from_millis(500));
+            Ok(refused > 0.0 && passed >= exact * 0.99 - tick)
+        };
+        let right = enough(&mut tries)? || enough(&mut tries)? || enough(&mut tries)?;
+        ensure!(right, "{name}: {tries:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_source_has_its_own_and_prefixes_may_have_others() -> Result<()> {
+    let lab = Lab::new()?;
+    let target = |text: &str| text.parse::<Target>();
+    lab.kernel().set_allowlist(&[target("192.0.2.128/25")?], &[])?;
+    lab.kernel().set_limits(
+        &packets(1, 3),
+        &[
+            (target("198.51.100.0/24")?, packets(1, 10)),
+            (target("198.51.100.64/26")?, SourceLimits::default()),
+            (target("2001:db8:9::/48")?, packets(1, 10)),
+        ],
+    )?;
+    // Sources, and how many of 50 packets at once may pass; the clock adds at most one.
+    for (source, least, most) in [
+        ("192.0.2.1", 3, 4),
+        ("192.0.2.2", 3, 4),
+        ("192.0.2.200", 50, 50),
+        ("198.51.100.1", 10, 11),
+        ("198.51.100.65", 50, 50),
+        ("2001:db8:1::1", 3, 4),
+        ("2001:db8:1::2", 0, 1),
+        ("2001:db8:1:1::1", 3, 4),
+        ("2001:db8:9::1", 10, 11),
+    ] {
+        let before = lab.kernel().stats().passed;
+        lab.kernel().test_run(&packet::udp_from(address(source)?, b""), 50)?;
+        let passed = lab.kernel().stats().passed - before;
+        ensure!((least..=most).contains(&passed), "{source}: {passed} passed, not {least} to {most}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_that_goes_on_and_on_is_barred() -> Result<()> {
+    let lab = Lab::new()?;
+    let limits = SourceLimits {
+        packets: Some(Rate { per_second: 1_000, burst: 5 }),
+        bar: Some(Bar {
+            violations: 20,
+            within: Duration::from_secs(10),
+            lasting: Duration::from_millis(1_500),
+        }),
+        ..SourceLimits::default()
+    };
+    lab.kernel().set_limits(&limits, &[])?;
+    let frame = packet::udp_from(address("192.0.2.1")?, b"");
+    let other = packet::udp_from(address("192.0.2.2")?, b"");
+    lab.kernel().test_run(&frame, 200)?;
+    lab.expect("barred", &frame, DROP, Reason::Penalty)?;
+    thread::sleep(Duration::from_millis(300));
+    lab.expect("still barred, though the limit is free again", &frame, DROP, Reason::Penalty)?;
+    lab.expect("nobody else is", &other, PASS, Reason::Clean)?;
+    thread::sleep(Duration::from_millis(1_400));
+    lab.expect("free", &frame, PASS, Reason::Clean)
+}
+
+#[test]
+fn without_a_heartbeat_limits_and_ports_only_observe() -> Result<()> {
+    let lab = Lab::with(|config| config.heartbeat_timeout = Duration::from_millis(1_000))?;
+    lab.kernel().set_limits(&packets(1, 1), &[])?;
+    lab.kernel().set_ports(&PortPolicy { closed_by_default: true, ..PortPolicy::default() });
+    lab.kernel().ban("198.51.100.7".parse()?, Expiry::Never, BanReason::Manual)?;
+    let closed = packet::tcp_from(address("192.0.2.1")?, packet::SYN);
+    let fast = packet::tcp_from(address("192.0.2.2")?, packet::ACK);
+    lab.kernel().heartbeat();
+    lab.expect("port", &closed, DROP, Reason::Port)?;
+    lab.kernel().test_run(&fast, 10)?;
+    lab.expect("limit", &fast, DROP, Reason::RatePackets)?;
+    thread::sleep(Duration::from_millis(1_200));
+    lab.expect("port, observed", &closed, PASS, Reason::Clean)?;
+    lab.kernel().test_run(&fast, 10)?;
+    lab.expect("limit, observed", &fast, PASS, Reason::Clean)?;
+    let banned = packet::tcp_from(address("198.51.100.7")?, packet::SYN);
+    lab.expect("bans hold", &banned, DROP, Reason::BanHost)?;
+    lab.kernel().heartbeat();
+    lab.expect("enforced again", &closed, DROP, Reason::Port)?;
+    let observe = Modes::all(Mode::Enforce).with(Part::Ports, Mode::Observe);
+    lab.kernel().set_modes(observe);
+    ensure!(lab.kernel().modes() == observe);
+    let before = lab.kernel().stats().observed(Reason::Port);
+    lab.kernel().test_run(&packet::tcp_from(address("192.0.2.3")?, packet::SYN), 1)?;
+    ensure!(lab.kernel().stats().observed(Reason::Port) == before + 1, "counted as what would drop");
+    Ok(())
+}
+
+#[test]
+fn values_outside_their_bounds_are_refused() -> Result<()> {
+    let lab = Lab::new()?;
+    for limits in [
+        packets(0, 1),
+        packets(1, 0),
+        SourceLimits { bytes: Some(Rate { per_second: 1, burst: 1_500 }), ..SourceLimits::default() },
+    ] {
+        let error = lab.kernel().set_limits(&limits, &[]).err().context("refused")?.to_string();
+        ensure!(error.contains("it must be from"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_verifier_walks_a_bounded_number_of_instructions() -> Result<()> {
+    let lab = Lab::new()?;
+    // `None` before Linux 5.16, where loading at all shows that it was under a million.
+    if let Some(count) = lab.kernel().verified_instructions() {
+        ensure!(count < 400_000, "the verifier walked {count} instructions; a million is its limit");
+        println!("verified instructions: {count}");
+    }
+    Ok(())
+}

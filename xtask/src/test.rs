@@ -1,0 +1,92 @@
+//! `cargo xtask test`: the whole suite, from nothing.
+//!
+//! Unit tests run in cargo's usual profile; the end-to-end tests drive the release daemon, so that what they measure
+//! means something.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::paths::Paths;
+use crate::{build, process, setup, ui};
+
+/// What cargo tests besides the end-to-end package: every member that runs on this machine.
+const UNIT: [&str; 6] =
+    ["--workspace", "--exclude", "gateway-ebpf", "--exclude", "gateway-tests", "--features"];
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only the unit tests, which need no root
+    #[arg(long, conflicts_with = "end_to_end")]
+    unit: bool,
+    /// Only the end-to-end tests
+    #[arg(long)]
+    end_to_end: bool,
+    /// Passed on to the tests: a part of their names
+    filter: Vec<String>,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, paths: &Paths) -> Result<()> {
+    let start = Instant::now();
+    if !args.unit && !process::is_root() {
+        bail!(
+            "the end-to-end tests make network namespaces and load XDP programs, which needs root: \
+             run `sudo -E env PATH=$PATH cargo xtask test`, or `cargo xtask test --unit` for the rest"
+        );
+    }
+    if !args.unit {
+        ui::heading("What the tests need");
+        setup::for_tests()?;
+    }
+    ui::heading("Building");
+    build::ebpf(paths)?;
+    let daemon = if args.unit { None } else { Some(build::daemon(paths, "release")?) };
+
+    let mut failed = Vec::new();
+    if !args.end_to_end {
+        ui::heading("Unit tests");
+        let mut command = build::host_cargo(paths);
+        command
+            .args(["test", "--quiet", "--locked", "--no-fail-fast"])
+            .args(UNIT)
+            .arg("xtask/measure")
+            .arg("--")
+            .args(&args.filter);
+        if process::run(&mut command).is_err() {
+            failed.push("unit tests");
+        }
+    }
+    if let Some(daemon) = daemon {
+        ui::heading("End-to-end tests");
+        if end_to_end(paths, &daemon, &args.filter).is_err() {
+            failed.push("end-to-end tests");
+        }
+    }
+    if !failed.is_empty() {
+        bail!("{} failed", failed.join(" and "));
+    }
+    println!("All tests passed in {}.", ui::seconds(start.elapsed()));
+    Ok(())
+}
+
+/// The end-to-end package against `daemon`. One test at a time: they measure, and the machine may have two cores.
+fn end_to_end(paths: &Paths, daemon: &PathBuf, filter: &[String]) -> Result<()> {
+    let mut command = build::host_cargo(paths);
+    command
+        .args([
+            "test",
+            "--locked",
+            "--no-fail-fast",
+            "--package",
+            "gateway-tests",
+            "--",
+            "--test-threads=1",
+            "--nocapture",
+        ])
+        .args(filter)
+        .env("GATEWAY_BIN", daemon);
+    process::run(&mut command)
+}
