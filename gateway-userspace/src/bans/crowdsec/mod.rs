@@ -27,7 +27,7 @@ pub const MAX_FOLLOWED: usize = 500_000;
 /// Largest answer, in bytes.
 const MAX_ANSWER_BYTES: u64 = 512 << 20;
 /// Longest wait after failures.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 /// Largest key file, in bytes.
 const MAX_KEY_BYTES: u64 = 4096;
 

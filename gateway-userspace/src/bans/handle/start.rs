@@ -114,6 +114,7 @@ pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
         clock: parts.clock.clone(),
         store,
         crowdsec: Followed::default(),
+        ticks: 0,
         stopping: false,
         asn_of: parts.asn_of,
         listeners: listeners.clone(),
