@@ -56,6 +56,8 @@ fn a_flood_of_clients_costs_the_others_nothing() {
         line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
     };
     assert!(number("gateway_limits_memory_bytes{store=\"local\"}") <= 12 << 20, "{metrics}");
-    assert!(number("gateway_limits_keys{store=\"local\"}") <= number("gateway_limits_keys_max{store=\"local\"}"));
+    assert!(
+        number("gateway_limits_keys{store=\"local\"}") <= number("gateway_limits_keys_max{store=\"local\"}")
+    );
     assert!(number("gateway_limits_evicted_total{store=\"local\"}") > FLOOD / 2);
 }

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 
-use super::{Certificates, TicketKeys, TicketKeysError};
+use super::{TicketKeys, TicketKeysError};
 use crate::config::edge::{ClientAuth, MinVersion, Tls};
 
 /// Why TLS can't be set up.
