@@ -275,7 +275,11 @@ pub fn own_addresses() -> io::Result<Vec<std::net::IpAddr>> {
         if element.ifa_addr.is_null() {
             continue;
         }
-        // SAFETY: the address has the layout that its family says.
+        // SAFETY: the address has the layout that its family says, and getifaddrs(3) aligns it for any family.
+        #[allow(
+            clippy::cast_ptr_alignment,
+            reason = "sockaddr is declared with a lesser alignment than it has"
+        )]
         unsafe {
             match i32::from((*element.ifa_addr).sa_family) {
                 libc::AF_INET => {
