@@ -1,7 +1,7 @@
 //! A daemon between this runner and a reflecting origin, over raw TCP.
 //!
 //! What matched is read from the daemon's JSON access log: after each test a marker request goes the same way, and the
-//! lines before its own belong to the test. Requests that the HTTP layer refuses have no line, or one without rules.
+//! lines before its own belong to the test; for that the daemon has to run with one worker. Requests that the HTTP layer refuses have no line, or one without rules.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -125,7 +125,8 @@ fn is_whole(response: &[u8]) -> bool {
     length.is_some_and(|length| response.len() >= head + 4 + length)
 }
 
-/// Writes what a daemon needs to run a suite: rule files and a configuration.
+/// Writes what a daemon needs to run a suite: rule files and a configuration. One worker: the access log's lines then
+/// come in the order of the requests.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -148,14 +149,14 @@ pub fn write_setup(folder: &Path, crs: &super::setup::Crs, origin: &str) -> Resu
     });
     let log = engine.with_file_name("access.json");
     let configuration = format!(
-        "[[listeners]]\nname = \"http\"\naddress = \"127.0.0.1:8080\"\n\n[[upstreams]]\nname = \"origin\"\n\
+        "[server]\nworkers = 1\n\n[[listeners]]\nname = \"http\"\naddress = \"127.0.0.1:8080\"\n\n[[upstreams]]\nname = \"origin\"\n\
          servers = [\"{origin}\"]\n\n[[routes]]\nname = \"all\"\nupstream = \"origin\"\n\n[waf]\nmode = \"detect\"\n\
          rules = [\n{}]\n\n[log]\naccess = \"{}\"\naccess_format = \"json\"\n",
         files.concat(),
         log.display()
     );
     let path = write("gateway.toml", &configuration)?;
-    println!("gateway --config {}", path.display());
+    println!("gateway run --config {}", path.display());
     println!("cargo xtask crs ... --e2e http://127.0.0.1:8080 --log {} --origin {origin}", log.display());
     Ok(())
 }
