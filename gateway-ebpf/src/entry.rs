@@ -69,7 +69,7 @@ impl Judged {
     #[inline(always)]
     fn malformed(&self, record: &mut CpuStats, reason: Reason) -> u32 {
         if on(record, Part::Malformed)
-            && let Some(action) = carry_out(self.ctx, Finding::new(reason))
+            && let Some(action) = carry_out(self.ctx, self.control, record, Finding::new(reason))
         {
             return action;
         }
@@ -100,14 +100,14 @@ impl Judged {
         if on(record, Part::Bans) {
             let finding = ban::check_v4(self.control, record.scene.jiffies, header.source);
             if finding.is_some()
-                && let Some(action) = carry_out(self.ctx, finding)
+                && let Some(action) = carry_out(self.ctx, self.control, record, finding)
             {
                 return action;
             }
         }
         if on(record, Part::Feeds) && feed::has_v4(self.control, header.source) {
             let finding = Finding::new(Reason::Feed);
-            if let Some(action) = carry_out(self.ctx, finding) {
+            if let Some(action) = carry_out(self.ctx, self.control, record, finding) {
                 return action;
             }
         }
@@ -131,14 +131,14 @@ impl Judged {
         if on(record, Part::Bans) {
             let finding = ban::check_v6(self.control, record.scene.jiffies, header.source);
             if finding.is_some()
-                && let Some(action) = carry_out(self.ctx, finding)
+                && let Some(action) = carry_out(self.ctx, self.control, record, finding)
             {
                 return action;
             }
         }
         if on(record, Part::Feeds) && feed::has_v6(self.control, header.source) {
             let finding = Finding::new(Reason::Feed);
-            if let Some(action) = carry_out(self.ctx, finding) {
+            if let Some(action) = carry_out(self.ctx, self.control, record, finding) {
                 return action;
             }
         }
@@ -182,7 +182,7 @@ impl Judged {
         if on(record, Part::Ports) {
             let finding = port::closed(protocol, transport.destination, transport.flags);
             if finding.is_some()
-                && let Some(action) = carry_out(self.ctx, finding)
+                && let Some(action) = carry_out(self.ctx, self.control, record, finding)
             {
                 return action;
             }
@@ -196,7 +196,7 @@ impl Judged {
         if on(record, Part::Limits) {
             let word = limit::over_limit(record.scene.jiffies);
             if word != 0
-                && let Some(action) = carry_out(self.ctx, Finding::from_word(word))
+                && let Some(action) = carry_out(self.ctx, self.control, record, Finding::from_word(word))
             {
                 return action;
             }

@@ -3,11 +3,13 @@
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
 use gateway_common::{
+    control::Control,
     gcra::{self, CELL_WAYS, CLASSES, CellBucket, Kind, Limit, TAT_MASK},
     hash::{hash_v4, hash_wide},
     packet::is_new_connection,
     policy::ALLOW,
     reason::{Part, Reason},
+    stats::CpuStats,
 };
 
 use crate::{
@@ -47,18 +49,6 @@ pub extern "C" fn over_limit(jiffies: u64) -> u64 {
     if limits.penalty != 0 && barred(bucket, hash, now) != 0 {
         return Reason::Penalty as u64 | matched;
     }
-    // A source that is new takes a cell for each kind, from others. In a flood of ever new sources that is most of the
-    // work, so there is a budget for it; over the budget a new source passes, as it would anyway.
-    if limits.limits[0].cost != 0 && find(bucket, gcra::tag(hash, 0)) == ABSENT {
-        if record.insert_tick != jiffies {
-            record.insert_tick = jiffies;
-            record.insert_left = u64::from(control.insert_budget);
-        }
-        if record.insert_left == 0 {
-            return 0;
-        }
-        record.insert_left -= 1;
-    }
     let mut over = 0;
     let mut kind = 0u64;
     while kind < 3 {
@@ -71,7 +61,10 @@ pub extern "C" fn over_limit(jiffies: u64) -> u64 {
                 u64::from(tcp && is_new_connection(record.scene.tcp_flags as u8))
             }
         };
-        if limit.cost != 0 && units != 0 && spend(bucket, gcra::tag(hash, kind), now, limit, units) == 0 {
+        if limit.cost != 0
+            && units != 0
+            && spend(bucket, gcra::tag(hash, kind), now, limit, units, record, control) == 0
+        {
             over = FIRST_REASON + kind;
             break;
         }
@@ -82,7 +75,7 @@ pub extern "C" fn over_limit(jiffies: u64) -> u64 {
     }
     if limits.penalty != 0 {
         let tag = gcra::tag(hash, Kind::Violations as u64);
-        if spend(bucket, tag, now, &limits.violations, 1) == 0 {
+        if spend(bucket, tag, now, &limits.violations, 1, record, control) == 0 {
             bar(bucket, hash, now, limits.penalty);
         }
     }
@@ -92,11 +85,24 @@ pub extern "C" fn over_limit(jiffies: u64) -> u64 {
 /// Takes units from a source's cell: 1 when that is within its limit, 0 when not. A cell lost to another CPU is tried
 /// once more; lost again, the packet passes.
 #[inline(always)]
-fn spend(bucket: *mut CellBucket, tag: u64, now: u64, limit: &Limit, units: u64) -> u64 {
+fn spend(
+    bucket: *mut CellBucket,
+    tag: u64,
+    now: u64,
+    limit: &Limit,
+    units: u64,
+    record: &mut CpuStats,
+    control: &Control,
+) -> u64 {
     let mut tries = 0;
     while tries < 2 {
         let mut way = find(bucket, tag);
         if way == ABSENT {
+            // A source that is new takes a cell from another. In a flood of ever new sources that is most of the work,
+            // so there is a budget for it; over the budget a new source passes, as it would anyway.
+            if !may_insert(record, control) {
+                return 1;
+            }
             way = stalest(bucket, now);
         }
         // SAFETY: a way of the bucket, which is a map element.
@@ -114,6 +120,19 @@ fn spend(bucket: *mut CellBucket, tag: u64, now: u64, limit: &Limit, units: u64)
         tries += 1;
     }
     1
+}
+
+#[inline(always)]
+fn may_insert(record: &mut CpuStats, control: &Control) -> bool {
+    if record.insert_tick != record.scene.jiffies {
+        record.insert_tick = record.scene.jiffies;
+        record.insert_left = u64::from(control.insert_budget);
+    }
+    if record.insert_left == 0 {
+        return false;
+    }
+    record.insert_left -= 1;
+    true
 }
 
 /// No cell carries the tag.

@@ -5,7 +5,8 @@ use aya_ebpf::bindings::{
     xdp_md,
 };
 use gateway_common::{
-    reason::{BanReason, Mode, PARTS, PROTOS, REASONS, Reason},
+    control::Control,
+    reason::{BAN_REASONS, BanReason, Mode, PARTS, PROTOS, REASONS, Reason},
     stats::CpuStats,
 };
 
@@ -55,9 +56,29 @@ impl Finding {
 const CONTINUE: u32 = u32::MAX;
 
 /// Carries out a finding: `Some` action ends the packet's way, `None` lets the next check look.
+///
+/// A packet of a flood has nothing to ask: its source is not near the allowlist, the part enforces, the budget of events is
+/// spent and nobody captures. That case is done on the spot, the rest is left to [`weigh`].
 #[inline(always)]
-pub fn carry_out(ctx: *mut xdp_md, finding: Finding) -> Option<u32> {
-    match weigh(ctx, finding.word()) {
+pub fn carry_out(
+    ctx: *mut xdp_md,
+    control: &Control,
+    record: &mut CpuStats,
+    finding: Finding,
+) -> Option<u32> {
+    let word = finding.word();
+    let scene = &record.scene;
+    let enforce = scene.modes >> ((word >> 16 & (PARTS as u64 - 1)) * 2) & 3 == Mode::Enforce as u32;
+    let spent = record.event_tick == scene.jiffies && record.event_left == 0;
+    if enforce && spent && control.capture_reasons == 0 && !allow::near(scene) {
+        record.events_lost += 1;
+        let reason = word as u32 & (REASONS as u32 - 1);
+        if reason == Reason::BanHost as u32 || reason == Reason::BanPrefix as u32 {
+            record.bans[(word >> 8) as usize & (BAN_REASONS - 1)] += 1;
+        }
+        return Some(finish(record, reason, XDP_DROP));
+    }
+    match weigh(ctx, word) {
         CONTINUE => None,
         XDP_DROP => Some(XDP_DROP),
         _ => Some(XDP_PASS),

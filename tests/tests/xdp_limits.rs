@@ -51,24 +51,24 @@ fn rates_are_exact_within_one_per_cent() -> Result<()> {
     let v6 = packet::udp_from(address("2001:db8::1")?, &[0; 400]);
     let rate = |per_second, burst| Some(Rate { per_second, burst });
     let rows = [
-        ("packets", SourceLimits { packets: rate(20_000, 5_000), ..SourceLimits::default() }, &syn, 1, 1.0),
+        ("packets", SourceLimits { packets: rate(3_000, 1_000), ..SourceLimits::default() }, &syn, 1, 1.0),
         (
             "packets, two CPUs",
-            SourceLimits { packets: rate(50_000, 15_000), ..SourceLimits::default() },
+            SourceLimits { packets: rate(4_000, 1_500), ..SourceLimits::default() },
             &syn,
             2,
             1.0,
         ),
         (
             "connections",
-            SourceLimits { connections: rate(5_000, 1_500), ..SourceLimits::default() },
+            SourceLimits { connections: rate(1_000, 300), ..SourceLimits::default() },
             &syn,
             1,
             1.0,
         ),
         (
             "bytes",
-            SourceLimits { bytes: rate(10_000_000, 3_000_000), ..SourceLimits::default() },
+            SourceLimits { bytes: rate(1_000_000, 300_000), ..SourceLimits::default() },
             &v6,
             2,
             v6.len() as f64,

@@ -1,24 +1,18 @@
 //! The kernel's jiffies as seen from the daemon.
 //!
-//! A one-map program tells jiffies and the monotonic clock side by side. Watching a few ticks pass gives the length
-//! of a tick; from then on jiffies follow from the monotonic clock, which is what the kernel derives them from.
+//! A one-map program tells jiffies and the monotonic clock side by side, once; the length of a tick is the resolution of
+//! the kernel's coarse clocks. From then on jiffies follow from the monotonic clock, which is what the kernel derives
+//! them from.
 
 use std::{
     os::fd::BorrowedFd,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use gateway_common::time::{FARTHEST, NEVER, expiry_now, expiry_shift};
 
 use super::{error::KernelError, sys, target::Expiry};
-
-/// Values of CONFIG_HZ that kernels are built with.
-const TICK_RATES: [u64; 8] = [100, 200, 250, 300, 500, 512, 1000, 1024];
-/// Ticks that are watched.
-const WATCHED_TICKS: u64 = 16;
-/// No kernel has ticks so long that this is not enough.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Jiffies at a moment of the monotonic clock, and the length of a tick.
 #[derive(Clone, Copy, Debug)]
@@ -29,28 +23,17 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Watches the tick. Takes 16 ticks: 16 to 160 ms.
-    pub fn measure(program: BorrowedFd<'_>, readings: &[AtomicU64; 2]) -> Result<Self, KernelError> {
-        let read = || -> Result<(u64, u64), KernelError> {
-            sys::test_run(program, &[0; 64], 1, None)
-                .map_err(|error| KernelError::from_io("reading the kernel's clock", error))?;
-            Ok((readings[0].load(Relaxed), readings[1].load(Relaxed)))
-        };
-        let started = Instant::now();
-        let until = |target: Option<u64>| loop {
-            let (jiffies, ns) = read()?;
-            if target.is_none_or(|target| jiffies >= target) || started.elapsed() > PATIENCE {
-                return Ok::<_, KernelError>((jiffies, ns));
-            }
-        };
-        let (first, _) = until(None)?;
-        let (from, from_ns) = until(Some(first + 1))?;
-        let (to, to_ns) = until(Some(from + WATCHED_TICKS))?;
-        let measured = (to_ns.saturating_sub(from_ns)) / (to.saturating_sub(from)).max(1);
-        if measured == 0 || to <= from {
-            return Err(KernelError::Load { message: "the kernel's tick does not advance".into() });
-        }
-        Ok(Self { base_jiffies: to, base: Duration::from_nanos(to_ns), tick_ns: nearest_tick(measured) })
+    /// Reads both clocks.
+    pub fn read(program: BorrowedFd<'_>, readings: &[AtomicU64; 2]) -> Result<Self, KernelError> {
+        let what = "reading the kernel's clock";
+        let tick = sys::tick().map_err(|error| KernelError::from_io(what, error))?;
+        sys::test_run(program, &[0; 64], 1, None).map_err(|error| KernelError::from_io(what, error))?;
+        let (jiffies, ns) = (readings[0].load(Relaxed), readings[1].load(Relaxed));
+        Ok(Self {
+            base_jiffies: jiffies,
+            base: Duration::from_nanos(ns),
+            tick_ns: tick.as_nanos().clamp(1, 100_000_000) as u64,
+        })
     }
 
     /// Nanoseconds of a tick.
@@ -101,7 +84,8 @@ impl Clock {
         };
         let unit = 1u64 << self.shift();
         let farthest = now.saturating_add(u64::from(FARTHEST) * unit - unit);
-        let end = now.saturating_add(self.ticks(left)).min(farthest).div_ceil(unit);
+        // One more tick: the reading of jiffies may have been just before the next.
+        let end = now.saturating_add(self.ticks(left)).saturating_add(1).min(farthest).div_ceil(unit);
         match end as u32 & NEVER {
             NEVER => NEVER - 1,
             end => end,
@@ -124,27 +108,13 @@ impl Clock {
     }
 }
 
-/// The exact tick of the tick rate nearest to what was measured (the kernel rounds the same way).
-fn nearest_tick(measured_ns: u64) -> u64 {
-    let tick = |rate: &u64| (1_000_000_000 + rate / 2) / rate;
-    TICK_RATES.iter().map(tick).min_by_key(|tick| tick.abs_diff(measured_ns)).unwrap_or(measured_ns)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ticks_snap_to_known_rates() {
-        for (measured, rate) in [(4_030_000, 250), (3_300_000, 300), (990_000, 1000), (10_200_000, 100)] {
-            assert_eq!(nearest_tick(measured), (1_000_000_000 + rate / 2) / rate);
-        }
-    }
-
-    #[test]
     fn expiries_are_never_early_and_at_most_two_units_late() {
-        let clock =
-            Clock { base_jiffies: 5_000_000_000 % (1 << 33), base: sys::monotonic(), tick_ns: 4_000_000 };
+        let clock = Clock { base_jiffies: 5_000_000_000, base: sys::monotonic(), tick_ns: 4_000_000 };
         for ms in [0u64, 1, 100, 1_000, 3_600_000] {
             let left = Duration::from_millis(ms);
             let remaining = clock.remaining(clock.expiry(Expiry::In(left), SystemTime::now())).unwrap();

@@ -191,7 +191,7 @@ impl Loaded {
         check_maps(&ebpf, shape)?;
         let clock_program = load_program(&mut ebpf, "gateway_clock")?;
         let readings: Mapped<[AtomicU64; 2]> = mapped(&ebpf, "CLOCK", 1)?;
-        let clock = Clock::measure(clock_program.as_fd(), &readings[0])?;
+        let clock = Clock::read(clock_program.as_fd(), &readings[0])?;
         let policy_map = ebpf.take_map("POLICY").ok_or_else(|| missing("POLICY"))?;
         let policy = LpmTrie::try_from(policy_map).map_err(|error| load_error(&error))?;
         let events_map = ebpf.take_map("EVENTS").ok_or_else(|| missing("EVENTS"))?;

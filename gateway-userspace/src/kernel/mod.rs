@@ -44,7 +44,7 @@ pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
 pub use limits::{Bar, Rate, SourceLimits};
 pub use ports::{PortPolicy, PortSet};
 pub use stats::{BanStats, ReasonStats, Stats};
-pub use status::{Attached, Status, attached, uninstall};
+pub use status::{Attached, Status, attached, test_run_pinned, uninstall};
 pub use sys::{TestRunResult, own_addresses};
 pub use target::{Expiry, Target, TargetError};
 

@@ -10,7 +10,9 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Ban, Kernel, Mode, Modes, Part, attach::Links, error::KernelError, remove_tree, sys};
+use super::{
+    Ban, Kernel, Mode, Modes, Part, TestRunResult, attach::Links, error::KernelError, remove_tree, sys,
+};
 
 /// The kernel side at a glance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -125,4 +127,14 @@ pub fn uninstall(pin_root: &Path) -> Result<usize, KernelError> {
     let count = Links::new(pin_root)?.detach_all()?;
     remove_tree(pin_root)?;
     Ok(count)
+}
+
+/// Runs any pinned XDP program on a packet, to measure it beside ours.
+///
+/// # Errors
+/// When there is none at the path, or the kernel refuses the packet.
+pub fn test_run_pinned(pin: &Path, packet: &[u8], repeat: u32) -> Result<TestRunResult, KernelError> {
+    let failed = |error| KernelError::from_io(format!("running {}", pin.display()), error);
+    let program = sys::open_pin(pin).map_err(failed)?;
+    sys::test_run(program.as_fd(), packet, repeat, None).map_err(failed)
 }

@@ -275,7 +275,11 @@ pub fn own_addresses() -> io::Result<Vec<std::net::IpAddr>> {
         if element.ifa_addr.is_null() {
             continue;
         }
-        // SAFETY: the address has the layout that its family says.
+        // SAFETY: the address has the layout that its family says, and getifaddrs(3) aligns it for any family.
+        #[allow(
+            clippy::cast_ptr_alignment,
+            reason = "sockaddr is declared with a lesser alignment than it has"
+        )]
         unsafe {
             match i32::from((*element.ifa_addr).sa_family) {
                 libc::AF_INET => {
@@ -301,6 +305,16 @@ pub fn monotonic() -> Duration {
     // SAFETY: `time` outlives the call; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// The kernel's tick: the resolution of its coarse clocks.
+pub fn tick() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call.
+    if unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 /// CPUs that can exist, which is how many records a per-CPU array needs.

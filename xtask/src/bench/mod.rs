@@ -5,6 +5,7 @@ pub mod proxy;
 #[allow(dead_code, reason = "each bench takes what it needs of the table")]
 pub mod report;
 pub mod waf;
+pub mod xdp;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum What {
     Waf(waf::Args),
     /// Rate limits against governor, INCR and EXPIRE, and an exact log
     Limits(limits::Args),
+    /// The XDP program against an empty one, a bare drop and xdp-filter (as root)
+    Xdp(xdp::Args),
 }
 
 /// Measures; the exit code says whether the goals were met.
@@ -33,5 +36,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         What::Proxy(args) => proxy::run(args),
         What::Waf(args) => waf::run(args),
         What::Limits(args) => limits::run(args),
+        What::Xdp(args) => xdp::run(args),
     }
 }

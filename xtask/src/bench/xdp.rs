@@ -1,0 +1,181 @@
+//! `cargo xtask bench xdp`: nanoseconds a packet in the kernel, as ratios to an empty program in the same run.
+//!
+//! The measuring itself is the example `xdp_bench` of gateway-userspace, which holds the system calls: all programs take
+//! turns in one process through BPF_PROG_TEST_RUN. xdp-filter's own object from Debian's xdp-tools is loaded by bpftool
+//! and pinned, and takes its turns among the others.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use super::report::{Report, Row};
+
+/// xdp-filter, in its form that denies listed IP addresses.
+const PEER_OBJECT: &str = "/usr/lib/x86_64-linux-gnu/bpf/xdpfilt_dny_ip.o";
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Write the figures to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Leave xdp-filter out.
+    #[arg(long)]
+    alone: bool,
+}
+
+/// What the example prints.
+#[derive(Debug, Deserialize)]
+struct Output {
+    cases: Vec<Case>,
+    figures: BTreeMap<String, f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    case: String,
+    ns: f64,
+    ratio: f64,
+}
+
+/// Goals for the ratio to the empty program, by case.
+const GOALS: &[(&str, f64)] = &[
+    ("clean v4, empty maps", 1.8),
+    ("clean v6, empty maps", 2.2),
+    ("clean v4, 1M+1M bans", 1.8),
+    ("clean v6, 1M+1M bans", 2.2),
+    ("clean v4, bans and limits", 1.8),
+    ("clean v6, bans and limits", 2.2),
+    ("clean v4, all checks", 1.8),
+    ("clean v6, all checks", 2.2),
+    ("clean v4 SYN, all checks", 1.8),
+    ("banned v4", 1.5),
+    ("banned v6", 1.8),
+    ("banned v4 prefix", 1.5),
+    ("banned v6 prefix", 1.8),
+    ("feed v4", 1.8),
+    ("over the limit", 2.2),
+    ("flood of random sources, bans", 4.0),
+    ("flood of random sources, all checks", 4.0),
+];
+
+/// Bounds for single figures.
+const BOUNDS: &[(&str, &str, f64)] =
+    &[("load_1m_v4_ms", "ms", 100.0), ("load_1m_v6_ms", "ms", 100.0), ("feed_swap_ms", "ms", 2_000.0)];
+
+/// Measures and prints; the exit code says whether every goal was met.
+///
+/// # Errors
+/// Without root, without the compiled object, or when the peer does not load.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let peer = if args.alone { None } else { Some(Peer::load(Path::new(PEER_OBJECT))?) };
+    let output = measure(peer.as_ref())?;
+    drop(peer);
+    let mut report = Report::new("xdp");
+    let mut met = true;
+    for (name, goal) in GOALS {
+        let case = output.cases.iter().find(|case| case.case == *name);
+        let case = case.with_context(|| format!("the measurement has no case {name:?}"))?;
+        // The ratio is the median over rounds (a flood's without its generator), so the peer's figure follows from it.
+        let row = Row::at_most(name, case.ns, "ns", case.ns / case.ratio, *goal, "empty program");
+        met &= row.met;
+        report.add(row);
+    }
+    for (name, unit, bound) in BOUNDS {
+        let value = output.figures.get(*name).with_context(|| format!("no figure {name}"))?;
+        let row = Row::within(name, *value, unit, *bound);
+        met &= row.met;
+        report.add(row);
+    }
+    for case in output.cases.iter().filter(|case| !GOALS.iter().any(|(name, _)| *name == case.case)) {
+        report.note(format!("{}: {:.0} ns, {:.2} of the empty program", case.case, case.ns, case.ratio));
+    }
+    let memory: f64 =
+        output.figures.iter().filter(|(name, _)| name.starts_with("memory_")).map(|(_, bytes)| bytes).sum();
+    report.note(format!("kernel memory of all maps: {:.1} MiB", memory / f64::from(1 << 20)));
+    for name in ["verified_instructions", "feed_entries", "sweep_2m_ms"] {
+        if let Some(value) = output.figures.get(name) {
+            report.note(format!("{name}: {value:.0}"));
+        }
+    }
+    report.finish(args.json.as_deref())?;
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn measure(peer: Option<&Peer>) -> Result<Output> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["run", "--quiet", "--release", "--package", "gateway-userspace", "--example", "xdp_bench"]);
+    if let Some(peer) = peer {
+        command.arg("--").arg(&peer.pin);
+    }
+    let output = command.stderr(Stdio::inherit()).output().context("running the example xdp_bench")?;
+    ensure!(output.status.success(), "the measurement failed; see above");
+    serde_json::from_slice(&output.stdout).context("reading what the example xdp_bench printed")
+}
+
+/// xdp-filter's program, pinned; gone with its maps when dropped.
+struct Peer {
+    folder: PathBuf,
+    pin: PathBuf,
+}
+
+impl Peer {
+    fn load(object: &Path) -> Result<Self> {
+        ensure!(
+            object.exists(),
+            "{} is missing: install xdp-tools (`cargo xtask setup`), or measure with --alone",
+            object.display()
+        );
+        let folder = PathBuf::from(format!("/sys/fs/bpf/xdp-filter-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).with_context(|| {
+            format!("{}: is the BPF file system mounted, and is this root?", folder.display())
+        })?;
+        let peer = Self { pin: folder.join("program"), folder };
+        let (pin, maps) = (peer.pin.display().to_string(), peer.folder.join("maps").display().to_string());
+        bpftool(&["prog", "load", &object.display().to_string(), &pin, "type", "xdp", "pinmaps", &maps])?;
+        // Any bit set denies; the address is that of the case "xdp-filter, denied v4".
+        let values = values_for_every_cpu()?;
+        let map = PathBuf::from(&maps).join("filter_ipv4").display().to_string();
+        let mut update = vec!["map", "update", "pinned", &map, "key", "198", "51", "100", "1", "value"];
+        update.extend(values.iter().map(String::as_str));
+        bpftool(&update)?;
+        Ok(peer)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let left = ["filter_ipv4", "filter_ipv6", "filter_ports", "filter_ethernet", "xdp_stats_map"];
+        for name in left {
+            // libbpf pins them here by name, beside where it was told to.
+            let _absent = std::fs::remove_file(Path::new("/sys/fs/bpf").join(name));
+        }
+        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            eprintln!("{} is left behind: {error}", self.folder.display());
+        }
+    }
+}
+
+/// A value of a per-CPU map for bpftool: eight bytes for each possible CPU.
+fn values_for_every_cpu() -> Result<Vec<String>> {
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = possible.trim().rsplit([',', '-']).next().and_then(|n| n.parse::<usize>().ok());
+    let cpus = last.context("reading the possible CPUs")? + 1;
+    Ok((0..cpus).flat_map(|_| ["63", "0", "0", "0", "0", "0", "0", "0"]).map(str::to_owned).collect())
+}
+
+fn bpftool(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("bpftool").args(arguments).output().context("running bpftool")?;
+    ensure!(
+        output.status.success(),
+        "bpftool {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
