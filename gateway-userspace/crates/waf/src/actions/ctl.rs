@@ -8,7 +8,6 @@ use crate::{
         ast::{AuditMode, EngineMode, RuleQuery},
         audit_mode, engine_mode, id_range, parse_targets,
     },
-    variables::Variable,
 };
 
 /// A `ctl` action.
@@ -150,7 +149,9 @@ impl Core {
                 if !self.target_removals.contains(index) {
                     self.target_removals.push(*index);
                     let removal = rules.target_removals.get(*index as usize);
-                    self.tx_removals |= removal.is_some_and(|r| r.exclusion.variable == Variable::Tx);
+                    if let Some(removal) = removal {
+                        self.removal_variables |= 1 << removal.exclusion.variable as u8;
+                    }
                 }
             }
         }

@@ -79,8 +79,8 @@ pub(crate) struct Core {
     pub any_removed: bool,
     /// Active removals of targets: indexes into the rule set's.
     pub target_removals: Vec<u32>,
-    /// Whether one of them is of TX.
-    pub tx_removals: bool,
+    /// The variables they are of, a bit each.
+    pub removal_variables: u128,
     pub sanitised: Vec<Sanitised>,
     pub opened: [Option<Span>; 5],
     pub web_app: Span,
@@ -139,7 +139,7 @@ impl Core {
             removed: RuleSetBits::default(),
             any_removed: false,
             target_removals: Vec::new(),
-            tx_removals: false,
+            removal_variables: 0,
             sanitised: Vec::new(),
             opened: [None; 5],
             web_app: Span::EMPTY,
@@ -187,7 +187,7 @@ impl Core {
         self.removed.clear(rules.rules.len());
         self.any_removed = false;
         self.target_removals.clear();
-        self.tx_removals = false;
+        self.removal_variables = 0;
         self.sanitised.clear();
         self.opened = [None; 5];
         self.unix_nanos = connection.unix_nanos;
@@ -228,6 +228,12 @@ impl Core {
     pub(crate) fn push_named(&mut self, list: List, name: Span, value: Span, rules: &Ruleset) -> bool {
         let id = rules.symbols.names.find(self.arena.get(name)).unwrap_or(NO_NAME);
         self.store.push(list, name, id, value)
+    }
+
+    /// Whether a `ctl` action took something of a variable away from some rule.
+    #[inline]
+    pub(crate) fn has_removals_of(&self, variable: Variable) -> bool {
+        self.removal_variables >> variable as u8 & 1 == 1
     }
 
     pub(crate) fn set_processor(&mut self, processor: Processor) {

@@ -60,7 +60,7 @@ impl Core {
                 true
             }
             Check::Number { comparison, operand } => {
-                match single_number(rule).filter(|_| !self.tx_removals) {
+                match single_number(rule).filter(|_| !self.has_removals_of(Variable::Tx)) {
                     Some(target) => self.evaluate_single(rule, target, *comparison, operand, rules),
                     None => {
                         let operand = self.operand(operand, rules);

@@ -9,6 +9,7 @@ use crate::{
     actions::Disruptive,
     compile::{Ruleset, gate::Gate, rule::Outcome},
     lang::ast::EngineMode,
+    variables::Variable,
 };
 
 /// The number of the logging phase.
@@ -43,8 +44,14 @@ impl Core {
             && let Some(&number) = order.get(place)
         {
             at = place + 1;
+            if let Some(Gate::Count(gate)) = gates.get(place)
+                && !self.has_removals_of(gate.variable)
+                && !gate.holds(&self.store)
+            {
+                continue;
+            }
             if let Some(Gate::Compare(gate)) = gates.get(place)
-                && !self.tx_removals
+                && !self.has_removals_of(Variable::Tx)
             {
                 if !gate.holds(&self.tx, &self.arena) {
                     continue;

@@ -40,6 +40,8 @@ pub(crate) struct Screen {
     conditions: Vec<Condition>,
     /// Conditions that no literal leads to.
     loose: Vec<u32>,
+    /// Operators with literals, and the bits that all their literals' conditions ask for, letters on one bit.
+    common: Vec<(u32, u64)>,
     /// For each literal, where its conditions are in `postings`.
     starts: Vec<u32>,
     postings: Vec<Posting>,
@@ -110,7 +112,8 @@ pub(crate) struct Question {
     pub id: u32,
     /// Its conditions that no literal leads to.
     loose: Vec<Loose>,
-    has_literals: bool,
+    /// The operators that literals lead to, and the bits that all such conditions of an operator ask for.
+    literal: Vec<(u32, u64)>,
 }
 
 /// What a value is screened for.
@@ -166,6 +169,8 @@ struct Slot {
     known: bool,
     /// Loose conditions that a value of this key may meet.
     loose: Vec<u32>,
+    /// Operators that a literal may lead to in a value of this key.
+    literal: Vec<u64>,
 }
 
 impl Default for Memo {
@@ -189,6 +194,7 @@ impl Screen {
             of_empty: vec![0; words].into(),
             conditions: Vec::new(),
             loose: Vec::new(),
+            common: Vec::new(),
             starts: vec![0],
             postings: Vec::new(),
             automaton: None,
@@ -230,7 +236,13 @@ impl Screen {
             max_len: fragment.max_len,
             operator,
         });
-        if fragment.literals.is_empty() {
+        if !fragment.literals.is_empty() {
+            let all = coarse(fragment.all);
+            match self.common.last_mut() {
+                Some((known, common)) if *known == operator => *common &= all,
+                _ => self.common.push((operator, all)),
+            }
+        } else {
             self.loose.push(index);
             if fragment.all == 0 && fragment.any == [0; 4] && fragment.min_len == 0 {
                 insert(&mut self.of_empty, operator);
@@ -268,7 +280,7 @@ impl Screen {
                 .filter(|index| of(index))
                 .map(|index| Loose::new(*index, &self.conditions[*index as usize]))
                 .collect(),
-            has_literals: self.postings.iter().any(|posting| has(wanted, posting.operator)),
+            literal: self.common.iter().copied().filter(|(operator, _)| has(wanted, *operator)).collect(),
         }
     }
 
@@ -297,7 +309,10 @@ impl Screen {
             }
             return;
         }
-        for index in memo.loose(asked.question, asked.among, mask) {
+        let slot = memo.slot(asked.question, asked.among, mask);
+        let is_scan_due =
+            slot.literal.iter().zip(asked.wanted).any(|(literal, wanted)| literal & wanted != 0);
+        for index in &slot.loose {
             if let Some(condition) = self.conditions.get(*index as usize)
                 && has(asked.wanted, condition.operator)
                 && condition.holds(mask.0, len)
@@ -305,7 +320,7 @@ impl Screen {
                 insert(found, condition.operator);
             }
         }
-        if asked.question.has_literals
+        if is_scan_due
             && value.len() >= LITERAL_MIN
             && let Some(automaton) = &self.automaton
         {
@@ -388,7 +403,7 @@ fn coarse(mask: u64) -> u64 {
 }
 
 impl Memo {
-    fn loose(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &[u32] {
+    fn slot(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &Slot {
         let key = (question.id, coarse(mask.0));
         let (at, is_known) = {
             let slots = &self.slots;
@@ -398,11 +413,18 @@ impl Memo {
         if !is_known {
             slot.key = key;
             slot.known = true;
+            slot.literal.clear();
+            slot.literal.resize(among.len(), 0);
+            for (operator, all) in &question.literal {
+                if has(among, *operator) && key.1 & all == *all {
+                    insert(&mut slot.literal, *operator);
+                }
+            }
             slot.loose.clear();
             let may_hold = |loose: &&Loose| has(among, loose.operator) && loose.may_hold(key.1);
             slot.loose.extend(question.loose.iter().filter(may_hold).map(|loose| loose.index));
         }
-        &slot.loose
+        slot
     }
 
     /// Forgets everything: what is kept is of one screen.
