@@ -58,9 +58,8 @@ fn mixes() -> Vec<Mix> {
         Authentication, Handshake, Honeypot, KernelLimit, Limit, NotFound, Protocol, Slow, Waf,
     };
     let row = |name, must, streams: &[Requests]| Mix { name, streams: streams.to_vec(), must };
-    let one = |name, must, an_hour, of_10000, kind| {
-        row(name, must, &[stream(an_hour, of_10000, kind, ALL_DAY, 1)])
-    };
+    let one =
+        |name, must, an_hour, of_10000, kind| row(name, must, &[stream(an_hour, of_10000, kind, ALL_DAY, 1)]);
     vec![
         // Who attacks.
         one("scanner, 10 a second", FallWithin(MINUTE), 36_000.0, 9_000, NotFound),
@@ -149,7 +148,11 @@ fn mixes() -> Vec<Mix> {
         ),
         row("mobile app on a bad line", Stand, &[stream(200.0, 300, Slow, ALL_DAY, 2)]),
         row("old client without TLS 1.2", Stand, &[stream(20.0, 10_000, Handshake, OFFICE, 3)]),
-        row("browser with an extension that breaks headers", Stand, &[stream(100.0, 200, Protocol, OFFICE, 1)]),
+        row(
+            "browser with an extension that breaks headers",
+            Stand,
+            &[stream(100.0, 200, Protocol, OFFICE, 1)],
+        ),
         row("backup job at night", Stand, &[stream(20_000.0, 10, NotFound, (2, 4), 50)]),
         row("shop on sale day", Stand, &[stream(2_000.0, 400, Limit, OFFICE, 30)]),
         row("web hooks", Stand, &[stream(900.0, 100, NotFound, ALL_DAY, 20)]),
@@ -202,7 +205,8 @@ fn play(mix: &Mix, addr: Ipv4Addr) -> Outcome {
     // One client alone: a few counters do.
     let traffic = Traffic::with_cells(RandomState::new(), 8);
     let mut rates = Rates::new(&traffic, NOW);
-    let mut random = Random(mix.name.bytes().fold(1, |h: u64, b| h.wrapping_mul(31).wrapping_add(u64::from(b))));
+    let mut random =
+        Random(mix.name.bytes().fold(1, |h: u64, b| h.wrapping_mul(31).wrapping_add(u64::from(b))));
     // What falls, falls early; who stands is played for the week, the busiest for a million requests.
     let until = match mix.must {
         Must::FallWithin(time) => (time * 2 + DAY).min(WEEK),
@@ -272,7 +276,9 @@ fn attackers_fall_in_time_and_nobody_else_is_hit() {
         let outcome = play(mix, Ipv4Addr::new(192, 0, 2, index as u8));
         let told = match outcome.fell_after {
             None => "never banned".to_owned(),
-            Some(after) => format!("banned after {}, {} times: {}", time(after), outcome.bans, outcome.reason),
+            Some(after) => {
+                format!("banned after {}, {} times: {}", time(after), outcome.bans, outcome.reason)
+            }
         };
         println!("{:<46} {told}", mix.name);
         let right = match mix.must {

@@ -132,8 +132,9 @@ impl Peer {
             object.display()
         );
         let folder = PathBuf::from(format!("/sys/fs/bpf/xdp-filter-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("{}: is the BPF file system mounted, and is this root?", folder.display()))?;
+        std::fs::create_dir_all(&folder).with_context(|| {
+            format!("{}: is the BPF file system mounted, and is this root?", folder.display())
+        })?;
         let peer = Self { pin: folder.join("program"), folder };
         let (pin, maps) = (peer.pin.display().to_string(), peer.folder.join("maps").display().to_string());
         bpftool(&["prog", "load", &object.display().to_string(), &pin, "type", "xdp", "pinmaps", &maps])?;
