@@ -52,7 +52,7 @@ fn v4(source: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     ipv4_with(source, protocol, 0, &[], payload)
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "one of several builders of a row")]
+#[allow(clippy::unnecessary_wraps, reason = "as the builders for one family")]
 fn either(source: IpAddr, protocol: u8, payload: &[u8]) -> Option<Vec<u8>> {
     Some(match source {
         IpAddr::V4(source) => v4(source, protocol, payload),

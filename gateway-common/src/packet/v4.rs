@@ -49,7 +49,8 @@ pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Header {
     let total = ip.u16(2) as u32;
     let fragment_word = ip.u16(6);
     let fragment_offset = fragment_word & 0x1fff;
-    let fragment = if fragment_word & 0x3fff == 0 {
+    let more = fragment_word & 0x2000 != 0;
+    let fragment = if !more && fragment_offset == 0 {
         Fragment::Whole
     } else if fragment_offset == 0 {
         Fragment::First

@@ -25,31 +25,31 @@ impl<'a, const N: usize> Window<'a, N> {
 
     /// The byte at `at`.
     #[inline(always)]
-    pub fn u8(&self, at: usize) -> u8 {
+    pub fn u8(self, at: usize) -> u8 {
         self.number::<1>(at)[0]
     }
 
     /// The big-endian 16 bits at `at`.
     #[inline(always)]
-    pub fn u16(&self, at: usize) -> u16 {
+    pub fn u16(self, at: usize) -> u16 {
         u16::from_be_bytes(self.number(at))
     }
 
     /// The big-endian 32 bits at `at`.
     #[inline(always)]
-    pub fn u32(&self, at: usize) -> u32 {
+    pub fn u32(self, at: usize) -> u32 {
         u32::from_be_bytes(self.number(at))
     }
 
     /// The big-endian 64 bits at `at`.
     #[inline(always)]
-    pub fn u64(&self, at: usize) -> u64 {
+    pub fn u64(self, at: usize) -> u64 {
         u64::from_be_bytes(self.number(at))
     }
 
     #[cfg(not(target_arch = "bpf"))]
     #[inline(always)]
-    fn number<const S: usize>(&self, at: usize) -> [u8; S] {
+    fn number<const S: usize>(self, at: usize) -> [u8; S] {
         let mut out = [0; S];
         out.copy_from_slice(&self.0[at..at + S]);
         out
@@ -59,7 +59,7 @@ impl<'a, const N: usize> Window<'a, N> {
     /// architecture with a JIT takes unaligned loads from packets.
     #[cfg(target_arch = "bpf")]
     #[inline(always)]
-    fn number<const S: usize>(&self, at: usize) -> [u8; S] {
+    fn number<const S: usize>(self, at: usize) -> [u8; S] {
         let from = self.0.as_ptr();
         let mut out = [0u8; S];
         // SAFETY: `at + S <= N` in every call of this crate (the verifier proves it again for each load); the BPF

@@ -39,6 +39,7 @@ pub struct Ban {
     pub hits: u64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn reason_name<S: Serializer>(reason: &BanReason, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(reason.name())
 }

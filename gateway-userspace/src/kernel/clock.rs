@@ -112,18 +112,33 @@ impl Clock {
 mod tests {
     use super::*;
 
+    const TICK: u64 = 4_000_000;
+
+    fn clock(base_jiffies: u64) -> Clock {
+        Clock { base_jiffies, base: sys::monotonic(), tick_ns: TICK }
+    }
+
     #[test]
     fn expiries_are_never_early_and_at_most_two_units_late() {
-        let clock = Clock { base_jiffies: 5_000_000_000, base: sys::monotonic(), tick_ns: 4_000_000 };
-        for ms in [0u64, 1, 100, 1_000, 3_600_000] {
-            let left = Duration::from_millis(ms);
-            let remaining = clock.remaining(clock.expiry(Expiry::In(left), SystemTime::now())).unwrap();
-            assert!(remaining + Duration::from_millis(20) >= left, "{ms} ms became {remaining:?}");
-            assert!(remaining <= left + Duration::from_millis(320), "{ms} ms became {remaining:?}");
+        // Where jiffies begin, where 32 bits of them end, and around the end of the circle of expiries.
+        for base in [4_294_892_296u64, 5_000_000_000, (1 << 33) - 2, (1 << 33) + 70_000] {
+            for ms in [0u64, 1, 100, 1_000, 3_600_000, 90 * 86_400_000] {
+                let left = Duration::from_millis(ms);
+                let clock = clock(base);
+                let remaining = clock.remaining(clock.expiry(Expiry::In(left), SystemTime::now())).unwrap();
+                assert!(remaining + Duration::from_millis(20) >= left, "{ms} ms became {remaining:?}");
+                assert!(remaining <= left + Duration::from_millis(320), "{ms} ms became {remaining:?}");
+            }
         }
-        let clock = Clock { base_jiffies: 7, base: sys::monotonic(), tick_ns: 4_000_000 };
-        assert_eq!(clock.remaining(clock.expiry(Expiry::Never, SystemTime::now())), None);
-        let long = clock.expiry(Expiry::In(Duration::from_secs(10 * 365 * 86_400)), SystemTime::now());
+    }
+
+    #[test]
+    fn never_is_never_and_too_long_is_as_long_as_it_goes() {
+        let (clock, now) = (clock(7), SystemTime::now());
+        assert_eq!(clock.remaining(clock.expiry(Expiry::Never, now)), None);
+        let long = clock.expiry(Expiry::In(Duration::from_secs(10 * 365 * 86_400)), now);
         assert!(clock.remaining(long).unwrap() > Duration::from_secs(99 * 86_400));
+        let past = clock.expiry(Expiry::At(now - Duration::from_secs(1)), now);
+        assert_eq!(clock.remaining(past), Some(Duration::ZERO));
     }
 }

@@ -24,11 +24,12 @@ mod stats;
 mod status;
 mod sys;
 mod target;
+mod test_run;
 mod wide_table;
 
 use std::{
     fs,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
@@ -47,6 +48,7 @@ pub use stats::{BanStats, ReasonStats, Stats};
 pub use status::{Attached, Status, attached, test_run_pinned, uninstall};
 pub use sys::{TestRunResult, own_addresses};
 pub use target::{Expiry, Target, TargetError};
+pub use test_run::TestProgram;
 
 use attach::Links;
 use feeds::Feeds;
@@ -127,33 +129,6 @@ pub struct Applied {
     pub changed: usize,
     /// Changes refused: their place in the batch, and why.
     pub refused: Vec<(usize, BanError)>,
-}
-
-/// A program of the object to test-run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TestProgram {
-    /// The one that is attached.
-    Gateway,
-    /// Nothing: the baseline.
-    Empty,
-    /// A bare drop.
-    Drop,
-    /// Only the generator of random IPv4 sources.
-    RandomSource,
-    /// The whole program behind that generator.
-    Flood,
-}
-
-impl TestProgram {
-    const fn symbol(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::Empty => "bench_empty",
-            Self::Drop => "bench_drop",
-            Self::RandomSource => "bench_random",
-            Self::Flood => "bench_flood",
-        }
-    }
 }
 
 /// The kernel side, open. Dropping it leaves programs, links and bans in place.
@@ -474,43 +449,6 @@ impl Kernel {
         let mut state = self.state();
         let clock = state.loaded.clock;
         state.loaded.captured.take().map(|ring| Captured::new(ring, clock))
-    }
-
-    /// Runs the program on a packet without any interface, `repeat` times.
-    ///
-    /// # Errors
-    /// When the program does not load or the kernel refuses the packet (under 14 bytes, over a page).
-    pub fn test_run(&self, packet: &[u8], repeat: u32) -> Result<TestRunResult, KernelError> {
-        self.test_run_of(TestProgram::Gateway, packet, repeat)
-    }
-
-    /// As [`test_run`](Self::test_run), with another program of the object.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn test_run_of(
-        &self,
-        program: TestProgram,
-        packet: &[u8],
-        repeat: u32,
-    ) -> Result<TestRunResult, KernelError> {
-        let program = self.state().loaded.named(program.symbol())?;
-        sys::test_run(program.as_fd(), packet, repeat, None)
-            .map_err(|error| KernelError::from_io("running the program on a test packet", error))
-    }
-
-    /// Sends an untagged IPv4 TCP packet `count` times out of an interface, each time from a random source: a flood for
-    /// tests, at the rate the machine has (Linux 5.18 and later; the other end of a veth pair must have a program).
-    ///
-    /// # Errors
-    /// When the kernel does not offer live frames, or there is no such interface in this network namespace.
-    pub fn flood(&self, interface: &str, packet: &[u8], count: u32) -> Result<(), KernelError> {
-        let index = sys::interface_index(interface)
-            .ok_or_else(|| KernelError::NoInterface { name: interface.to_owned() })?;
-        let program = self.state().loaded.named("bench_send")?;
-        sys::test_run(program.as_fd(), packet, count, Some(index))
-            .map(drop)
-            .map_err(|error| KernelError::from_io(format!("sending live frames on {interface}"), error))
     }
 
     /// Instructions that the verifier walked to accept the program; `None` before Linux 5.16.

@@ -280,11 +280,11 @@ pub fn own_addresses() -> io::Result<Vec<std::net::IpAddr>> {
         unsafe {
             match i32::from((*element.ifa_addr).sa_family) {
                 libc::AF_INET => {
-                    let v4 = &*element.ifa_addr.cast::<libc::sockaddr_in>();
+                    let v4 = element.ifa_addr.cast::<u8>().cast::<libc::sockaddr_in>().read_unaligned();
                     addresses.push(std::net::Ipv4Addr::from_bits(u32::from_be(v4.sin_addr.s_addr)).into());
                 }
                 libc::AF_INET6 => {
-                    let v6 = &*element.ifa_addr.cast::<libc::sockaddr_in6>();
+                    let v6 = element.ifa_addr.cast::<u8>().cast::<libc::sockaddr_in6>().read_unaligned();
                     addresses.push(std::net::Ipv6Addr::from(v6.sin6_addr.s6_addr).into());
                 }
                 _ => {}

@@ -1,0 +1,252 @@
+//! Measures the XDP program in the kernel and prints one JSON object; `cargo xtask bench xdp` runs it and makes the
+//! table. An argument names another, pinned, XDP program that takes its turns.
+//!
+//! All programs take turns within one process, so that a noisy machine disturbs each alike; a ratio is the median of
+//! the ratios of single rounds.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use gateway::kernel::{
+    BanChange, BanReason, Expiry, Kernel, KernelConfig, Mode, Modes, Part, PortPolicy, PortSet, Rate,
+    SourceLimits, Target, TestProgram,
+};
+use serde_json::json;
+
+/// Turns of each case.
+const ROUNDS: usize = 15;
+/// Runs of a turn.
+const REPEAT: u32 = 400_000;
+/// Bans of each family.
+const BANS: u32 = 1_000_000;
+/// Prefixes of the feed, beside a million hosts.
+const FEED_PREFIXES: u32 = 50_000;
+
+/// A kernel side in a folder of its own, gone when dropped.
+struct Side {
+    kernel: Kernel,
+    root: PathBuf,
+}
+
+impl Side {
+    fn new(name: &str) -> Result<Self> {
+        let root = PathBuf::from(format!("/sys/fs/bpf/gateway-bench-{name}-{}", std::process::id()));
+        let config = KernelConfig { pin_root: root.clone(), ..KernelConfig::default() };
+        let kernel = Kernel::open(&config).context("the XDP bench needs root")?;
+        Ok(Self { kernel, root })
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        if let Err(error) = gateway::kernel::uninstall(&self.root) {
+            eprintln!("{} is left behind: {error}", self.root.display());
+        }
+    }
+}
+
+/// One thing to measure: which side, in which modes, with which program and packet.
+struct Case<'a> {
+    name: &'static str,
+    side: &'a Side,
+    modes: Modes,
+    program: TestProgram,
+    packet: Vec<u8>,
+}
+
+fn main() -> Result<()> {
+    let mut figures = BTreeMap::new();
+    let empty = Side::new("empty")?;
+    let full = Side::new("full")?;
+    load_bans(&full.kernel, &mut figures)?;
+    load_feed(&full.kernel, &mut figures)?;
+    configure(&full.kernel)?;
+    for (map, bytes) in full.kernel.status()?.memory {
+        figures.insert(format!("memory_{map}"), bytes as f64);
+    }
+    if let Some(count) = full.kernel.verified_instructions() {
+        figures.insert("verified_instructions".into(), f64::from(count));
+    }
+    let cases = cases(&empty, &full)?;
+    let peer = std::env::args_os().nth(1).map(PathBuf::from);
+    let mut rounds: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for round in 0..=ROUNDS {
+        for case in &cases {
+            case.side.kernel.set_modes(case.modes);
+            let run = case.side.kernel.test_run_of(case.program, &case.packet, REPEAT)?;
+            // The first round warms up.
+            if round > 0 {
+                rounds.entry(case.name).or_default().push(run.each.as_nanos() as f64);
+            }
+        }
+        if let Some(peer) = &peer {
+            for (name, source) in
+                [("xdp-filter, clean v4", "192.0.2.1"), ("xdp-filter, denied v4", "198.51.100.1")]
+            {
+                let run = gateway::kernel::test_run_pinned(peer, &tcp(source.parse()?), REPEAT)?;
+                if round > 0 {
+                    rounds.entry(name).or_default().push(run.each.as_nanos() as f64);
+                }
+            }
+        }
+    }
+    let base = rounds.get("empty program").context("the baseline")?.clone();
+    let generator = rounds.get("random source generator").context("the generator")?.clone();
+    let mut rows = Vec::new();
+    for (name, each) in &rounds {
+        let mut ratios: Vec<f64> = each
+            .iter()
+            .zip(&base)
+            .zip(&generator)
+            .map(|((ns, base), generator)| {
+                let own = if name.starts_with("flood") { ns - generator + base } else { *ns };
+                own / base
+            })
+            .collect();
+        rows.push(json!({"case": name, "ns": median(&mut each.clone()), "ratio": median(&mut ratios)}));
+    }
+    println!("{}", json!({"cases": rows, "figures": figures}));
+    Ok(())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn cases<'a>(empty: &'a Side, full: &'a Side) -> Result<Vec<Case<'a>>> {
+    let all = Modes::all(Mode::Enforce);
+    let bans = [Part::Feeds, Part::Ports, Part::Limits].into_iter().fold(all, |m, p| m.with(p, Mode::Off));
+    let limits = bans.with(Part::Limits, Mode::Enforce);
+    let packet = |text: &str| -> Result<Vec<u8>> { Ok(tcp(text.parse()?)) };
+    let (clean4, clean6) = ("192.0.2.1", "2001:db8:ffff::1");
+    let mut cases = Vec::new();
+    let mut add = |name, side, modes, program, packet| {
+        cases.push(Case { name, side, modes, program, packet });
+    };
+    use TestProgram::{Drop, Empty, Flood, Gateway, RandomSource};
+    add("empty program", empty, all, Empty, packet(clean4)?);
+    add("bare drop", empty, all, Drop, packet(clean4)?);
+    add("random source generator", empty, all, RandomSource, packet(clean4)?);
+    add("clean v4, empty maps", empty, all, Gateway, packet(clean4)?);
+    add("clean v6, empty maps", empty, all, Gateway, packet(clean6)?);
+    add("clean v4, 1M+1M bans", full, bans, Gateway, packet(clean4)?);
+    add("clean v6, 1M+1M bans", full, bans, Gateway, packet(clean6)?);
+    add("clean v4, bans and limits", full, limits, Gateway, packet(clean4)?);
+    add("clean v6, bans and limits", full, limits, Gateway, packet(clean6)?);
+    add("clean v4, all checks", full, all, Gateway, packet(clean4)?);
+    add("clean v6, all checks", full, all, Gateway, packet(clean6)?);
+    add("clean v4 SYN, all checks", full, all, Gateway, syn(clean4.parse()?));
+    add("banned v4", full, all, Gateway, tcp(banned4(77).into()));
+    add("banned v6", full, all, Gateway, tcp(banned6(77).into()));
+    add("banned v4 prefix", full, all, Gateway, packet("198.18.5.5")?);
+    add("banned v6 prefix", full, all, Gateway, packet("2001:2::5")?);
+    add("feed v4", full, all, Gateway, tcp(feed4(77).into()));
+    add("over the limit", full, all, Gateway, packet("192.0.2.99")?);
+    add("flood of random sources, bans", full, bans, Flood, packet(clean4)?);
+    add("flood of random sources, all checks", full, all, Flood, packet(clean4)?);
+    Ok(cases)
+}
+
+/// Spread over the address space as real lists are, and never the same twice.
+fn banned4(i: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits((20 << 24) + i.wrapping_mul(0x9e37_79b1) % (100 << 24))
+}
+
+fn banned6(i: u32) -> Ipv6Addr {
+    let spread = u128::from(i.wrapping_mul(0x9e37_79b1));
+    Ipv6Addr::from_bits((0x2400 << 112) | (spread << 80) | u128::from(i))
+}
+
+fn feed4(i: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits((130 << 24) + i.wrapping_mul(0x85eb_ca6b) % (60 << 24))
+}
+
+fn load_bans(kernel: &Kernel, figures: &mut BTreeMap<String, f64>) -> Result<()> {
+    let until = Expiry::In(Duration::from_secs(86_400));
+    let changes = |target: &dyn Fn(u32) -> IpAddr| -> Vec<BanChange> {
+        (0..BANS)
+            .map(|i| BanChange::Ban { target: target(i).into(), until, reason: BanReason::Waf })
+            .collect()
+    };
+    let batches = [("v4", changes(&|i| banned4(i).into())), ("v6", changes(&|i| banned6(i).into()))];
+    for (family, batch) in &batches {
+        let started = Instant::now();
+        let applied = kernel.apply(batch);
+        figures.insert(format!("load_1m_{family}_ms"), started.elapsed().as_secs_f64() * 1e3);
+        ensure!(applied.refused.is_empty(), "{} bans refused", applied.refused.len());
+    }
+    for text in ["198.18.0.0/15", "2001:2::/48"] {
+        kernel.ban(text.parse()?, Expiry::Never, BanReason::Manual)?;
+    }
+    let started = Instant::now();
+    kernel.sweep();
+    figures.insert("sweep_2m_ms".into(), started.elapsed().as_secs_f64() * 1e3);
+    Ok(())
+}
+
+fn load_feed(kernel: &Kernel, figures: &mut BTreeMap<String, f64>) -> Result<()> {
+    let hosts = (0..BANS).map(|i| Target::from(IpAddr::from(feed4(i))));
+    let prefixes = (0..FEED_PREFIXES).map(|i| {
+        let base = Ipv4Addr::from_bits((200 << 24) + (i.wrapping_mul(0x9e37) % (1 << 16)) * 0x800);
+        Target::prefix(base.into(), 17 + (i % 8) as u8)
+    });
+    let prefixes = prefixes.collect::<Result<Vec<_>, _>>()?;
+    let set: Vec<Target> = hosts.chain(prefixes).collect();
+    let started = Instant::now();
+    let load = kernel.set_feed(set.iter().copied())?;
+    figures.insert("feed_swap_ms".into(), started.elapsed().as_secs_f64() * 1e3);
+    figures.insert("feed_entries".into(), (load.hosts + load.prefixes + load.wide) as f64);
+    Ok(())
+}
+
+fn configure(kernel: &Kernel) -> Result<()> {
+    let rate = |per_second, burst| Some(Rate { per_second, burst });
+    let high = SourceLimits {
+        packets: rate(100_000_000, 100_000_000),
+        bytes: rate(100_000_000_000, 10_000_000_000),
+        connections: rate(100_000_000, 100_000_000),
+        bar: None,
+    };
+    let low = SourceLimits { packets: rate(10, 10), ..SourceLimits::default() };
+    kernel.set_limits(&high, &[("192.0.2.99".parse()?, low)])?;
+    kernel.set_ports(&PortPolicy {
+        closed_by_default: true,
+        open: PortSet { tcp: vec![80..=80, 443..=443], ..PortSet::default() },
+        management: vec![22],
+        ..PortPolicy::default()
+    });
+    Ok(())
+}
+
+/// A SYN to port 443, untagged.
+fn syn(source: IpAddr) -> Vec<u8> {
+    let mut frame = tcp(source);
+    let flags = frame.len() - 7;
+    frame[flags] = 2;
+    frame
+}
+
+/// A segment of a connection to port 443, untagged.
+fn tcp(source: IpAddr) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    match source {
+        IpAddr::V4(source) => {
+            frame.extend([8, 0, 0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0]);
+            frame.extend(source.octets());
+            frame.extend([203, 0, 113, 1]);
+        }
+        IpAddr::V6(source) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, 6, 64]);
+            frame.extend(source.octets());
+            frame.extend(Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1).octets());
+        }
+    }
+    frame.extend([0x9c, 0x40, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+    frame
+}
