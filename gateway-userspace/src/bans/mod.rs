@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod crowdsec;
 mod decision;
 mod denied;
+pub mod dryrun;
 mod engine;
 pub mod feed;
 pub mod geo;
