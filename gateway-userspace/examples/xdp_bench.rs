@@ -85,7 +85,9 @@ fn main() -> Result<()> {
             }
         }
         if let Some(peer) = &peer {
-            for (name, source) in [("xdp-filter, clean v4", "192.0.2.1"), ("xdp-filter, denied v4", "198.51.100.1")] {
+            for (name, source) in
+                [("xdp-filter, clean v4", "192.0.2.1"), ("xdp-filter, denied v4", "198.51.100.1")]
+            {
                 let run = gateway::kernel::test_run_pinned(peer, &tcp(source.parse()?), REPEAT)?;
                 if round > 0 {
                     rounds.entry(name).or_default().push(run.each.as_nanos() as f64);
