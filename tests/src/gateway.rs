@@ -93,8 +93,14 @@ impl Settings {
         let mut text = String::new();
         let _ = writeln!(text, "[control]\nsocket = {:?}", self.socket().display().to_string());
         let _ = writeln!(text, "listen = \"127.0.0.1:{}\"", Self::CONTROL_PORT);
-        for (name, port, tls) in [("http", Self::HTTP_PORT, false), ("https", Self::HTTPS_PORT, true)] {
-            let _ = writeln!(text, "[[listeners]]\nname = {name:?}\naddress = \"[::]:{port}\"\ntls = {tls}");
+        // A listener on [::] takes IPv6 alone.
+        for (family, any) in [("4", "0.0.0.0"), ("6", "[::]")] {
+            for (name, port, tls) in [("http", Self::HTTP_PORT, false), ("https", Self::HTTPS_PORT, true)] {
+                let _ = writeln!(
+                    text,
+                    "[[listeners]]\nname = \"{name}{family}\"\naddress = \"{any}:{port}\"\ntls = {tls}"
+                );
+            }
         }
         let _ = writeln!(text, "[[upstreams]]\nname = \"origin\"\nservers = [\"{}\"]", self.origin);
         let _ = writeln!(text, "{}{}", self.kernel, self.more);

@@ -33,11 +33,11 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let mut rows = Rows::default();
-    if runs("local") {
-        local::run(&mut rows);
-    }
     if runs("flood") {
         flood::run(&mut rows);
+    }
+    if runs("local") {
+        local::run(&mut rows);
     }
     if runs("redis") {
         runtime.block_on(shared::run(&mut rows));

@@ -91,6 +91,12 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Nanoseconds that this thread has run: what others take of the processor does not count.
+pub fn on_cpu() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
+    text.split_whitespace().next().and_then(|n| n.parse().ok()).expect("nanoseconds")
+}
+
 /// Resident memory of this process, in bytes.
 pub fn resident() -> f64 {
     let text = std::fs::read_to_string("/proc/self/statm").expect("statm");

@@ -5,6 +5,7 @@
 //! threads of its own ([`crate::http::Server`]); the runtime here is the control plane, and nothing on
 //! it can stall a request.
 
+mod acme;
 mod adapters;
 mod control;
 mod decisions;
@@ -80,6 +81,7 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     let mut swept = Instant::now();
     running.serve(&health)?;
+    acme::start(running);
     notify::ready(&running.summary());
     tracing::info!("{}", running.summary());
     loop {

@@ -11,11 +11,13 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use serde_json::json;
 
+use super::acme::{self, Resolver};
 use super::adapters::{Denials, Limits};
 use super::decisions::{self, Decisions};
 use super::error::AppError;
 use super::{kernel, starting, watch_every};
 use crate::access::{self, AccessLog};
+use crate::acme::Challenges;
 use crate::admin::{Health, Phase};
 use crate::bans;
 use crate::bans::cluster::ClusterState;
@@ -56,7 +58,7 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, AppError> {
     let loaded = args.load()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let rules = rules::load(&loaded.config.waf)?;
-    let certificates = Certificates::load(&loaded.config.edge.tls.certificates, &provider)?;
+    let certificates = Certificates::load(&acme::certificates(&loaded.config.edge.tls), &provider)?;
     Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, provider })
 }
 
@@ -114,6 +116,7 @@ pub struct Running {
     pub(super) rules: Arc<Rules>,
     pub(super) watched: Mutex<Watched>,
     pub(super) certificates: Arc<Certificates>,
+    pub(super) challenges: Arc<Challenges>,
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
     pub(super) admission: Arc<Admission>,
@@ -158,10 +161,11 @@ impl Running {
         let (kernel, attached) = kernel::open(&config.kernel, &protected)?.unzip();
         let Decisions { handle: bans, cluster, feeds } = decisions::start(&config, kernel.as_ref())?;
         let certificates = Arc::new(certificates);
+        let challenges = Arc::new(Challenges::default());
         let wants_tls = config.edge.listeners.iter().any(|l| l.tls);
         let tls = if wants_tls {
-            let settings =
-                listen::server_config(&config.edge.tls, Arc::clone(&certificates), Arc::clone(&provider))?;
+            let resolver = Arc::new(Resolver::new(Arc::clone(&certificates), Arc::clone(&challenges)));
+            let settings = listen::server_config(&config.edge.tls, resolver, Arc::clone(&provider))?;
             Some(Arc::new(ArcSwap::new(settings)))
         } else {
             None
@@ -177,6 +181,10 @@ impl Running {
             limits: Some(Arc::new(Limits::new(limiter.clone()))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
             offences: decisions::offences(&bans),
+            well_known: {
+                let challenges = Arc::clone(&challenges);
+                Some(Arc::new(move |token: &str| challenges.http_01(token)))
+            },
         }));
         let http = &config.edge.http;
         let admission =
@@ -201,6 +209,7 @@ impl Running {
             rules,
             watched: Mutex::new(Watched::new(loaded.files)),
             certificates,
+            challenges,
             provider,
             tls,
             admission,

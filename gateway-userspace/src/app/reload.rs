@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use serde::Serialize;
 
+use super::acme::Resolver;
 use super::error::AppError;
 use super::parts::{Running, Watched, protected, tell_rules};
 use super::{check, kernel, notify};
@@ -55,10 +56,11 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     let tls = match &running.tls {
         None => None,
         Some(_) => {
-            let certificates = Arc::clone(&running.certificates);
+            let resolver =
+                Arc::new(Resolver::new(Arc::clone(&running.certificates), Arc::clone(&running.challenges)));
             let provider = Arc::clone(&running.provider);
             Some(
-                listen::server_config(&fresh.config.edge.tls, certificates, provider)
+                listen::server_config(&fresh.config.edge.tls, resolver, provider)
                     .map_err(|e| e.to_string())?,
             )
         }

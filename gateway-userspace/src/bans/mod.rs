@@ -2,10 +2,12 @@
 
 mod clock;
 pub mod cluster;
+pub mod crowdsec;
 mod decision;
 mod denied;
 mod engine;
 pub mod feed;
+pub mod geo;
 mod guard;
 mod handle;
 pub mod http;
@@ -28,8 +30,8 @@ pub use denied::{Denied, Traits};
 pub use engine::{Counts, Engine};
 pub use guard::{Guard, GuardRefusal, Guarded};
 pub use handle::{
-    AddBan, AllowEntry, BanListing, Handle, ImportReport, ListBans, OperatorError, Parts, RemoveBan, Removed,
-    StartError, Stopped, Why, start,
+    AddBan, AllowEntry, BanListing, Erased, Export, Handle, ImportReport, ListBans, OperatorError, Parts,
+    RemoveBan, Removed, StartError, Stopped, Why, start,
 };
 pub use ledger::{Change, Ended, Ledger, Length, Order, Refusal};
 pub use offence::Offence;

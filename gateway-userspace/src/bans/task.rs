@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::clock::Clock;
+use super::crowdsec::Followed;
 use super::denied::Denied;
 use super::engine::Engine;
 use super::feed::FeedSet;
@@ -31,6 +32,8 @@ pub const QUESTIONS: usize = 64;
 const TAKE: usize = 256;
 /// How often what ended is swept, and counts of a flood are judged.
 const TICK: Duration = Duration::from_millis(100);
+/// After how many ticks offences past the retention are forgotten: an hour.
+const FORGET_TICKS: u64 = 36_000;
 /// Changes of one turn that are logged one by one; more are logged as a number.
 const LOG_EACH: usize = 20;
 /// Batches of changes that a listener may lag behind.
@@ -98,6 +101,9 @@ pub struct Task {
     pub clock: Arc<dyn Clock>,
     /// Where changes outlive the process; none: they don't.
     pub store: Option<Arc<Store>>,
+    /// What CrowdSec's local API holds.
+    pub(super) crowdsec: Followed,
+    pub(super) ticks: u64,
     pub(super) stopping: bool,
     pub(super) asn_of: Option<AsnOf>,
     pub(super) listeners: broadcast::Sender<Arc<[Change]>>,
@@ -160,6 +166,11 @@ impl Task {
         self.engine.ledger.expire(now_ms);
         self.settle();
         self.rates.turn(&self.shared.traffic, now_ms);
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(FORGET_TICKS) {
+            let oldest_ms = now_ms.saturating_sub(self.engine.ledger.retain_ms());
+            self.engine.memory.forget(None, oldest_ms);
+        }
         self.count();
     }
 

@@ -51,7 +51,13 @@ async fn run(
     loop {
         tokio::select! {
             () = past(&mut phase, Phase::Drain) => return,
-            _ = ticks.tick() => shared.pipeline.site().upstreams.sweep(index),
+            _ = ticks.tick() => {
+                let site = shared.pipeline.site();
+                site.upstreams.sweep(index);
+                if index == 0 {
+                    site.upstreams.start_checks(index);
+                }
+            }
         }
     }
 }

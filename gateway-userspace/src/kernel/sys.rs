@@ -1,5 +1,6 @@
 //! The system calls that aya does not offer, or not in the form needed here: links by file descriptor without a
 //! netlink fallback, test runs, and the BPF file system.
+#![allow(clippy::cast_ptr_alignment, reason = "sockaddr is declared with a lesser alignment than it has")]
 #![allow(unsafe_code)]
 
 use std::{
@@ -275,7 +276,7 @@ pub fn own_addresses() -> io::Result<Vec<std::net::IpAddr>> {
         if element.ifa_addr.is_null() {
             continue;
         }
-        // SAFETY: the address has the layout that its family says.
+        // SAFETY: the address has the layout that its family says, and getifaddrs(3) aligns it for any family.
         unsafe {
             match i32::from((*element.ifa_addr).sa_family) {
                 libc::AF_INET => {

@@ -253,7 +253,7 @@ impl Inner {
         match &limit.kind {
             Kind::Concurrency(_) => self.running.leave(taken.key),
             Kind::Rate(rate) => match (&self.shared, taken.from) {
-                (Some(shared), Some(from)) => shared.put_back(rate, taken.key, from, now, taken.cost),
+                (Some(shared), Some(from)) => shared.put_back(rate, taken.key, from, (now, now), taken.cost),
                 _ => self.give_back(rate, taken.key, now, now, taken.cost),
             },
         }
@@ -354,7 +354,7 @@ impl Inner {
                 shared.give_back(limit, rate, key, &there.text, less, (at, there.counted_us, now));
             }
             (Some(shared), Some(there), _) => shared.charge(limit, rate, key, &there.text, more, now),
-            (Some(shared), None, Some(from)) => shared.put_back(rate, key, from, now, less),
+            (Some(shared), None, Some(from)) => shared.put_back(rate, key, from, (at, now), less),
             _ if less > 0 => self.give_back(rate, key, at, now, less),
             _ => self.local.update(key, seconds(now), |slot| {
                 slot.state.charge(&rate.rule, now, more);

@@ -7,9 +7,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoClientAuth, ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoClientAuth, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 
-use super::{Certificates, TicketKeys, TicketKeysError};
+use super::{TicketKeys, TicketKeysError};
 use crate::config::edge::{ClientAuth, MinVersion, Tls};
 
 /// Why TLS can't be set up.
@@ -41,7 +41,7 @@ pub const SESSION_CACHE: usize = 16_384;
 /// When rustls refuses them.
 pub fn server_config(
     tls: &Tls,
-    certificates: Arc<Certificates>,
+    certificates: Arc<dyn ResolvesServerCert>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let versions: &[&rustls::SupportedProtocolVersion] = match tls.min_version {
@@ -54,6 +54,10 @@ pub fn server_config(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if tls.acme.is_some() {
+        // What an authority validates names with (RFC 8737); no other client offers it.
+        config.alpn_protocols.push(b"acme-tls/1".to_vec());
+    }
     config.session_storage = rustls::server::ServerSessionMemoryCache::new(SESSION_CACHE);
     config.ticketer = match &tls.ticket_keys_file {
         Some(file) => Arc::new(TicketKeys::load(file)?),

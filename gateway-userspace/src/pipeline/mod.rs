@@ -38,6 +38,9 @@ use crate::rules::Rules;
 use numbers::Numbers;
 use trace::{Now, Trace};
 
+/// Looks up the answer to a token of an authority that validates a name.
+pub type WellKnown = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What the pipeline is made of; `app` fills it in.
 pub struct Parts {
     /// The compiled configuration.
@@ -54,6 +57,8 @@ pub struct Parts {
     pub deny_list: Option<Arc<dyn DenyList>>,
     /// Where offences go.
     pub offences: Offences,
+    /// What lies below `/.well-known/acme-challenge/`, by token.
+    pub well_known: Option<WellKnown>,
 }
 
 /// Everything that happens to a request between reading it and answering it.
@@ -65,6 +70,7 @@ pub struct Pipeline {
     limits: Option<Arc<dyn LimitGate>>,
     deny_list: Option<Arc<dyn DenyList>>,
     offences: Offences,
+    well_known: Option<WellKnown>,
     numbers: Numbers,
 }
 
@@ -79,6 +85,7 @@ impl Pipeline {
             limits: parts.limits,
             deny_list: parts.deny_list,
             offences: parts.offences,
+            well_known: parts.well_known,
             numbers: Numbers::default(),
         }
     }
@@ -145,6 +152,9 @@ impl Pipeline {
     ) -> Result<Reply, Denial> {
         let Finishing { trace, inspection, .. } = finishing;
         let request = conform::conform(incoming, &site.rules)?;
+        if let Some(proof) = stages::proof(&request, self.well_known.as_ref(), trace) {
+            return Ok(proof);
+        }
         let request = stages::identify(request, site, trace)?;
         let request = stages::not_banned(request, self.deny_list.as_deref(), trace)?;
         let request = stages::route(request, site, trace)?;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Version;
+use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER};
+use http::{StatusCode, Version};
 
+use super::WellKnown;
 use super::conform::{Conforming, Incoming};
 use super::hooks::{DenyList, LimitCheck, LimitGate, LimitRequest};
 use super::outgoing;
@@ -66,6 +68,20 @@ impl Cleared {
 }
 
 type Fields = Vec<(HeaderName, HeaderValue)>;
+
+/// Where an authority looks for the proof that a name leads here (RFC 8555 section 8.3).
+const CHALLENGES: &[u8] = b"/.well-known/acme-challenge/";
+
+/// The proof that an authority asks for, while one is waiting; any other request goes on.
+pub(super) fn proof(request: &Conforming, known: Option<&WellKnown>, trace: &Trace) -> Option<Reply> {
+    let token = std::str::from_utf8(request.path().strip_prefix(CHALLENGES)?).ok()?;
+    let proof = known?(token)?;
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(&REQUEST_ID, trace.request_id.clone());
+    let body = Body::Full(Bytes::from(proof));
+    Some(Reply { status: StatusCode::OK, headers, body, upgraded: None, connection: Afterwards::Keep })
+}
 
 /// The id of a request: a trusted peer's own, else a new one.
 pub(super) fn request_id(site: &Site, worker: &Worker, peer: &Peer, incoming: &Incoming) -> HeaderValue {

@@ -75,7 +75,7 @@ mod tests {
                 let got = headers.get(name).and_then(|v| v.to_str().ok());
                 match (got, expected) {
                     (Some(got), Some(expected)) => {
-                        assert!(got.starts_with(expected), "{profile:?} {name}: {got}")
+                        assert!(got.starts_with(expected), "{profile:?} {name}: {got}");
                     }
                     (got, expected) => assert_eq!(got, expected, "{profile:?} {name}"),
                 }

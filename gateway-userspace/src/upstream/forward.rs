@@ -7,6 +7,7 @@ use http::Method;
 use hyper::client::conn::http2::SendRequest;
 
 use super::balance::{self, Candidate};
+use super::budget::Budget;
 use super::connect::{Connector, UpstreamTlsError};
 use super::connection::Connection;
 use super::exchange::{Failed, exchange};
@@ -25,6 +26,7 @@ pub struct Upstream {
     connector: Connector,
     pub(super) backends: Box<[Arc<Backend>]>,
     turn: AtomicU64,
+    budget: Budget,
     pub(super) retries: AtomicU64,
 }
 
@@ -37,7 +39,14 @@ impl Upstream {
             Arc::new(Backend::new(server.clone(), workers, max_idle, config.idle_timeout))
         };
         let backends = config.servers.iter().map(backend).collect();
-        Ok(Self { config, connector, backends, turn: AtomicU64::new(0), retries: AtomicU64::new(0) })
+        Ok(Self {
+            config,
+            connector,
+            backends,
+            turn: AtomicU64::new(0),
+            budget: Budget::new(),
+            retries: AtomicU64::new(0),
+        })
     }
 
     /// What is configured.
@@ -59,7 +68,8 @@ impl Upstream {
     /// fresh for each call.
     ///
     /// A request is sent again when no connection could be made, or when a connection from the pool turned out
-    /// closed and the method is idempotent (RFC 9110, section 9.2.2) and its body is in memory.
+    /// closed and the method is idempotent (RFC 9110, section 9.2.2) and its body is in memory; in both cases
+    /// within a budget of one retry for five requests.
     ///
     /// # Errors
     /// Why no server answered.
@@ -71,6 +81,7 @@ impl Upstream {
         body: Body,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let mut body = body;
+        self.budget.earn();
         let mut tried = 0u64;
         let mut attempt = 1;
         loop {
@@ -82,7 +93,7 @@ impl Upstream {
                 Err(error) => {
                     backend.failed(self.config.max_failures, self.config.failure_pause);
                     tried |= 1 << (index % 64);
-                    if attempt >= MAX_ATTEMPTS || attempt >= self.backends.len() {
+                    if attempt >= MAX_ATTEMPTS || attempt >= self.backends.len() || !self.budget.spend() {
                         return Err(error);
                     }
                     attempt += 1;
@@ -96,16 +107,7 @@ impl Upstream {
                 Body::Stream(_) => None,
             };
             let sent = std::mem::take(&mut body);
-            let exchanged = match opened {
-                Opened::Http1(connection) => {
-                    exchange(*connection, &request, sent, &self.config, worker, in_flight).await
-                }
-                Opened::Http2(sender) => {
-                    h2::exchange(sender, &request, sent, self.connector.is_tls(), &self.config, in_flight)
-                        .await
-                        .map_err(|error| Failed { error, is_stale: false })
-                }
-            };
+            let exchanged = self.exchange(opened, &request, sent, worker, in_flight).await;
             let failed = match exchanged {
                 Ok(response) => {
                     backend.succeeded();
@@ -115,7 +117,10 @@ impl Upstream {
             };
             match again {
                 Some(again)
-                    if failed.is_stale && attempt < MAX_ATTEMPTS && is_idempotent(&request.method) =>
+                    if failed.is_stale
+                        && attempt < MAX_ATTEMPTS
+                        && is_idempotent(&request.method)
+                        && self.budget.spend() =>
                 {
                     body = again;
                     attempt += 1;
@@ -163,7 +168,27 @@ impl Upstream {
         backend.enter(max).map(|f| (index, f)).ok_or(UpstreamError::Full)
     }
 
-    async fn open(
+    pub(super) async fn exchange(
+        &self,
+        opened: Opened,
+        request: &UpstreamRequest,
+        body: Body,
+        worker: usize,
+        in_flight: InFlight,
+    ) -> Result<UpstreamResponse, Failed> {
+        match opened {
+            Opened::Http1(connection) => {
+                exchange(*connection, request, body, &self.config, worker, in_flight).await
+            }
+            Opened::Http2(sender) => {
+                h2::exchange(sender, request, body, self.connector.is_tls(), &self.config, in_flight)
+                    .await
+                    .map_err(|error| Failed { error, is_stale: false })
+            }
+        }
+    }
+
+    pub(super) async fn open(
         &self,
         backend: &Backend,
         worker: usize,
@@ -193,7 +218,7 @@ impl Upstream {
 }
 
 /// A way to a server.
-enum Opened {
+pub(super) enum Opened {
     Http1(Box<Connection>),
     Http2(SendRequest<Body>),
 }

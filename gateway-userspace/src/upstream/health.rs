@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::h2::Streams;
 use super::pool::Pool;
+use super::probe::Probes;
 use crate::config::edge::Server;
 
 /// A server with its state.
@@ -16,6 +17,7 @@ pub(super) struct Backend {
     pub(super) server: Server,
     pub(super) pool: Pool,
     pub(super) streams: Streams,
+    pub(super) probes: Probes,
     pub(super) in_flight: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) failures: AtomicU64,
@@ -31,6 +33,7 @@ impl Backend {
             server,
             pool: Pool::new(workers, max_idle, idle_timeout),
             streams: Streams::new(workers),
+            probes: Probes::new(),
             in_flight: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -42,6 +45,9 @@ impl Backend {
 
     /// Whether requests may go there.
     pub(super) fn is_healthy(&self) -> bool {
+        if self.probes.is_down() {
+            return false;
+        }
         match self.out_until.load(Ordering::Relaxed) {
             0 => true,
             until => self.millis() >= until,

@@ -3,6 +3,7 @@
 
 mod balance;
 mod body;
+mod budget;
 mod connect;
 mod connection;
 mod exchange;
@@ -11,6 +12,7 @@ mod h2;
 mod health;
 mod metrics;
 mod pool;
+mod probe;
 mod sending;
 mod socket;
 
@@ -141,6 +143,13 @@ impl Upstreams {
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.0.iter()
+    }
+
+    /// Starts the health checks that are due. Call it every [`SWEEP_INTERVAL`] on one worker.
+    pub fn start_checks(&self, worker: usize) {
+        for upstream in &self.0 {
+            upstream.start_checks(worker);
+        }
     }
 
     /// Closes connections of `worker` that were idle for too long or that the server closed. Call it every

@@ -1,9 +1,11 @@
 //! `cargo xtask crs`: runs go-ftw suites against the WAF, in this process or through a daemon.
 
 mod check;
+mod e2e;
 pub mod front;
 mod inprocess;
 mod origin;
+mod origin_server;
 pub mod request;
 pub mod setup;
 pub mod suite;
@@ -35,6 +37,18 @@ pub struct Args {
     /// Whether values are screened for all rules at once.
     #[arg(long, value_enum, default_value_t = Switch::On)]
     prefilter: Switch,
+    /// Send the tests to a daemon at this address (http://host:port) instead of inspecting them in this process.
+    #[arg(long, requires = "log")]
+    e2e: Option<String>,
+    /// The daemon's access log, in JSON.
+    #[arg(long)]
+    log: Option<PathBuf>,
+    /// Where the reflecting origin that the daemon forwards to listens.
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    origin: String,
+    /// Write rules and configuration for such a daemon into this folder, and stop.
+    #[arg(long)]
+    setup: Option<PathBuf>,
     /// Run only tests whose name starts with this.
     #[arg(long)]
     only: Option<String>,
@@ -72,23 +86,34 @@ struct Report {
 /// # Errors
 /// The rules do not compile or the suite cannot be found. A single test that cannot be run is a failure, no error.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(folder) = &args.setup {
+        e2e::write_setup(folder, &setup::Crs::find(&args.crs)?, &args.origin)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut tests = suite::read(&args.tests)?;
     if let Some(prefix) = &args.only {
         tests.retain(|test| test.name.starts_with(prefix.as_str()));
     }
-    let crs = setup::Crs::find(&args.crs)?;
-    let options = CompileOptions { prefilter: args.prefilter == Switch::On, ..CompileOptions::default() };
-    let started = Instant::now();
-    let ruleset = setup::suite_rules(&crs, &options)?;
-    eprintln!("rules loaded in {:.0} ms", started.elapsed().as_secs_f64() * 1000.0);
-    let mut target = inprocess::InProcess::new(Arc::new(ruleset));
-    let report = run_all(&tests, &mut target);
+    let report = run_all(&tests, &mut *target(args)?);
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     println!("{} passed, {} failed", report.passed, report.failed);
     Ok(if report.failed == 0 && report.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn target(args: &Args) -> Result<Box<dyn Target>> {
+    if let (Some(url), Some(log)) = (&args.e2e, &args.log) {
+        origin_server::start(&args.origin)?;
+        return Ok(Box::new(e2e::Daemon::new(url, log)?));
+    }
+    let crs = setup::Crs::find(&args.crs)?;
+    let options = CompileOptions { prefilter: args.prefilter == Switch::On, ..CompileOptions::default() };
+    let started = Instant::now();
+    let ruleset = setup::suite_rules(&crs, &options)?;
+    eprintln!("rules loaded in {:.0} ms", started.elapsed().as_secs_f64() * 1000.0);
+    Ok(Box::new(inprocess::InProcess::new(Arc::new(ruleset))))
 }
 
 fn run_all(tests: &[Test], target: &mut dyn Target) -> Report {

@@ -77,7 +77,7 @@ SecCookieFormat 0
 "#;
 
 /// What the suite's authors set on top of crs-setup.conf; both names of the paranoia level, for CRS 3 and 4.
-const SUITE: &str = r#"
+pub const SUITE: &str = r#"
 SecRuleEngine DetectionOnly
 SecAction "id:9000,phase:1,pass,t:none,nolog,\
     setvar:tx.blocking_paranoia_level=4,\

@@ -25,7 +25,7 @@ mod variables;
 pub use actions::Sanitised;
 pub use compile::{CompileOptions, Entry, Ruleset, settings::Settings};
 pub use engine::{
-    context::{Connection, Scores, Services},
+    context::{Connection, Observer, Scores, Services},
     matched::{Disruption, MatchedRule, MatchedValue, RuleInfo, Severity, Text},
     transaction::Transaction,
     verdict::{AllowScope, BodyOutcome, Verdict},

@@ -2,6 +2,7 @@
 //! orders of operators.
 
 mod operator;
+mod privacy;
 mod start;
 mod why;
 
@@ -21,6 +22,7 @@ use crate::client::{ClientId, IpNetwork};
 pub use operator::{
     AddBan, AllowEntry, BanListing, ImportReport, ListBans, OperatorError, RemoveBan, Removed,
 };
+pub use privacy::{Erased, Export};
 pub use start::{Parts, StartError, start};
 pub use why::Why;
 

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::Handle;
 use crate::bans::clock::{Clock, SystemClock};
+use crate::bans::crowdsec::Followed;
 use crate::bans::denied::Denied;
 use crate::bans::engine::Engine;
 use crate::bans::guard::{Guard, Guarded};
@@ -112,6 +113,8 @@ pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
         shared: shared.clone(),
         clock: parts.clock.clone(),
         store,
+        crowdsec: Followed::default(),
+        ticks: 0,
         stopping: false,
         asn_of: parts.asn_of,
         listeners: listeners.clone(),

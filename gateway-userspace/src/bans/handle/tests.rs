@@ -164,6 +164,35 @@ async fn what_one_exports_another_imports() {
     assert!(text.contains("gateway_bans_held 2\n"), "{text}");
 }
 
+#[tokio::test]
+async fn an_address_is_exported_and_erased_on_disk_too() {
+    let folder = std::env::temp_dir().join(format!("gateway-privacy-{}", std::process::id()));
+    let mut config = config("");
+    config.database = Some(folder.join("bans.redb"));
+    let clock = Arc::new(ManualClock::at(NOW));
+    let open = || start(&config, parts(&FakeKernel::default(), &clock)).expect("start");
+    let handle = open();
+    let network: IpNetwork = "192.0.2.66".parse().expect("network");
+    for _ in 0..5 {
+        handle.offend(offence("192.0.2.66"));
+    }
+    handle.add(ban("192.0.2.0/24", None)).await.expect("ban");
+    while handle.list(ListBans::default()).await.expect("list").held < 2 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    handle.remove(RemoveBan::Scope("192.0.2.66".parse().expect("scope"))).await.expect("removed");
+    let export = handle.privacy_export(network).await.expect("export");
+    assert_eq!((export.decisions.len(), export.ended.len(), export.clients.len()), (1, 1, 1));
+    let erased = handle.privacy_erase(network).await.expect("erased");
+    assert_eq!((erased.ended, erased.clients, erased.kept), (1, 1, 1));
+    handle.stop().await;
+    let handle = open();
+    let export = handle.privacy_export(network).await.expect("export");
+    assert_eq!((export.decisions.len(), export.ended.len(), export.clients.len()), (1, 0, 0));
+    handle.stop().await;
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_offence_reaches_the_kernel_at_once() {
     let (kernel, clock) = (FakeKernel::default(), Arc::new(ManualClock::at(NOW)));

@@ -490,15 +490,19 @@ impl Ledger {
         ids.len()
     }
 
-    /// Forgets ended decisions and past bans inside a network; how many.
-    pub fn erase_ended(&mut self, network: &IpNetwork) -> Vec<DecisionId> {
+    /// Forgets ended decisions and past bans inside a network; the ends and ids of those decisions.
+    pub fn erase_ended(&mut self, network: &IpNetwork) -> Vec<(u64, DecisionId)> {
         let inside = |scope: &Scope| {
             scope.network().is_some_and(|n| network.contains(n.addr()) && n.prefix() >= network.prefix())
         };
-        let gone: Vec<DecisionId> =
-            self.ended.iter().filter(|e| inside(&e.decision.scope)).map(|e| e.decision.id).collect();
+        let gone: Vec<(u64, DecisionId)> = self
+            .ended
+            .iter()
+            .filter(|e| inside(&e.decision.scope))
+            .map(|e| (e.at_ms, e.decision.id))
+            .collect();
         self.ended.retain(|e| !inside(&e.decision.scope));
-        for id in &gone {
+        for (_, id) in &gone {
             self.ended_ids.remove(id);
         }
         self.past.erase(inside);

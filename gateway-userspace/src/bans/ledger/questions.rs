@@ -13,6 +13,11 @@ impl Ledger {
         &self.guard
     }
 
+    /// How long ended decisions are kept, in milliseconds.
+    pub fn retain_ms(&self) -> u64 {
+        self.retain_ms
+    }
+
     /// Decisions that hold.
     pub fn len(&self) -> usize {
         self.held.len()

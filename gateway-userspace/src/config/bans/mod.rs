@@ -1,6 +1,7 @@
 //! `[bans]`: offences, scenarios, the ledger. docs/configuration/bans.md is the reference.
 
 mod cluster;
+mod crowdsec;
 mod feed;
 mod scenario;
 mod terms;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use cluster::{Cluster, RawCluster};
+pub use crowdsec::{CrowdSec, RawCrowdSec};
 pub use feed::{Feed, Format, Geo, RawFeed, RawGeo, Source};
 pub use scenario::{RawScenario, Scenario, defaults};
 pub use terms::{Action, By, OffenceKind};
@@ -45,6 +47,7 @@ pub struct Raw {
     neighbours: RawNeighbours,
     retain: Option<Spanned<Span>>,
     cluster: Option<RawCluster>,
+    crowdsec: Option<RawCrowdSec>,
     feeds: Vec<RawFeed>,
     geo: RawGeo,
 }
@@ -65,6 +68,7 @@ impl Default for Raw {
             neighbours: RawNeighbours::default(),
             retain: None,
             cluster: None,
+            crowdsec: None,
             feeds: Vec::new(),
             geo: RawGeo::default(),
         }
@@ -126,6 +130,8 @@ pub struct Bans {
     pub retain: Duration,
     /// Decisions shared with other nodes; default none.
     pub cluster: Option<Cluster>,
+    /// Decisions of a CrowdSec local API; default none.
+    pub crowdsec: Option<CrowdSec>,
     /// Lists of networks; default none.
     pub feeds: Vec<Feed>,
     /// Databases of countries and autonomous systems; default none.
@@ -249,6 +255,7 @@ pub(super) fn check(raw: Raw, base: &Base, problems: &mut Problems<'_>) -> Bans 
         neighbours: neighbours(raw.neighbours, (widest_v4, widest_v6), problems),
         retain,
         cluster: raw.cluster.map(|c| cluster::check(c, base, problems)),
+        crowdsec: raw.crowdsec.map(|c| crowdsec::check(c, base, problems)),
         feeds: feed::check(raw.feeds, base, problems),
         geo: feed::check_geo(raw.geo, base),
     }

@@ -1,5 +1,6 @@
 //! Listeners, certificates, client identity, routes and upstreams.
 
+mod acme;
 mod bounds;
 mod client;
 mod http;
@@ -16,8 +17,9 @@ pub use self::response::{Cors, MAX_ORIGINS, RawCors, SecurityProfile};
 pub use self::route::{HeaderMatch, MAX_ROUTES, PathMatch, RawRoute, Route};
 pub use self::tls::{Certificate, ClientAuth, MAX_CERTIFICATES, MinVersion, RawTls, Tls};
 pub use self::upstream::{
-    Balance, MAX_SERVERS, MAX_UPSTREAMS, Protocol, RawUpstream, Server, Upstream, UpstreamTls,
+    Balance, HealthCheck, MAX_SERVERS, MAX_UPSTREAMS, Protocol, RawUpstream, Server, Upstream, UpstreamTls,
 };
+pub use acme::{Acme, Challenge as AcmeChallenge};
 
 use super::{Base, Problems};
 

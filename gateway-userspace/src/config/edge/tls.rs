@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::acme::{self, Acme, RawAcme};
 use super::bounds;
 use crate::config::{Base, Problems, Span};
 
@@ -22,6 +23,7 @@ pub struct RawTls {
     ticket_keys_file: Option<String>,
     client_auth: ClientAuth,
     client_ca: Option<Spanned<String>>,
+    acme: Option<RawAcme>,
 }
 
 /// An entry of `certificates` as written.
@@ -84,6 +86,8 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// From accept (and after the PROXY header) to the end of the handshake; default 5 s; 100 ms to 1 min.
     pub handshake_timeout: Duration,
+    /// Certificates from an ACME authority; default none.
+    pub acme: Option<Acme>,
 }
 
 pub(super) fn check(raw: RawTls, base: &Base, problems: &mut Problems<'_>) -> Tls {
@@ -120,6 +124,7 @@ pub(super) fn check(raw: RawTls, base: &Base, problems: &mut Problems<'_>) -> Tl
         client_auth: raw.client_auth,
         client_ca: raw.client_ca.map(|f| base.path(f.get_ref())),
         min_version: raw.min_version,
+        acme: acme::check(raw.acme, base, problems),
         handshake_timeout: bounds::duration(
             "handshake_timeout",
             raw.handshake_timeout,

@@ -32,6 +32,19 @@ pub struct RawUpstream {
     failure_pause: Option<Spanned<Span>>,
     protocol: Protocol,
     tls: Option<RawUpstreamTls>,
+    health_check: Option<RawHealthCheck>,
+}
+
+/// `[upstreams.health_check]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawHealthCheck {
+    path: Option<Spanned<String>>,
+    host: Option<Spanned<String>>,
+    interval: Option<Spanned<Span>>,
+    timeout: Option<Spanned<Span>>,
+    healthy_after: Option<Spanned<u64>>,
+    unhealthy_after: Option<Spanned<u64>>,
 }
 
 /// `[upstreams.tls]` as written.
@@ -80,6 +93,23 @@ pub struct UpstreamTls {
     pub server_name: Option<String>,
     /// The gateway's own certificate, where the servers ask for one; default: none.
     pub certificate: Option<Certificate>,
+}
+
+/// Active checks of each server: a GET whose answer must be 2xx or 3xx.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Default `/`.
+    pub path: String,
+    /// `Host` of the check; default: the server's address.
+    pub host: Option<String>,
+    /// Default 5 s; 1 s to 1 h.
+    pub interval: Duration,
+    /// Default 2 s; 10 ms to 1 min.
+    pub timeout: Duration,
+    /// Good checks in a row after which a server gets requests again; default 2; 1 to 100.
+    pub healthy_after: u64,
+    /// Bad checks in a row after which it gets none; default 3; 1 to 100.
+    pub unhealthy_after: u64,
 }
 
 /// How a server is chosen.
@@ -131,6 +161,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// TLS to the servers; default: none.
     pub tls: Option<UpstreamTls>,
+    /// Active checks; default: none. An only server is asked even when its checks fail.
+    pub health_check: Option<HealthCheck>,
     /// How long it is left out; default 10 s; 10 ms to 1 h.
     pub failure_pause: Duration,
 }
@@ -191,6 +223,7 @@ fn one(i: usize, raw: RawUpstream, names: &mut Vec<String>, base: &Base, p: &mut
         max_failures: bounds::number("max_failures", raw.max_failures, 3, 0..=1000, p),
         protocol: raw.protocol,
         tls: raw.tls.map(|t| tls(t, base, p)),
+        health_check: raw.health_check.map(|h| health_check(h, p)),
         failure_pause: bounds::duration("failure_pause", raw.failure_pause, secs(10), SHORT..=HOUR, p),
     }
 }
@@ -234,4 +267,27 @@ fn tls(raw: RawUpstreamTls, base: &Base, problems: &mut Problems<'_>) -> Upstrea
         name.into_inner()
     });
     UpstreamTls { ca: raw.ca.map(|f| base.path(&f)), server_name, certificate }
+}
+
+fn health_check(raw: RawHealthCheck, p: &mut Problems<'_>) -> HealthCheck {
+    let text =
+        |value: Option<Spanned<String>>, good: fn(&str) -> bool, message: &str, p: &mut Problems<'_>| {
+            value.map(|v| {
+                if !good(v.get_ref()) || v.get_ref().bytes().any(|b| !b.is_ascii_graphic()) {
+                    p.at(v.span(), message);
+                }
+                v.into_inner()
+            })
+        };
+    let path = text(raw.path, |v| v.starts_with('/'), "`path` starts with `/` and holds no blanks.", p);
+    let host = text(raw.host, |v| !v.is_empty(), "`host` must be a host, with a port where needed.", p);
+    let second = Duration::from_secs(1);
+    HealthCheck {
+        path: path.unwrap_or_else(|| "/".to_owned()),
+        host,
+        interval: bounds::duration("interval", raw.interval, 5 * second, second..=HOUR, p),
+        timeout: bounds::duration("timeout", raw.timeout, 2 * second, SHORT..=Duration::from_mins(1), p),
+        healthy_after: bounds::number("healthy_after", raw.healthy_after, 2, 1..=100, p),
+        unhealthy_after: bounds::number("unhealthy_after", raw.unhealthy_after, 3, 1..=100, p),
+    }
 }

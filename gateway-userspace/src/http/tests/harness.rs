@@ -204,6 +204,7 @@ impl Gateway {
             access,
             limits: options.limits,
             deny_list: options.deny_list,
+            well_known: None,
             offences: Offences::new(Some(queue)),
         }));
         let edge = &config.edge;

@@ -5,6 +5,8 @@ mod gates;
 mod h2;
 mod harness;
 mod life;
+mod rules;
+mod servers;
 mod smuggling;
 mod upgrade;
 

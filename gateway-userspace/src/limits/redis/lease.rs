@@ -83,9 +83,16 @@ impl Lease {
         }
     }
 
-    /// How many units to ask for.
-    pub(super) fn wanted(&mut self, window: Nanos, now: Nanos, need: u32) -> u32 {
+    /// What [`Lease::look`] did not find was decided without asking.
+    pub(super) fn not_asked(&mut self, cost: u32) {
+        self.missed = self.missed.saturating_sub(cost);
+    }
+
+    /// How many units to ask for: what waits for them, and ahead of that at most a 32nd of the capacity, so that
+    /// what lapses after a burst is little.
+    pub(super) fn wanted(&mut self, window: Nanos, now: Nanos, need: u32, capacity: u32) -> u32 {
         self.adapt(window, now);
+        self.chunk = self.chunk.min(capacity / 32);
         self.chunk.max(self.missed).max(need).clamp(1, MAX_CHUNK)
     }
 
@@ -189,7 +196,7 @@ mod tests {
             Holding::Unknown,
             "what is left lapses"
         );
-        assert_eq!(lease.wanted(WINDOW, NOW + lease_length(WINDOW), 1), 2, "less is asked for");
+        assert_eq!(lease.wanted(WINDOW, NOW + lease_length(WINDOW), 1, 1_000), 2, "less is asked for");
     }
 
     #[test]
@@ -210,14 +217,14 @@ mod tests {
                     spent += 1;
                     if ahead && answer.is_none() {
                         asked += 1;
-                        answer = Some((now, lease.wanted(WINDOW, now, 1)));
+                        answer = Some((now, lease.wanted(WINDOW, now, 1, 1_000_000)));
                     }
                 }
                 Holding::Unknown => {
                     waiting += 1;
                     if answer.is_none() {
                         asked += 1;
-                        answer = Some((now, lease.wanted(WINDOW, now, 1)));
+                        answer = Some((now, lease.wanted(WINDOW, now, 1, 1_000_000)));
                     }
                 }
                 Holding::Denied { .. } => panic!("nobody denied"),
@@ -226,6 +233,26 @@ mod tests {
         }
         assert!(spent + waiting == 40_000 && waiting < 100, "{spent} spent, {waiting} waited");
         assert!(asked < 60, "{asked} commands for 40,000 requests");
+    }
+
+    #[test]
+    fn a_burst_leaves_little_behind() {
+        let mut lease = Lease::default();
+        for burst in 0..3 {
+            let now = NOW + burst * 10_000 * MS;
+            let (mut asked, mut served) = (0, 0);
+            while served < 20 {
+                if lease.look(WINDOW, now, 1) == Holding::Unknown {
+                    let units = lease.wanted(WINDOW, now, 1, 100);
+                    lease.granted(WINDOW, now, units, 100, 0);
+                    asked += units;
+                } else {
+                    lease.spend(1);
+                    served += 1;
+                }
+            }
+            assert!(asked <= 22, "{asked} units for 20 requests");
+        }
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl Shared {
                 }
                 Holding::Unknown if may_ask => Looked::Ask,
                 Holding::Unknown => {
+                    node.lease.not_asked(cost.max(1));
                     let took = fall_back(&mut node.slot, limit, rate, nodes, now, cost);
                     Looked::Decided { took, from: From::Fallback, ahead: false }
                 }
@@ -151,10 +152,18 @@ impl Shared {
         })
     }
 
-    /// Puts back units of a request that another limit refused.
-    pub(super) fn put_back(&self, rate: &RateLimit, key: Key, from: From, now: Nanos, cost: u32) {
+    /// Puts back units that were taken at `taken`: of a request that another limit refused, or whose answer does not
+    /// count.
+    pub(super) fn put_back(
+        &self,
+        rate: &RateLimit,
+        key: Key,
+        from: From,
+        (taken, now): (Nanos, Nanos),
+        cost: u32,
+    ) {
         self.change(rate, key, now, |node| {
-            node.slot.state.give_back(&rate.rule, now, now, cost);
+            node.slot.state.give_back(&rate.rule, taken, now, cost);
             if from == From::Lease {
                 node.lease.put_back(now, cost);
             }
@@ -198,7 +207,7 @@ impl Shared {
                 (item.need, 1)
             } else {
                 let want = self.change(rate, item.key, now, |node| {
-                    node.lease.wanted(rate.rule.window(), now, item.need)
+                    node.lease.wanted(rate.rule.window(), now, item.need, rate.rule.capacity())
                 });
                 (want, self.link.nodes() * 2)
             };

@@ -148,6 +148,10 @@ impl Core {
             Ctl::RemoveTarget(index) => {
                 if !self.target_removals.contains(index) {
                     self.target_removals.push(*index);
+                    let removal = rules.target_removals.get(*index as usize);
+                    if let Some(removal) = removal {
+                        self.removal_variables |= 1 << removal.exclusion.variable as u8;
+                    }
                 }
             }
         }

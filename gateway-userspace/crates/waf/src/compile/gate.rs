@@ -1,11 +1,16 @@
-//! Gates: rules that compare one TX variable with a number, as CRS's paranoia levels do by the hundred. A phase asks them
-//! from a table of their own, without touching the rule.
+//! Gates: rules that compare one TX variable with a number, as CRS's paranoia levels do by the hundred, or ask how many
+//! headers of a name there are. A phase asks them from a table of their own, without touching the rule.
 
-use super::rule::{Check, Operand, Rule, Selector};
+use super::rule::{Check, Operand, Rule, Selector, Target};
 use crate::{
     actions::Disruptive,
     operators::Comparison,
-    variables::{Variable, arena::Arena, tx::Tx},
+    variables::{
+        Variable,
+        arena::Arena,
+        store::{List, Store, View, view},
+        tx::Tx,
+    },
 };
 
 /// What stands before a rule of a phase.
@@ -15,6 +20,19 @@ pub(crate) enum Gate {
     Open,
     /// The rule can only match when this comparison holds.
     Compare(Compare),
+    /// The rule can only match when there are so many of a list.
+    Count(Count),
+}
+
+/// How many values of a list there are, of all names or of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Count {
+    pub variable: Variable,
+    list: List,
+    name: Option<u32>,
+    comparison: Comparison,
+    negated: bool,
+    number: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +57,7 @@ impl Gate {
     pub(crate) fn new(rule: &Rule) -> Self {
         let [target] = &*rule.targets else { return Self::Open };
         let (Selector::Tx(key), Variable::Tx) = (&target.selector, target.variable) else {
-            return Self::Open;
+            return Self::count(rule, target).unwrap_or(Self::Open);
         };
         let Check::Number { comparison, operand } = &rule.check else { return Self::Open };
         let operand = match operand {
@@ -67,6 +85,44 @@ impl Gate {
             operand,
             skip_to,
         })
+    }
+}
+
+impl Gate {
+    fn count(rule: &Rule, target: &Target) -> Option<Self> {
+        let View::Values([list]) = view(target.variable) else { return None };
+        let name = match &target.selector {
+            Selector::All => None,
+            Selector::Name(id, _) => Some(*id),
+            _ => return None,
+        };
+        // Those lists are filled when they are first asked for.
+        let is_lazy = matches!(list, List::Env | List::Rule);
+        let Check::Number { comparison, operand: Operand::Number(number) } = &rule.check else { return None };
+        if !target.count || is_lazy || rule.pipeline != 0 || !rule.exclusions.is_empty() {
+            return None;
+        }
+        Some(Self::Count(Count {
+            variable: target.variable,
+            list: *list,
+            name,
+            comparison: *comparison,
+            negated: rule.negated,
+            number: *number,
+        }))
+    }
+}
+
+impl Count {
+    /// Whether the comparison holds now.
+    #[inline]
+    pub(crate) fn holds(&self, store: &Store) -> bool {
+        let values = store.list(self.list);
+        let count = match self.name {
+            None => values.len(),
+            Some(name) => values.iter().filter(|pair| pair.name_id == name).count(),
+        };
+        self.comparison.holds(count as i64, self.number) != self.negated
     }
 }
 

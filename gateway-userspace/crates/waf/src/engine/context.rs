@@ -50,3 +50,11 @@ pub struct Scores {
     /// `tx.outbound_anomaly_score_threshold`.
     pub outbound_threshold: i64,
 }
+
+/// Watches rules at work, for tools that explain and profile. The clock is the watcher's.
+pub trait Observer: Send {
+    /// A rule (the starter, of a chain) is about to be asked.
+    fn begins(&mut self, rule_id: u64);
+    /// It was asked, and its actions ran.
+    fn ends(&mut self, rule_id: u64, matched: bool);
+}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     cache::TransformCache,
-    context::{Connection, Services},
+    context::{Connection, Observer, Services},
     matched::{MatchedRule, Severity},
     screening::Screening,
     verdict::{AllowScope, Verdict},
@@ -52,6 +52,9 @@ impl Processor {
 /// The state of a transaction. All of it is kept as memory for the next one.
 pub(crate) struct Core {
     pub services: Services,
+    pub observer: Option<Box<dyn Observer>>,
+    /// Records rules with `nolog` as well.
+    pub records_all: bool,
     pub arena: Arena,
     pub store: Store,
     pub tx: Tx,
@@ -76,6 +79,8 @@ pub(crate) struct Core {
     pub any_removed: bool,
     /// Active removals of targets: indexes into the rule set's.
     pub target_removals: Vec<u32>,
+    /// The variables they are of, a bit each.
+    pub removal_variables: u128,
     pub sanitised: Vec<Sanitised>,
     pub opened: [Option<Span>; 5],
     pub web_app: Span,
@@ -116,6 +121,8 @@ impl Core {
     pub(crate) fn new(services: Services) -> Self {
         Self {
             services,
+            observer: None,
+            records_all: false,
             arena: Arena::default(),
             store: Store::default(),
             tx: Tx::default(),
@@ -132,6 +139,7 @@ impl Core {
             removed: RuleSetBits::default(),
             any_removed: false,
             target_removals: Vec::new(),
+            removal_variables: 0,
             sanitised: Vec::new(),
             opened: [None; 5],
             web_app: Span::EMPTY,
@@ -179,6 +187,7 @@ impl Core {
         self.removed.clear(rules.rules.len());
         self.any_removed = false;
         self.target_removals.clear();
+        self.removal_variables = 0;
         self.sanitised.clear();
         self.opened = [None; 5];
         self.unix_nanos = connection.unix_nanos;
@@ -219,6 +228,12 @@ impl Core {
     pub(crate) fn push_named(&mut self, list: List, name: Span, value: Span, rules: &Ruleset) -> bool {
         let id = rules.symbols.names.find(self.arena.get(name)).unwrap_or(NO_NAME);
         self.store.push(list, name, id, value)
+    }
+
+    /// Whether a `ctl` action took something of a variable away from some rule.
+    #[inline]
+    pub(crate) fn has_removals_of(&self, variable: Variable) -> bool {
+        self.removal_variables >> variable as u8 & 1 == 1
     }
 
     pub(crate) fn set_processor(&mut self, processor: Processor) {

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use crate::{
+    bytes::ByteMask,
     compile::{
         Ruleset,
         pipeline::PipelineId,
@@ -59,7 +60,7 @@ impl Core {
                 true
             }
             Check::Number { comparison, operand } => {
-                match single_number(rule).filter(|_| self.target_removals.is_empty()) {
+                match single_number(rule).filter(|_| !self.has_removals_of(Variable::Tx)) {
                     Some(target) => self.evaluate_single(rule, target, *comparison, operand, rules),
                     None => {
                         let operand = self.operand(operand, rules);
@@ -257,6 +258,32 @@ impl Core {
         }
         let mut current = value;
         for (node, transformation) in rules.pipelines.path(pipeline) {
+            if let Some(known) = self.cache.get(value, *node) {
+                current = known;
+                continue;
+            }
+            self.transformed.clear();
+            if transformation.apply(self.arena.get(current), &mut self.transformed) == Outcome::Changed {
+                current = self.arena.push(Buffer::Scratch, &self.transformed);
+            }
+            self.cache.put(value, *node, current);
+        }
+        current
+    }
+
+    /// The same for a value whose mask is known: what cannot change it is not even looked up.
+    pub(crate) fn transform_masked(
+        &mut self,
+        value: Span,
+        mask: ByteMask,
+        pipeline: PipelineId,
+        rules: &Ruleset,
+    ) -> Span {
+        let mut current = value;
+        for (node, transformation) in rules.pipelines.path(pipeline) {
+            if current == value && transformation.is_noop_for(mask) {
+                continue;
+            }
             if let Some(known) = self.cache.get(value, *node) {
                 current = known;
                 continue;

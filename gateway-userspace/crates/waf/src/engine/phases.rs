@@ -9,6 +9,7 @@ use crate::{
     actions::Disruptive,
     compile::{Ruleset, gate::Gate, rule::Outcome},
     lang::ast::EngineMode,
+    variables::Variable,
 };
 
 /// The number of the logging phase.
@@ -43,13 +44,21 @@ impl Core {
             && let Some(&number) = order.get(place)
         {
             at = place + 1;
+            if let Some(Gate::Count(gate)) = gates.get(place)
+                && !self.has_removals_of(gate.variable)
+                && !gate.holds(&self.store)
+            {
+                continue;
+            }
             if let Some(Gate::Compare(gate)) = gates.get(place)
-                && self.target_removals.is_empty()
+                && !self.has_removals_of(Variable::Tx)
             {
                 if !gate.holds(&self.tx, &self.arena) {
                     continue;
                 }
                 if let Some(to) = gate.skip_to
+                    && self.observer.is_none()
+                    && !self.records_all
                     && !(self.any_removed && self.removed.has(number))
                 {
                     at = to as usize;
@@ -57,7 +66,7 @@ impl Core {
                 }
             }
             self.reach(place);
-            if (self.any_removed && self.removed.has(number)) || !self.evaluate_chain(number, rules) {
+            if (self.any_removed && self.removed.has(number)) || !self.observed_chain(number, rules) {
                 continue;
             }
             match self.after_match(number, rules) {
@@ -74,6 +83,16 @@ impl Core {
             }
         }
         self.phase_ends(allowed_by.and_then(|n| rules.rules.get(n as usize)).map_or(0, |r| r.info.id))
+    }
+
+    fn observed_chain(&mut self, number: u32, rules: &Ruleset) -> bool {
+        let Some(mut observer) = self.observer.take() else { return self.evaluate_chain(number, rules) };
+        let id = rules.rules.get(number as usize).map_or(0, |r| r.info.id);
+        observer.begins(id);
+        let matched = self.evaluate_chain(number, rules);
+        observer.ends(id, matched);
+        self.observer = Some(observer);
+        matched
     }
 
     fn is_allowed(&self, phase: u8) -> bool {
@@ -106,7 +125,7 @@ impl Core {
         self.raise_severity(rule.info.severity);
         let takes_effect = self.engine == EngineMode::On && self.phase != LOGGING;
         let interrupts = takes_effect && !matches!(outcome.disruptive, Disruptive::Pass);
-        if outcome.log || outcome.audit {
+        if outcome.log || outcome.audit || self.records_all {
             self.record(rule, interrupts, rules);
         }
         if interrupts {

@@ -9,7 +9,7 @@ use crate::{
     lang::ast::{EngineMode, LimitAction},
     variables::{
         Variable,
-        arena::{BUFFER_MAX_BYTES, Buffer},
+        arena::{BUFFER_MAX_BYTES, Buffer, write_number},
         store::List,
     },
 };
@@ -20,8 +20,9 @@ impl Core {
         self.store.set_int(Variable::ResponseStatus, i64::from(status));
         let protocol_span = self.arena.data(protocol);
         self.store.set_bytes(Variable::ResponseProtocol, protocol_span);
-        let status = status.to_string();
-        let line = self.arena.data_of(&[protocol, b" ", status.as_bytes(), b" ", reason]);
+        let mut digits = [0; 20];
+        let from = write_number(i64::from(status), &mut digits);
+        let line = self.arena.data_of(&[protocol, b" ", &digits[from..], b" ", reason]);
         let line = if reason.is_empty() { line.part(0, line.len() - 1) } else { line };
         self.store.set_bytes(Variable::StatusLine, line);
     }

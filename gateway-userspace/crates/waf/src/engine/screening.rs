@@ -14,9 +14,10 @@ use crate::{
     operators::EvalContext,
     prefilter::{
         plan::{PhasePlan, Plan, leaves_alone},
-        screen::{Memo, Places},
+        screen::{Asked, Memo, Places},
         seen::Seen,
     },
+    transformations::Transformation,
     variables::arena::{Buffer, SCRATCH_KEEP_BYTES, Span},
 };
 
@@ -176,22 +177,22 @@ impl Core {
         screening.add_direct(value, slot);
         let is_long = bytes.len() > LONG_BYTES;
         if is_long {
-            self.screen_forms(value, plan, phase, screening, rules);
+            self.screen_forms((value, mask), plan, phase, screening, rules);
         }
         for at in 0..screening.routes[slot].changing.len() {
             let route = &plan.routes[screening.routes[slot].changing[at] as usize];
-            let result = self.transform(value, route.pipeline, rules);
+            let result = self.transform_masked(value, mask, route.pipeline, rules);
             let same = (0..screening.forms_used).find(|form| {
                 let known = screening.forms[*form].0;
                 known == result || self.arena.get(known) == self.arena.get(result)
             });
             screening.add_form(same, result, &route.rules);
             if is_long {
-                self.screen_forms(value, plan, phase, screening, rules);
+                self.screen_forms((value, mask), plan, phase, screening, rules);
                 self.bound_scratch();
             }
         }
-        self.screen_forms(value, plan, phase, screening, rules);
+        self.screen_forms((value, mask), plan, phase, screening, rules);
         self.bound_scratch();
         screening.possible.iter_mut().zip(&screening.found).for_each(|(word, found)| *word |= found);
     }
@@ -205,7 +206,7 @@ impl Core {
     /// Screens the forms gathered and forgets them.
     fn screen_forms(
         &mut self,
-        value: Span,
+        (value, mask): (Span, ByteMask),
         plan: &Plan,
         phase: &PhasePlan,
         screening: &mut Screening,
@@ -217,13 +218,13 @@ impl Core {
             let bytes = self.arena.get(span);
             screening.candidates.clear();
             screening.candidates.resize(phase.screen.words(), 0);
-            let mask = ByteMask::of(bytes);
+            let mask = if span == value { mask } else { ByteMask::of(bytes) };
             // The screen takes lower-casing for no change, the operators do not.
             let is_folded = span == value && mask.intersects(ByteMask::UPPER);
             phase.screen.candidates(
                 bytes,
                 mask,
-                (&plan.question, &screening.reached[screening.phase]),
+                &Asked { question: &plan.question, among: &screening.reached[screening.phase], wanted },
                 &mut screening.memo,
                 &mut screening.candidates,
             );
@@ -248,10 +249,13 @@ impl Core {
     /// Whether the rule matches a form of the value; a search given up counts, so that the rule gets to say it.
     fn matches(&mut self, rule: &Rule, value: Span, form: Span, is_folded: bool, rules: &Ruleset) -> bool {
         let Check::Operator { operator, .. } = &rule.check else { return true };
-        if rule.multi_match {
-            return true;
-        }
-        let form = if is_folded { self.transform(value, rule.pipeline, rules) } else { form };
+        let lowers = |(_, transformation): &(_, Transformation)| *transformation == Transformation::Lowercase;
+        let form = match is_folded && rules.pipelines.path(rule.pipeline).iter().any(lowers) {
+            // One of several forms is lower case; the rule knows which.
+            true if rule.multi_match => return true,
+            true => self.transform(value, rule.pipeline, rules),
+            false => form,
+        };
         let mut context = EvalContext::default();
         (operator.evaluate(self.arena.get(form), &mut context) != rule.negated)
             || context.pattern_limit_exceeded

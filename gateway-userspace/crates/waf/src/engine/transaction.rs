@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    context::{Connection, Scores, Services},
+    context::{Connection, Observer, Scores, Services},
     core::Core,
     matched::{MatchedRule, MatchedValue},
     phases::LOGGING,
@@ -177,6 +177,16 @@ impl Transaction {
     /// Switches the mode for this transaction (a route of its own, say); call after [`begin`](Self::begin).
     pub fn set_engine_mode(&mut self, mode: EngineMode) {
         self.core.engine = mode;
+    }
+
+    /// Records every rule that matches, those with `nolog` as well (their [`MatchedRule::log`] is false). For tools.
+    pub fn record_all(&mut self, on: bool) {
+        self.core.records_all = on;
+    }
+
+    /// Has rules watched at work, from now on. Compile without the prefilter to have all of them asked.
+    pub fn observe(&mut self, observer: Option<Box<dyn Observer>>) {
+        self.core.observer = observer;
     }
 
     /// Sets a TX variable before the rules run (a route's paranoia level, say); call after [`begin`](Self::begin).

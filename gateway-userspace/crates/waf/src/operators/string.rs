@@ -5,8 +5,24 @@ use memchr::memmem;
 
 /// `@contains`, `@strmatch`, and `@within` the other way round.
 pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    memmem::find(haystack, needle).is_some()
+    let Some((first, rest)) = needle.split_first() else { return true };
+    if haystack.len() > SMALL_HAYSTACK || needle.len() > SMALL_NEEDLE {
+        return memmem::find(haystack, needle).is_some();
+    }
+    // Setting up a searcher would take longer than looking.
+    let mut tail = haystack;
+    while let Some(at) = memchr::memchr(*first, tail) {
+        tail = &tail[at + 1..];
+        if tail.starts_with(rest) {
+            return true;
+        }
+    }
+    false
 }
+
+/// Values and texts up to these lengths are searched without a searcher; its worst case is their product.
+const SMALL_HAYSTACK: usize = 512;
+const SMALL_NEEDLE: usize = 64;
 
 /// `@containsWord`: the argument stands in the value with no ASCII letter on either side. Digits and underscores do not
 /// join it to a word, as in ModSecurity v3.

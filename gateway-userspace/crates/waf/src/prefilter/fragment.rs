@@ -46,7 +46,7 @@ pub(super) fn fragments(pattern: &Node) -> Vec<Fragment> {
     let optional = pattern.optional_bytes();
     let (mut blanks, mut marks) = (ByteSet::default(), ByteSet::default());
     for byte in optional.iter() {
-        if byte.is_ascii_whitespace() || byte < 0x20 || byte >= 0x7f {
+        if byte == b' ' || !byte.is_ascii_graphic() {
             blanks.insert(byte);
         } else {
             marks.insert(byte);
@@ -153,7 +153,7 @@ fn require(part: &Node, fragment: &mut Fragment) -> bool {
         Node::Empty | Node::Start | Node::End => {}
         Node::Byte(set) => {
             let mask = set.mask();
-            if mask.count_ones() == 1 {
+            if mask.is_power_of_two() {
                 fragment.all |= mask;
             } else {
                 add_any(fragment, mask);

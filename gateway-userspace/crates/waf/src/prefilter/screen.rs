@@ -13,6 +13,8 @@ use crate::operators::{Operator, OperatorKind};
 
 /// Slots of a [`Memo`]; a slot taken by another key is written over.
 const MEMO_SLOTS: usize = 512;
+/// Values longer than this have words that come again: each literal's conditions are tested once.
+const LONG_BYTES: usize = 128;
 /// Most literals of a screen; operators beyond it are not screened.
 const LITERALS_MAX: usize = 200_000;
 
@@ -38,10 +40,19 @@ pub(crate) struct Screen {
     conditions: Vec<Condition>,
     /// Conditions that no literal leads to.
     loose: Vec<u32>,
+    /// Operators with literals, and the bits that all their literals' conditions ask for, letters on one bit.
+    common: Vec<(u32, u64)>,
     /// For each literal, where its conditions are in `postings`.
     starts: Vec<u32>,
-    postings: Vec<u32>,
+    postings: Vec<Posting>,
     automaton: Option<DoubleArrayAhoCorasick<u32>>,
+}
+
+/// Where a literal leads.
+#[derive(Clone, Copy)]
+struct Posting {
+    condition: u32,
+    operator: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -101,7 +112,18 @@ pub(crate) struct Question {
     pub id: u32,
     /// Its conditions that no literal leads to.
     loose: Vec<Loose>,
-    has_literals: bool,
+    /// The operators that literals lead to, and the bits that all such conditions of an operator ask for.
+    literal: Vec<(u32, u64)>,
+}
+
+/// What a value is screened for.
+pub(crate) struct Asked<'a> {
+    /// The kind of value.
+    pub question: &'a Question,
+    /// The operators that take part at all; a memo is of one such set, and cleared when it changes.
+    pub among: &'a [u64],
+    /// Those that are asked about this form of the value.
+    pub wanted: &'a [u64],
 }
 
 /// Places in a table for keys of a number and a mask: each key has four to be in, and a newcomer takes one of them by turns.
@@ -120,7 +142,8 @@ impl Places {
     #[inline]
     pub(crate) fn find(&mut self, key: (u32, u64), is_at: impl Fn(usize) -> bool) -> (usize, bool) {
         let mixed = (key.1 ^ (key.0 as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let first = (mixed >> 32) as usize % self.sets * 4;
+        // The upper bits of the product depend on all bits of the key.
+        let first = (((mixed >> 32) as usize * self.sets) >> 32) * 4;
         match (first..first + 4).find(|at| is_at(*at)) {
             Some(at) => (at, true),
             None => {
@@ -136,6 +159,8 @@ pub(crate) struct Memo {
     slots: Vec<Slot>,
     places: Places,
     folded: Vec<u8>,
+    /// The literals met in the long value at hand.
+    met: Vec<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -144,11 +169,18 @@ struct Slot {
     known: bool,
     /// Loose conditions that a value of this key may meet.
     loose: Vec<u32>,
+    /// Operators that a literal may lead to in a value of this key.
+    literal: Vec<u64>,
 }
 
 impl Default for Memo {
     fn default() -> Self {
-        Self { slots: vec![Slot::default(); MEMO_SLOTS], places: Places::new(MEMO_SLOTS), folded: Vec::new() }
+        Self {
+            slots: vec![Slot::default(); MEMO_SLOTS],
+            places: Places::new(MEMO_SLOTS),
+            folded: Vec::new(),
+            met: Vec::new(),
+        }
     }
 }
 
@@ -162,6 +194,7 @@ impl Screen {
             of_empty: vec![0; words].into(),
             conditions: Vec::new(),
             loose: Vec::new(),
+            common: Vec::new(),
             starts: vec![0],
             postings: Vec::new(),
             automaton: None,
@@ -174,12 +207,15 @@ impl Screen {
             match fragments {
                 None => insert(&mut screen.always, number as u32),
                 Some(fragments) => {
-                    fragments.into_iter().for_each(|f| screen.add(number as u32, f, &mut literals))
+                    fragments.into_iter().for_each(|f| screen.add(number as u32, f, &mut literals));
                 }
             }
         }
         for postings in literals.values() {
-            screen.postings.extend_from_slice(postings);
+            screen.postings.extend(postings.iter().map(|index| Posting {
+                condition: *index,
+                operator: screen.conditions[*index as usize].operator,
+            }));
             screen.starts.push(screen.postings.len() as u32);
         }
         if !literals.is_empty() {
@@ -200,7 +236,13 @@ impl Screen {
             max_len: fragment.max_len,
             operator,
         });
-        if fragment.literals.is_empty() {
+        if !fragment.literals.is_empty() {
+            let all = coarse(fragment.all);
+            match self.common.last_mut() {
+                Some((known, common)) if *known == operator => *common &= all,
+                _ => self.common.push((operator, all)),
+            }
+        } else {
             self.loose.push(index);
             if fragment.all == 0 && fragment.any == [0; 4] && fragment.min_len == 0 {
                 insert(&mut self.of_empty, operator);
@@ -238,7 +280,7 @@ impl Screen {
                 .filter(|index| of(index))
                 .map(|index| Loose::new(*index, &self.conditions[*index as usize]))
                 .collect(),
-            has_literals: self.postings.iter().any(of),
+            literal: self.common.iter().copied().filter(|(operator, _)| has(wanted, *operator)).collect(),
         }
     }
 
@@ -247,13 +289,13 @@ impl Screen {
         self.words
     }
 
-    /// Adds to `found` every operator of the question, among those given, that may match `value`, whose mask is `mask`; of others it may add
+    /// Adds to `found` every operator asked about that may match `value`, whose mask is `mask`; of others it may add
     /// some. `found` has [`words`](Self::words) words.
     pub(crate) fn candidates(
         &self,
         value: &[u8],
         mask: ByteMask,
-        (question, among): (&Question, &[u64]),
+        asked: &Asked<'_>,
         memo: &mut Memo,
         found: &mut [u64],
     ) {
@@ -267,18 +309,22 @@ impl Screen {
             }
             return;
         }
-        for index in memo.loose(question, among, mask) {
+        let slot = memo.slot(asked.question, asked.among, mask);
+        let is_scan_due =
+            slot.literal.iter().zip(asked.wanted).any(|(literal, wanted)| literal & wanted != 0);
+        for index in &slot.loose {
             if let Some(condition) = self.conditions.get(*index as usize)
+                && has(asked.wanted, condition.operator)
                 && condition.holds(mask.0, len)
             {
                 insert(found, condition.operator);
             }
         }
-        if question.has_literals
+        if is_scan_due
             && value.len() >= LITERAL_MIN
             && let Some(automaton) = &self.automaton
         {
-            self.scan(automaton, value, mask, memo, found);
+            self.scan(automaton, value, mask, asked.wanted, memo, found);
         }
     }
 
@@ -287,6 +333,7 @@ impl Screen {
         automaton: &DoubleArrayAhoCorasick<u32>,
         value: &[u8],
         mask: ByteMask,
+        wanted: &[u64],
         memo: &mut Memo,
         found: &mut [u64],
     ) {
@@ -299,15 +346,29 @@ impl Screen {
             value
         };
         let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        let is_long = value.len() > LONG_BYTES;
+        if is_long {
+            memo.met.clear();
+            memo.met.resize(self.starts.len().div_ceil(64), 0);
+        }
         for hit in automaton.find_overlapping_iter(haystack) {
             let literal = hit.value() as usize;
+            if is_long {
+                let word = &mut memo.met[literal / 64];
+                if *word >> (literal % 64) & 1 == 1 {
+                    continue;
+                }
+                *word |= 1 << (literal % 64);
+            }
             let (Some(from), Some(to)) = (self.starts.get(literal), self.starts.get(literal + 1)) else {
                 continue;
             };
-            for index in &self.postings[*from as usize..*to as usize] {
-                let condition = &self.conditions[*index as usize];
-                if condition.holds(mask.0, len) {
-                    insert(found, condition.operator);
+            for posting in &self.postings[*from as usize..*to as usize] {
+                if !has(found, posting.operator)
+                    && has(wanted, posting.operator)
+                    && self.conditions[posting.condition as usize].holds(mask.0, len)
+                {
+                    insert(found, posting.operator);
                 }
             }
         }
@@ -317,7 +378,7 @@ impl Screen {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.automaton.as_ref().map_or(0, DoubleArrayAhoCorasick::heap_bytes)
             + self.conditions.len() * size_of::<Condition>()
-            + (self.postings.len() + self.starts.len() + self.loose.len()) * 4
+            + (self.postings.len() * 2 + self.starts.len() + self.loose.len()) * 4
     }
 }
 
@@ -342,8 +403,7 @@ fn coarse(mask: u64) -> u64 {
 }
 
 impl Memo {
-    /// The caller clears the memo when `among` changes.
-    fn loose(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &[u32] {
+    fn slot(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &Slot {
         let key = (question.id, coarse(mask.0));
         let (at, is_known) = {
             let slots = &self.slots;
@@ -353,11 +413,18 @@ impl Memo {
         if !is_known {
             slot.key = key;
             slot.known = true;
+            slot.literal.clear();
+            slot.literal.resize(among.len(), 0);
+            for (operator, all) in &question.literal {
+                if has(among, *operator) && key.1 & all == *all {
+                    insert(&mut slot.literal, *operator);
+                }
+            }
             slot.loose.clear();
             let may_hold = |loose: &&Loose| has(among, loose.operator) && loose.may_hold(key.1);
             slot.loose.extend(question.loose.iter().filter(may_hold).map(|loose| loose.index));
         }
-        &slot.loose
+        slot
     }
 
     /// Forgets everything: what is kept is of one screen.

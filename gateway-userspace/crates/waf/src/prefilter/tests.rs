@@ -1,4 +1,4 @@
-use super::screen::{Memo, Screen, Screened};
+use super::screen::{Asked, Memo, Screen, Screened};
 use crate::bytes::ByteMask;
 use crate::operators::{CompileContext, EvalContext, Operator};
 use crate::source::MemorySource;
@@ -130,7 +130,13 @@ fn what_matches_is_a_candidate() {
             mutate(&mut value, &mut numbers);
         }
         let mut found = vec![0; screen.words()];
-        screen.candidates(&value, ByteMask::of(&value), (&everything, &among), &mut memo, &mut found);
+        screen.candidates(
+            &value,
+            ByteMask::of(&value),
+            &Asked { question: &everything, among: &among, wanted: &among },
+            &mut memo,
+            &mut found,
+        );
         for (number, operator) in operators.iter().enumerate() {
             if operator.evaluate(&value, &mut EvalContext::default()) {
                 matches += 1;
@@ -160,7 +166,7 @@ fn plain_values_have_few_candidates() {
         screen.candidates(
             value.as_bytes(),
             ByteMask::of(value.as_bytes()),
-            (&everything, &among),
+            &Asked { question: &everything, among: &among, wanted: &among },
             &mut memo,
             &mut found,
         );

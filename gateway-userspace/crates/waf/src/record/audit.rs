@@ -72,8 +72,8 @@ pub struct Request {
     pub body: Option<Text>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_map")]
-    pub headers: Option<Vec<(Text, Text)>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Headers>,
 }
 
 /// The response.
@@ -85,8 +85,32 @@ pub struct Response {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     pub http_code: u16,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_map")]
-    pub headers: Option<Vec<(Text, Text)>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Headers>,
+}
+
+/// Header fields in order; an object in JSON.
+#[derive(Debug)]
+pub struct Headers(pub Vec<(Text, Text)>);
+
+impl Headers {
+    fn new(list: &[MatchedValue], shown: impl Fn(&[u8], &[u8]) -> Vec<u8>) -> Self {
+        let field = |v: &MatchedValue| {
+            let name = name_of(v);
+            (Text::from(name), Text::from(shown(name, &v.value).as_slice()))
+        };
+        Self(list.iter().map(field).collect())
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
 }
 
 /// Who wrote it.
@@ -145,11 +169,6 @@ impl Record {
         let parts = transaction.audit_parts().to_owned();
         let has = |part: char| parts.contains(part);
         let mask = Mask::new(transaction.sanitised(), &arguments, &request_headers, &response_headers);
-        let headers = |list: &[MatchedValue], shown: &dyn Fn(&[u8], &[u8]) -> Vec<u8>| {
-            list.iter()
-                .map(|v| (Text::from(name_of(v)), Text::from(shown(name_of(v), &v.value).as_slice())))
-                .collect::<Vec<_>>()
-        };
         let body = |bytes: &[u8], is_form: bool| {
             let cut = &bytes[..bytes.len().min(BODY_MAX_BYTES)];
             Text::from(if is_form { mask.form(cut) } else { mask.text(cut) }.as_slice())
@@ -182,13 +201,15 @@ impl Record {
                     uri: Text::from(shown_uri.as_slice()),
                     truncated: has('C') && request_body.len() > BODY_MAX_BYTES,
                     body: has('C').then(|| body(&request_body, is_form)),
-                    headers: has('B').then(|| headers(&request_headers, &|n, v| mask.request_header(n, v))),
+                    headers: has('B')
+                        .then(|| Headers::new(&request_headers, |n, v| mask.request_header(n, v))),
                 },
                 response: Response {
                     truncated: has('E') && response_body.len() > BODY_MAX_BYTES,
                     body: has('E').then(|| body(&response_body, false)),
                     http_code: context.status,
-                    headers: has('F').then(|| headers(&response_headers, &|n, v| mask.response_header(n, v))),
+                    headers: has('F')
+                        .then(|| Headers::new(&response_headers, |n, v| mask.response_header(n, v))),
                 },
                 producer: Producer {
                     connector: context.producer.to_owned(),
@@ -225,15 +246,15 @@ impl Record {
                 'B' => {
                     let (request, version) = (&body.request, &body.request.http_version);
                     let line = format!("{} {} HTTP/{version}\n", request.method, request.uri);
-                    part('B', &(line + &header_lines(request.headers.as_deref())));
+                    part('B', &(line + &header_lines(request.headers.as_ref())));
                 }
                 'C' => part('C', &shown(body.request.body.as_ref())),
                 'E' => part('E', &shown(body.response.body.as_ref())),
                 'F' => {
                     let line = format!("HTTP/{} {}\n", body.request.http_version, body.response.http_code);
-                    part('F', &(line + &header_lines(body.response.headers.as_deref())));
+                    part('F', &(line + &header_lines(body.response.headers.as_ref())));
                 }
-                'H' => part('H', &self.lines.iter().map(|line| format!("{line}\n")).collect::<String>()),
+                'H' => part('H', &lines_of(&self.lines)),
                 'I' => part('I', &shown(self.form.as_ref())),
                 'J' => {
                     let list: Vec<String> =
@@ -342,19 +363,23 @@ fn mode_name(mode: EngineMode) -> &'static str {
 }
 
 /// One line a header; bytes that would break it are escaped by [`Text`].
-fn header_lines(headers: Option<&[(Text, Text)]>) -> String {
-    headers.unwrap_or_default().iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+fn header_lines(headers: Option<&Headers>) -> String {
+    let lines: Vec<String> = headers
+        .iter()
+        .flat_map(|headers| &headers.0)
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    lines_of(&lines)
+}
+
+fn lines_of(lines: &[String]) -> String {
+    let mut text = lines.join("\n");
+    if !lines.is_empty() {
+        text.push('\n');
+    }
+    text
 }
 
 fn shown(body: Option<&Text>) -> String {
     body.map(ToString::to_string).unwrap_or_default()
-}
-
-fn as_map<S: Serializer>(headers: &Option<Vec<(Text, Text)>>, serializer: S) -> Result<S::Ok, S::Error> {
-    let headers = headers.as_deref().unwrap_or_default();
-    let mut map = serializer.serialize_map(Some(headers.len()))?;
-    for (name, value) in headers {
-        map.serialize_entry(name, value)?;
-    }
-    map.end()
 }

@@ -37,8 +37,15 @@ pub(super) fn remove(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     let Some(first) = input.iter().position(|&byte| dropped(byte)) else {
         return Outcome::Unchanged;
     };
-    out.extend_from_slice(&input[..first]);
-    out.extend(input[first..].iter().filter(|&&byte| !dropped(byte)));
+    // Every byte is written, and kept by moving on: no branch to guess wrongly at each word's end.
+    out.resize(input.len(), 0);
+    out[..first].copy_from_slice(&input[..first]);
+    let mut kept = first;
+    for &byte in &input[first..] {
+        out[kept] = byte;
+        kept += usize::from(!dropped(byte));
+    }
+    out.truncate(kept);
     Outcome::Changed
 }
 

@@ -271,6 +271,7 @@ mod tests {
             assert_eq!(Variable::from_name(&name.to_ascii_lowercase()), Some(*variable));
             assert_eq!(variable.name(), *name);
         }
+        assert!(NAMES.len() <= 128, "transactions keep a bit for each");
         assert!(!Variable::WebserverErrorLog.is_collection());
         assert!(Variable::Args.is_collection());
     }

@@ -84,6 +84,14 @@ fn ctl() {
         GET,
         "; pass",
     )]);
+    // Counts know removals as well.
+    check(&[(
+        "SecAction \"id:1,phase:1,nolog,pass,ctl:ruleRemoveTargetById=10;REQUEST_HEADERS:host\"
+         SecRule &REQUEST_HEADERS:Host \"@eq 0\" \"id:10,phase:2,pass\"\nSecRule &REQUEST_HEADERS:Host \"!@eq 1\" id:11,phase:2
+         SecRule &REQUEST_HEADERS \"@eq 2\" id:12,phase:2",
+        GET,
+        "10 12; pass",
+    )]);
     // A removal in the middle of a phase holds from the next rule on.
     check(&[(
         "SecAction id:1,phase:2\nSecAction \"id:2,phase:2,ctl:ruleRemoveById=1-3\"\nSecAction id:3,phase:2",

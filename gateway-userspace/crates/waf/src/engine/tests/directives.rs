@@ -132,3 +132,33 @@ fn includes() {
     let looped = Ruleset::compile(&files, &[Entry::File("loop.conf")], &CompileOptions::default());
     assert!(looped.is_err_and(|d| show(&d).contains("includes nest deeper")));
 }
+
+/// Whatever stands in a rule file, the loader answers: cut and twisted text, from a fixed sequence of numbers.
+#[test]
+fn twisted_rule_files_do_no_harm() {
+    let text = "SecRule ARGS|!ARGS:/a|b/|&TX:x|XML:/* \"!@rx (?i)a\\\"b\" \\\n  \"id:1,phase:2,t:none,msg:'it\\'s %{TX.a}',\
+                setvar:'tx.a=+%{tx.b}',ctl:ruleRemoveTargetById=1;ARGS:x,chain\"\nSecRule ARGS:'x' \"@eq %{tx.y}\" \"t:length\"\n\
+                SecMarker \"M\"\nSecRuleUpdateTargetById 1-5:2 \"!ARGS:é\"\nSecDefaultAction \"phase:2,pass\"\n";
+    let twists: &[&str] =
+        &["", "'", "\"", "\\", "\n", "|", ",", ":", "/", "%{", "}", "!", "=", "é", "\u{0}", " "];
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..1000 {
+        let mut twisted: Vec<char> = text.chars().collect();
+        for _ in 0..=next(4) {
+            let at = next(twisted.len());
+            let until = (at + next(3)).min(twisted.len());
+            twisted.splice(at..until, twists[next(twists.len())].chars());
+        }
+        twisted.truncate(twisted.len() - next(twisted.len() / 4));
+        let twisted: String = twisted.into_iter().collect();
+        if let Ok((rules, _)) = try_compile(&twisted) {
+            let mut transaction =
+                crate::Transaction::new(std::sync::Arc::new(rules), crate::Services::default());
+            super::run(&mut transaction, GET);
+        }
+    }
+}

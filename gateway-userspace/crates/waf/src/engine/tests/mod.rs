@@ -1,6 +1,7 @@
 //! Rules and requests in, what matched and the verdict out: rows of data.
 
 mod actions;
+mod bodies;
 mod directives;
 mod flow;
 mod limits;

@@ -193,6 +193,12 @@ impl Pattern {
         captures: &mut Captures,
     ) -> Result<(usize, usize), Search> {
         match &self.engine {
+            // Without groups of its own the match is all there is to know, and finding it allocates nothing.
+            Engine::Linear(regex) if regex.captures_len() == 1 => {
+                let found = regex.find_at(value, from).ok_or(Search::NotFound)?;
+                captures.set_range(0, found.range());
+                Ok((found.start(), found.end()))
+            }
             Engine::Linear(regex) => {
                 let groups = regex.captures_at(value, from).ok_or(Search::NotFound)?;
                 for (index, group) in groups.iter().take(super::MAX_CAPTURES).enumerate() {

@@ -1,0 +1,135 @@
+//! The screen in front of the operators changes nothing: the same rules match the same values with it and without.
+//!
+//! The rules are those of the fuzz target `transactions`, one of each kind that the screen treats differently. The same
+//! transactions go through one reused memory on each side, so that what is remembered of earlier values is at work.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gateway_waf::source::MemorySource;
+use gateway_waf::{CompileOptions, Connection, Entry, Ruleset, Services, Transaction};
+
+const RULES: &str = include_str!("../../../../tests/fuzz/rules/transactions.conf");
+
+/// Target, headers, body.
+type Seed = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
+const SEEDS: [Seed; 12] = [
+    ("/", &[("Host", "h")], ""),
+    ("/index.html?a=1&b=two", &[("Host", "h"), ("User-Agent", "Mozilla/5.0 (X11; Linux)")], ""),
+    ("/?a=x&a=%3Cscript%3E", &[("Host", "h"), ("Cookie", "s=<script x>; t=1")], ""),
+    ("/\u{e9}?a=%zz", &[("X-Forbidden", "1")], "ctl"),
+    ("/?q=1+or+1%3D1--", &[("Host", "h"), ("User-Agent", "1' or '1'='1")], ""),
+    ("/?a=UN/**/ION%20SEL/**/ECT", &[("Host", "h")], ""),
+    ("/a.PHP?f=x.Php&g=./y//z.php", &[("Host", "h"), ("X-Run", "; c'U\"r\\L -o")], ""),
+    (
+        "/form",
+        &[("Host", "h"), ("Content-Type", "application/x-www-form-urlencoded")],
+        "a=deadbeef&b=x&c=&d=aaab",
+    ),
+    (
+        "/json",
+        &[("Host", "h"), ("Content-Type", "application/json")],
+        "{\"a\":[1,\"<img onerror=x>\"],\"b\":{\"c\":\"L2V0Yy8=\"}}",
+    ),
+    ("/xml", &[("Host", "h"), ("Content-Type", "text/xml")], "<a b=\"union\"><c>select sleep(1)</c></a>"),
+    ("/txt", &[("Host", "h")], "You have an error in your SQL syntax near ORA-12345"),
+    (
+        "/up",
+        &[("Host", "h"), ("Content-Type", "multipart/form-data; boundary=b")],
+        "--b\r\nContent-Disposition: form-data; name=\"a\"; filename=\"x.php\"\r\n\r\nhi\r\n--b--\r\n",
+    ),
+];
+
+const PIECES: [&str; 22] = [
+    "<", "script", ">", "'", "\"", "\\", "%00", "%27", "+", " ", "=", "&", "union", "select", "/*x*/",
+    "..%2f", "/etc/", "curl", ";", "onload=", "\u{e9}", "A",
+];
+
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+
+    /// A few pieces put in, or bytes taken out.
+    fn mutate(&mut self, text: &mut Vec<u8>) {
+        for _ in 0..self.below(4) {
+            let at = self.below(text.len() + 1);
+            if self.below(3) == 0 && at < text.len() {
+                text.remove(at);
+            } else {
+                let piece = PIECES[self.below(PIECES.len())];
+                text.splice(at..at, piece.bytes());
+            }
+        }
+    }
+}
+
+fn transaction(prefilter: bool) -> Transaction {
+    let entries = [Entry::Text { name: "transactions.conf", text: RULES }];
+    let options = CompileOptions { prefilter, ..CompileOptions::default() };
+    let (ruleset, _) = Ruleset::compile(&MemorySource::new(), &entries, &options).expect("the rules compile");
+    Transaction::new(Arc::new(ruleset), Services::default())
+}
+
+type Matches = Vec<(u64, Vec<u8>, Vec<u8>)>;
+
+fn run(tx: &mut Transaction, uri: &[u8], headers: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Matches {
+    tx.begin(&Connection {
+        client: ([192, 0, 2, 7], 40_001).into(),
+        server: ([192, 0, 2, 1], 443).into(),
+        unix_nanos: 1_795_228_799_000_000_000,
+        utc_offset_seconds: 0,
+        unique_id: "test",
+        web_app_id: "",
+    });
+    tx.request_line(b"POST", uri, b"HTTP/1.1");
+    for (name, value) in headers {
+        tx.request_header(name, value);
+    }
+    tx.request_headers();
+    if tx.wants_request_body() {
+        let _ = tx.write_request_body(body);
+    }
+    tx.request_body();
+    tx.response_line(200, b"HTTP/1.1", b"OK");
+    tx.response_header(b"Content-Type", b"text/plain");
+    tx.response_headers();
+    if tx.wants_response_body() {
+        let _ = tx.write_response_body(body);
+    }
+    tx.response_body();
+    tx.logging(1_795_228_799_000_000_001);
+    tx.matches().iter().map(|m| (m.rule.id, m.variable().to_vec(), m.value().to_vec())).collect()
+}
+
+#[test]
+fn the_same_rules_match_with_and_without() {
+    let (mut screened, mut plain) = (transaction(true), transaction(false));
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut seen = BTreeSet::new();
+    for round in 0..4000 {
+        let (uri, headers, body) = SEEDS[round % SEEDS.len()];
+        let (mut uri, mut body) = (uri.as_bytes().to_vec(), body.as_bytes().to_vec());
+        let mut headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect();
+        if round >= SEEDS.len() {
+            numbers.mutate(&mut uri);
+            numbers.mutate(&mut body);
+            headers.iter_mut().for_each(|(_, value)| numbers.mutate(value));
+        }
+        let (with, without) =
+            (run(&mut screened, &uri, &headers, &body), run(&mut plain, &uri, &headers, &body));
+        let shown = || (String::from_utf8_lossy(&uri), &headers, String::from_utf8_lossy(&body));
+        assert_eq!(with, without, "{:?}", shown());
+        seen.extend(with.into_iter().map(|(id, ..)| id));
+    }
+    assert!(seen.len() >= 20, "the requests match too few rules to tell: {seen:?}");
+}

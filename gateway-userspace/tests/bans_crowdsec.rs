@@ -1,0 +1,226 @@
+//! The real crowdsec of Debian: what `cscli` decides is banned within the poll interval, and released
+//! when it is deleted there; with the API gone, what it decided holds.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gateway::bans::http::Client;
+use gateway::bans::{BanChange, KernelBan, KernelError, KernelWriter, Parts, crowdsec, start};
+use gateway::client::IpNetwork;
+use gateway::config::Config;
+
+const KEY: &str = "the-key-of-the-bouncer";
+
+#[derive(Clone, Default)]
+struct FakeKernel(Arc<Mutex<BTreeSet<IpNetwork>>>);
+
+impl KernelWriter for FakeKernel {
+    fn apply(&mut self, batch: &[BanChange]) -> Result<(), KernelError> {
+        let mut bans = self.0.lock().expect("lock");
+        for change in batch {
+            match change {
+                BanChange::Add { network, .. } => bans.insert(*network),
+                BanChange::Remove { network } => bans.remove(network),
+            };
+        }
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<Vec<KernelBan>, KernelError> {
+        let bans = self.0.lock().expect("lock");
+        Ok(bans.iter().map(|n| KernelBan { network: *n, until_unix_ms: u64::MAX }).collect())
+    }
+
+    fn swap_feeds(&mut self, _networks: &[IpNetwork]) -> Result<(), KernelError> {
+        Ok(())
+    }
+}
+
+/// A crowdsec with nothing but its local API, in a folder of its own.
+struct CrowdSec {
+    folder: PathBuf,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl CrowdSec {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
+        let folder = std::env::temp_dir().join(format!("gateway-crowdsec-{}", std::process::id()));
+        for sub in ["data", "hub", "notifications"] {
+            std::fs::create_dir_all(folder.join(sub)).expect("folder");
+        }
+        let at = folder.display();
+        let config = format!(
+            "common: {{daemonize: false, log_media: stdout, working_dir: .}}\n\
+             config_paths: {{config_dir: {at}/, data_dir: {at}/data/, simulation_path: {at}/simulation.yaml, hub_dir: {at}/hub/, index_path: {at}/hub/.index.json, notification_dir: {at}/notifications/, plugin_dir: {at}/plugins/}}\n\
+             crowdsec_service: {{acquisition_path: {at}/acquis.yaml}}\n\
+             cscli: {{output: human}}\n\
+             db_config: {{type: sqlite, db_path: {at}/data/crowdsec.db, use_wal: false}}\n\
+             api:\n  client: {{credentials_path: {at}/credentials.yaml}}\n  server: {{listen_uri: '127.0.0.1:{port}', profiles_path: {at}/profiles.yaml}}\n\
+             prometheus: {{enabled: false}}\n"
+        );
+        let files = [
+            ("config.yaml", config.as_str()),
+            ("hub/.index.json", "{}"),
+            ("simulation.yaml", "simulation: false\n"),
+            (
+                "profiles.yaml",
+                "name: default\nfilters:\n - \"false\"\ndecisions:\n - type: ban\n   duration: 4h\n",
+            ),
+            ("credentials.yaml", "url: http://127.0.0.1\nlogin: t\npassword: t\n"),
+            ("key", KEY),
+        ];
+        for (name, text) in files {
+            std::fs::write(folder.join(name), text).expect("file");
+        }
+        let mut crowdsec = Self { folder, port, process: None };
+        let credentials = crowdsec.folder.join("credentials.yaml").display().to_string();
+        let url = format!("http://127.0.0.1:{port}");
+        crowdsec.cscli(&[
+            "machines",
+            "add",
+            "tester",
+            "--password",
+            "not-a-secret",
+            "-u",
+            &url,
+            "-f",
+            &credentials,
+            "--force",
+        ]);
+        crowdsec.cscli(&["bouncers", "add", "gateway", "-k", KEY]);
+        crowdsec.run();
+        crowdsec
+    }
+
+    fn config(&self) -> String {
+        self.folder.join("config.yaml").display().to_string()
+    }
+
+    fn run(&mut self) {
+        let log = std::fs::File::create(self.folder.join("log")).expect("log");
+        let process = Command::new("crowdsec")
+            .args(["-c", &self.config(), "-no-cs"])
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            .spawn()
+            .expect("crowdsec (Debian's package crowdsec) is needed");
+        self.process = Some(process);
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(started.elapsed() < Duration::from_secs(20), "the local API does not answer:\n{log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _gone = process.kill();
+            let _gone = process.wait();
+        }
+    }
+
+    fn cscli(&self, args: &[&str]) {
+        let output = Command::new("cscli")
+            .args(["-c", &self.config()])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .expect("cscli (Debian's package crowdsec) is needed");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cscli {args:?}: {said}");
+    }
+}
+
+impl Drop for CrowdSec {
+    fn drop(&mut self) {
+        self.stop();
+        let _gone = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+async fn until_kernel_holds(kernel: &FakeKernel, expected: &[&str], within: Duration) -> Duration {
+    let expected: BTreeSet<IpNetwork> = expected.iter().map(|n| n.parse().expect("network")).collect();
+    let start = Instant::now();
+    loop {
+        let held = kernel.0.lock().expect("lock").clone();
+        if held == expected {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < within, "after {within:?} the kernel holds {held:?}, not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn configuration(folder: &Path, port: u16) -> gateway::config::bans::Bans {
+    let text =
+        format!("[bans.crowdsec]\nurl = \"http://127.0.0.1:{port}/\"\nkey_file = \"key\"\ninterval = \"1s\"");
+    Config::parse(&folder.join("gateway.toml"), &text).expect("configuration").bans
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cscli_decides_is_banned_and_released() {
+    let mut neighbour = CrowdSec::start();
+    let config = configuration(&neighbour.folder, neighbour.port);
+    let kernel = FakeKernel::default();
+    let parts = Parts {
+        trusted_proxies: vec!["10.0.0.0/8".parse().expect("network")],
+        kernel: Some(Box::new(kernel.clone())),
+        ..Parts::default()
+    };
+    let handle = start(&config, parts).expect("start");
+    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]);
+    let client = Client::new().expect("client");
+    let (state, _task) =
+        crowdsec::follow(config.crowdsec.as_ref().expect("crowdsec"), client, handle.clone())
+            .expect("follow");
+    // What was there at the start.
+    until_kernel_holds(&kernel, &["192.0.2.1"], Duration::from_secs(5)).await;
+    let interval = Duration::from_secs(3);
+    // A range stays a range; a trusted proxy is not banned, whoever says so.
+    neighbour.cscli(&["decisions", "add", "-r", "198.51.100.0/24", "-d", "1h"]);
+    neighbour.cscli(&["decisions", "add", "-i", "10.1.2.3", "-d", "1h"]);
+    let took = until_kernel_holds(&kernel, &["192.0.2.1", "198.51.100.0/24"], interval).await;
+    println!("a range is banned {took:?} after cscli returned (interval 1 s)");
+    let why = handle.why("198.51.100.9".parse().expect("address")).await.expect("why");
+    assert!(why.summary.contains("by crowdsec: manual 'ban'"), "{}", why.summary);
+    // Two decisions on one address: one deleted, the other holds.
+    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "2h"]);
+    neighbour.cscli(&["decisions", "delete", "-r", "198.51.100.0/24"]);
+    until_kernel_holds(&kernel, &["192.0.2.1"], interval).await;
+    // The API is gone: what it decided holds, and it is said.
+    neighbour.stop();
+    let start = Instant::now();
+    while state.last_error().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(10), "the outage is not seen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    until_kernel_holds(&kernel, &["192.0.2.1"], interval).await;
+    neighbour.run();
+    neighbour.cscli(&["decisions", "delete", "--all"]);
+    until_kernel_holds(&kernel, &[], Duration::from_secs(15)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_key_is_a_sentence() {
+    let folder = std::env::temp_dir().join(format!("gateway-crowdsec-key-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("folder");
+    let config = configuration(&folder, 1);
+    let handle = start(&config, Parts::default()).expect("start");
+    let follow = || {
+        let client = Client::new().expect("client");
+        crowdsec::follow(config.crowdsec.as_ref().expect("crowdsec"), client, handle.clone()).map(drop)
+    };
+    let missing = follow().expect_err("no file").to_string();
+    assert!(missing.contains("key_file"), "{missing}");
+    std::fs::write(folder.join("key"), " \n").expect("key");
+    let empty = follow().expect_err("no key").to_string();
+    assert!(empty.contains("cscli bouncers add gateway"), "{empty}");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}

@@ -1,0 +1,197 @@
+//! A daemon between this runner and a reflecting origin, over raw TCP.
+//!
+//! What matched is read from the daemon's JSON access log: after each test a marker request goes the same way, and the
+//! lines before its own belong to the test; for that the daemon has to run with one worker. Requests that the HTTP layer refuses have no line, or one without rules.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::Value;
+
+use super::target::{Outcome, Target};
+
+/// How long a connection may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a marker may take to come up in the log.
+const MARKER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of a response that are read.
+const RESPONSE_MAX_BYTES: u64 = 8 << 20;
+
+/// A daemon and its access log.
+pub struct Daemon {
+    address: SocketAddr,
+    log: BufReader<File>,
+    count: u64,
+}
+
+impl Daemon {
+    /// A daemon at `url` (`http://host:port`) that writes its access log to `log`.
+    ///
+    /// # Errors
+    /// No such address, or the log cannot be read.
+    pub fn new(url: &str, log: &Path) -> Result<Self> {
+        let host = url.strip_prefix("http://").ok_or_else(|| anyhow!("{url} does not begin with http://"))?;
+        let host = host.trim_end_matches('/');
+        let address = host.to_socket_addrs().with_context(|| format!("cannot resolve {host}"))?.next();
+        let address = address.ok_or_else(|| anyhow!("{host} has no address"))?;
+        let mut log = File::open(log).with_context(|| format!("cannot read {}", log.display()))?;
+        log.seek(SeekFrom::End(0))?;
+        Ok(Self { address, log: BufReader::new(log), count: 0 })
+    }
+
+    /// The lines up to the marker's.
+    fn lines_before(&mut self, marker: &str) -> Result<Vec<String>> {
+        let deadline = Instant::now() + MARKER_TIMEOUT;
+        let mut lines = Vec::new();
+        let mut line = String::new();
+        loop {
+            if self.log.read_line(&mut line)? == 0 || !line.ends_with('\n') {
+                if Instant::now() > deadline {
+                    bail!("the access log has no line for {marker}; is it the daemon's, in JSON?");
+                }
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            }
+            if line.contains(marker) {
+                return Ok(lines);
+            }
+            lines.push(std::mem::take(&mut line));
+        }
+    }
+}
+
+impl Target for Daemon {
+    fn send(&mut self, raw: &[u8]) -> Result<Outcome> {
+        let response = exchange(self.address, raw).unwrap_or_default();
+        self.count += 1;
+        let marker = format!("/crs-marker-{}-{}", std::process::id(), self.count);
+        let request = format!(
+            "GET {marker} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: crs\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        );
+        exchange(self.address, request.as_bytes()).context("the marker request failed")?;
+        let log = self.lines_before(&marker)?.iter().flat_map(|line| log_lines(line)).collect();
+        let text = String::from_utf8_lossy(&response).into_owned();
+        Ok(Outcome { status: status(&text), response: text, refused: None, log })
+    }
+}
+
+/// An access-log line as the log lines that checks look at: one for each rule.
+fn log_lines(line: &str) -> Vec<String> {
+    let Ok(record) = serde_json::from_str::<Value>(line) else { return Vec::new() };
+    let rules = record.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
+    rules.iter().filter_map(Value::as_u64).map(|id| format!("[id \"{id}\"]")).collect()
+}
+
+fn status(response: &str) -> Option<u16> {
+    response.strip_prefix("HTTP/")?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Sends the bytes and reads what comes until the response is whole, the other side closes, or time is up.
+fn exchange(address: SocketAddr, raw: &[u8]) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    // A server that refuses early may close while the rest is being sent; its answer still counts.
+    let sent = stream.write_all(raw);
+    let mut response = Vec::new();
+    let mut limited = (&mut stream).take(RESPONSE_MAX_BYTES);
+    let mut buffer = [0; 16_384];
+    loop {
+        match limited.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => response.extend_from_slice(&buffer[..count]),
+        }
+        if is_whole(&response) {
+            break;
+        }
+    }
+    if response.is_empty() {
+        sent?;
+        bail!("no answer");
+    }
+    Ok(response)
+}
+
+/// Whether a response with a Content-Length is complete; others end with the connection.
+fn is_whole(response: &[u8]) -> bool {
+    let Some(head) = response.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let text = String::from_utf8_lossy(&response[..head]).to_ascii_lowercase();
+    let length =
+        text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| response.len() >= head + 4 + length)
+}
+
+/// Writes what a daemon needs to run a suite: rule files and a configuration. One worker: the access log's lines then
+/// come in the order of the requests.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write_setup(folder: &Path, crs: &super::setup::Crs, origin: &str) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let write = |name: &str, text: &str| -> Result<PathBuf> {
+        let path = folder.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path.canonicalize()?)
+    };
+    let engine = write("engine.conf", super::setup::ENGINE)?;
+    let suite = write("suite.conf", super::setup::SUITE)?;
+    let rules = crs.rules.canonicalize()?.join("*.conf");
+    let files = [&engine, &crs.setup.canonicalize()?, &suite, &rules].map(|path| {
+        format!(
+            "    \"{}\",
+",
+            path.display()
+        )
+    });
+    let log = engine.with_file_name("access.json");
+    let configuration = format!(
+        "[server]\nworkers = 1\n\n[[listeners]]\nname = \"http\"\naddress = \"127.0.0.1:8080\"\n\n[[upstreams]]\nname = \"origin\"\n\
+         servers = [\"{origin}\"]\n\n[[routes]]\nname = \"all\"\nupstream = \"origin\"\n\n[waf]\nmode = \"detect\"\n\
+         rules = [\n{}]\n\n[log]\naccess = \"{}\"\naccess_format = \"json\"\n",
+        files.concat(),
+        log.display()
+    );
+    let path = write("gateway.toml", &configuration)?;
+    println!("gateway run --config {}", path.display());
+    println!("cargo xtask crs ... --e2e http://127.0.0.1:8080 --log {} --origin {origin}", log.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_log_lines_give_rule_ids() {
+        let rows = [
+            (
+                "{\"target\":\"/\",\"status\":200,\"score\":5,\"rules\":[920350, 942100]}",
+                vec!["[id \"920350\"]", "[id \"942100\"]"],
+            ),
+            ("{\"target\":\"/\",\"status\":200}", vec![]),
+            ("not JSON", vec![]),
+        ];
+        for (line, expected) in rows {
+            assert_eq!(log_lines(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn responses_end_with_their_length() {
+        let rows = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok", false),
+            ("HTTP/1.1 200 OK\r\n\r\nok", false),
+            ("HTTP/1.1 200", false),
+        ];
+        for (response, expected) in rows {
+            assert_eq!(is_whole(response.as_bytes()), expected, "{response}");
+        }
+        assert_eq!(status("HTTP/1.1 403 Forbidden\r\n"), Some(403));
+        assert_eq!(status(""), None);
+    }
+}
