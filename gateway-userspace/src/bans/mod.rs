@@ -39,6 +39,7 @@ pub use offence::Offence;
 pub use scenarios::{Context, Level, Overflow, Scenarios};
 pub use scope::{Scope, ScopeError};
 pub use store::{Loaded, Op, Store, StoreError, StoreState};
+pub use task::AsnOf;
 pub use traffic::{Rates, Requests, Traffic};
 pub use trust::{Memory, Noted, Record, Trust};
 pub use writer::{BanChange, BanReason, KernelBan, KernelError, KernelWriter, MAX_BATCH, MAX_KERNEL_TTL_MS};

@@ -70,6 +70,7 @@ struct Set<V> {
 }
 
 impl<V: Copy + Default> Set<V> {
+    #[allow(clippy::unnecessary_box_returns, reason = "sets only ever live on the heap")]
     fn empty() -> Box<Self> {
         Box::new(Self {
             tags: [0; WAYS],
