@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use gateway_tests::{Netns, Origin, mount_bpffs, reachable, stop};
+use gateway_tests::{Netns, Origin, mount_bpffs, stop};
 
 use crate::paths::Paths;
 use crate::{build, process, ui};
@@ -80,14 +80,14 @@ fn serve(
     start: Instant,
     signals: &mpsc::Receiver<()>,
 ) -> Result<()> {
-    let http = SocketAddr::from(([127, 0, 0, 1], args.http));
     let spawned = Instant::now();
-    while !reachable(http) {
+    // Its own word counts, not an open port: that may be somebody else's.
+    while !answers(daemon, folder) {
         if let Some(status) = child.try_wait()? {
             bail!("the gateway ended ({status}); what it says above is why");
         }
         if spawned.elapsed() > READY {
-            bail!("the gateway does not listen on {http} after {}", ui::seconds(READY));
+            bail!("the gateway is not ready after {}", ui::seconds(READY));
         }
         if signals.try_recv().is_ok() {
             return Ok(());
@@ -107,6 +107,13 @@ fn serve(
             bail!("the gateway ended ({status})");
         }
     }
+}
+
+/// Whether the gateway answers on its control socket.
+fn answers(daemon: &Path, folder: &Path) -> bool {
+    let mut command = Command::new(daemon);
+    command.arg("--control").arg(folder.join("control.sock")).arg("status");
+    process::capture(&mut command).is_ok()
 }
 
 /// The URLs and the three lines to try.

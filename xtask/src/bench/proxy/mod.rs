@@ -67,7 +67,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             continue;
         }
         let bytes = load::idle_memory(peer, 1000)?;
-        report.note(format!("1,000 idle TLS connections, {}: {:.1} MB resident", peer.name, bytes as f64 / 1e6));
+        report.note(format!(
+            "1,000 idle TLS connections, {}: {:.1} MB resident",
+            peer.name,
+            bytes as f64 / 1e6
+        ));
         if peer.name == "gateway" {
             report.add(Row::within("1,000 idle TLS connections", bytes as f64 / 1e6, "MB", 60.0));
         }
@@ -89,15 +93,15 @@ fn add_rows(report: &mut Report, case: &str, peers: &[Peer], figures: &[Figures]
     let Some(ours) = of("gateway") else { return };
     for name in ["nginx", "haproxy"] {
         let Some(peer) = of(name) else { continue };
-        report.add(Row::at_least(
-            &format!("{case}: rate"),
-            ours.rate,
-            "req/s",
-            peer.rate,
+        report.add(Row::at_least(&format!("{case}: rate"), ours.rate, "req/s", peer.rate, 1.0, name));
+        report.add(Row::at_most(
+            &format!("{case}: CPU"),
+            ours.cpu_micros,
+            "us/req",
+            peer.cpu_micros,
             1.0,
             name,
         ));
-        report.add(Row::at_most(&format!("{case}: CPU"), ours.cpu_micros, "us/req", peer.cpu_micros, 1.0, name));
         if ours.p99_ms > 0.0 && peer.p99_ms > 0.0 {
             report.note(format!(
                 "{case}: p50/p99 gateway {:.2}/{:.2} ms, {name} {:.2}/{:.2} ms",

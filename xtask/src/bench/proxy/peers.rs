@@ -133,7 +133,14 @@ fn certificate(folder: &Path) -> Result<()> {
     let (key, cert) = (folder.join("key.pem"), folder.join("cert.pem"));
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
-        .args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args([
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ])
         .arg("-keyout")
         .arg(&key)
         .arg("-out")
@@ -171,7 +178,9 @@ fn nginx(folder: &Path, name: &str, servers: &str) -> Result<Command> {
 
 fn tls_lines(folder: &Path) -> String {
     let folder = folder.display();
-    format!("ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; ssl_protocols TLSv1.2 TLSv1.3;")
+    format!(
+        "ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; ssl_protocols TLSv1.2 TLSv1.3;"
+    )
 }
 
 fn origin(folder: &Path) -> String {
