@@ -20,6 +20,8 @@ const READY: Duration = Duration::from_secs(20);
 const LAB: &str = "gateway-lab";
 /// The gateway's end of the cable to it.
 const INTERFACE: &str = "gwlab0";
+/// Where the kernel side is pinned for as long as this runs.
+const PIN: &str = "/sys/fs/bpf/gateway-lab";
 /// The gateway's address on that cable.
 const LAB_ADDRESS: &str = "10.78.0.1";
 /// An injection that the built-in rules refuse.
@@ -66,6 +68,9 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     let mut child = Command::new(&daemon).arg("run").arg("--config").arg(&file).process_group(0).spawn()?;
     let outcome = serve(&mut child, args, lab.is_some(), &daemon, &folder, start, &signals);
     let ended = stop(&mut child);
+    if lab.is_some() {
+        let _ = std::fs::remove_dir_all(PIN);
+    }
     drop(lab);
     outcome?;
     ended.map(|_| ())
@@ -147,6 +152,8 @@ fn invitation(args: &Args, lab: bool, daemon: &Path, folder: &Path) -> Vec<Strin
 /// The client's namespace and its cable; what a killed run left behind goes first.
 fn lab() -> Result<Netns> {
     mount_bpffs()?;
+    // Whoever was banned in an earlier run starts anew.
+    let _ = std::fs::remove_dir_all(PIN);
     let netns = Netns::named(LAB)?;
     netns.cable_to_host((INTERFACE, &[&format!("{LAB_ADDRESS}/24")]), ("eth0", &["10.78.0.2/24"]))?;
     Ok(netns)
@@ -162,7 +169,7 @@ fn write_configuration(folder: &Path, args: &Args, origin: &Origin, lab: bool) -
     let mut kernel = String::new();
     if lab {
         listeners.push(("lab", format!("{LAB_ADDRESS}:{}", args.http), false));
-        kernel = format!("[kernel]\ninterfaces = [\"{INTERFACE}\"]\npin = \"/sys/fs/bpf/gateway-lab\"\n");
+        kernel = format!("[kernel]\ninterfaces = [\"{INTERFACE}\"]\npin = \"{PIN}\"\n");
     }
     let mut text = format!(
         "# Written by `cargo xtask run`.\n[control]\nsocket = {:?}\n",
