@@ -154,6 +154,8 @@ fn lab() -> Result<Netns> {
     mount_bpffs()?;
     // Whoever was banned in an earlier run starts anew.
     let _ = std::fs::remove_dir_all(PIN);
+    // The kernel takes interfaces down after their namespace, some time later.
+    let _ = process::capture(Command::new("ip").args(["link", "del", INTERFACE]));
     let netns = Netns::named(LAB)?;
     netns.cable_to_host((INTERFACE, &[&format!("{LAB_ADDRESS}/24")]), ("eth0", &["10.78.0.2/24"]))?;
     Ok(netns)
