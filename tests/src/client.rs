@@ -141,11 +141,6 @@ pub fn get(netns: &Netns, to: SocketAddr, target: &str) -> Result<Response> {
     Connection::open(netns, to, PATIENCE)?.get(target)
 }
 
-/// Whether anybody accepts connections there, seen from this thread's namespace.
-pub fn reachable(to: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok()
-}
-
 /// Runs curl in the namespace; returns what it prints. Its exit code, when not 0, is in the error.
 pub fn curl(netns: &Netns, arguments: &[&str]) -> Result<String> {
     text(netns.command("curl").args(["--silent", "--show-error", "--max-time", "5"]).args(arguments))

@@ -18,7 +18,7 @@ mod scratch;
 #[cfg(feature = "xdp")]
 pub mod xdp;
 
-pub use client::{Connection, Response, curl, curl_tls, get, reachable};
+pub use client::{Connection, Response, curl, curl_tls, get};
 pub use command::{run, text, wait_until};
 pub use gateway::{Gateway, Settings, daemon, stop};
 pub use lab::{CLEAN, Lab, Place, mount_bpffs};

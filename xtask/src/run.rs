@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use gateway_tests::{Netns, Origin, mount_bpffs, reachable, stop};
+use gateway_tests::{Netns, Origin, mount_bpffs, stop};
 
 use crate::paths::Paths;
 use crate::{build, process, ui};
@@ -20,6 +20,8 @@ const READY: Duration = Duration::from_secs(20);
 const LAB: &str = "gateway-lab";
 /// The gateway's end of the cable to it.
 const INTERFACE: &str = "gwlab0";
+/// Where the kernel side is pinned for as long as this runs.
+const PIN: &str = "/sys/fs/bpf/gateway-lab";
 /// The gateway's address on that cable.
 const LAB_ADDRESS: &str = "10.78.0.1";
 /// An injection that the built-in rules refuse.
@@ -66,6 +68,9 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     let mut child = Command::new(&daemon).arg("run").arg("--config").arg(&file).process_group(0).spawn()?;
     let outcome = serve(&mut child, args, lab.is_some(), &daemon, &folder, start, &signals);
     let ended = stop(&mut child);
+    if lab.is_some() {
+        let _ = std::fs::remove_dir_all(PIN);
+    }
     drop(lab);
     outcome?;
     ended.map(|_| ())
@@ -80,14 +85,14 @@ fn serve(
     start: Instant,
     signals: &mpsc::Receiver<()>,
 ) -> Result<()> {
-    let http = SocketAddr::from(([127, 0, 0, 1], args.http));
     let spawned = Instant::now();
-    while !reachable(http) {
+    // Its own word counts, not an open port: that may be somebody else's.
+    while !answers(daemon, folder) {
         if let Some(status) = child.try_wait()? {
             bail!("the gateway ended ({status}); what it says above is why");
         }
         if spawned.elapsed() > READY {
-            bail!("the gateway does not listen on {http} after {}", ui::seconds(READY));
+            bail!("the gateway is not ready after {}", ui::seconds(READY));
         }
         if signals.try_recv().is_ok() {
             return Ok(());
@@ -107,6 +112,13 @@ fn serve(
             bail!("the gateway ended ({status})");
         }
     }
+}
+
+/// Whether the gateway answers on its control socket.
+fn answers(daemon: &Path, folder: &Path) -> bool {
+    let mut command = Command::new(daemon);
+    command.arg("--control").arg(folder.join("control.sock")).arg("status");
+    process::capture(&mut command).is_ok()
 }
 
 /// The URLs and the three lines to try.
@@ -140,6 +152,10 @@ fn invitation(args: &Args, lab: bool, daemon: &Path, folder: &Path) -> Vec<Strin
 /// The client's namespace and its cable; what a killed run left behind goes first.
 fn lab() -> Result<Netns> {
     mount_bpffs()?;
+    // Whoever was banned in an earlier run starts anew.
+    let _ = std::fs::remove_dir_all(PIN);
+    // The kernel takes interfaces down after their namespace, some time later.
+    let _ = process::capture(Command::new("ip").args(["link", "del", INTERFACE]));
     let netns = Netns::named(LAB)?;
     netns.cable_to_host((INTERFACE, &[&format!("{LAB_ADDRESS}/24")]), ("eth0", &["10.78.0.2/24"]))?;
     Ok(netns)
@@ -155,7 +171,7 @@ fn write_configuration(folder: &Path, args: &Args, origin: &Origin, lab: bool) -
     let mut kernel = String::new();
     if lab {
         listeners.push(("lab", format!("{LAB_ADDRESS}:{}", args.http), false));
-        kernel = format!("[kernel]\ninterfaces = [\"{INTERFACE}\"]\npin = \"/sys/fs/bpf/gateway-lab\"\n");
+        kernel = format!("[kernel]\ninterfaces = [\"{INTERFACE}\"]\npin = \"{PIN}\"\n");
     }
     let mut text = format!(
         "# Written by `cargo xtask run`.\n[control]\nsocket = {:?}\n",
