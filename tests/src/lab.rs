@@ -18,7 +18,8 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// A client's network: which cable it is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// The third number of its network, 10.77.N.0/24 and fd77:N::/64: the client is .2, the gateway .1.
+    /// The third number of its network, 10.77.N.0/24: the client is .2, the gateway .1. The IPv6 network is fd77:N::/48
+    /// with client and gateway in different /64s: bans of IPv6 cover a /64, and never the gateway's own.
     number: u8,
     /// The gateway's interface to it.
     pub interface: &'static str,
@@ -37,7 +38,7 @@ impl Place {
 
     /// The gateway's IPv6 address as this client sees it.
     pub fn gateway_v6(self) -> IpAddr {
-        Ipv6Addr::new(0xfd77, self.number.into(), 0, 0, 0, 0, 0, 1).into()
+        Ipv6Addr::new(0xfd77, self.number.into(), 0, 1, 0, 0, 0, 1).into()
     }
 
     /// The client's address.
@@ -47,7 +48,7 @@ impl Place {
 
     /// The client's IPv6 address.
     pub fn client_v6(self) -> IpAddr {
-        Ipv6Addr::new(0xfd77, self.number.into(), 0, 0, 0, 0, 0, 2).into()
+        Ipv6Addr::new(0xfd77, self.number.into(), 0, 2, 0, 0, 0, 2).into()
     }
 
     /// The gateway's plain HTTP listener.
@@ -89,7 +90,10 @@ impl Lab {
         let attacker = Netns::new()?;
         for (place, client) in [(CLEAN, &clean), (ATTACKER, &attacker)] {
             let [here, there] = [1, 2].map(|host| {
-                [format!("10.77.{}.{host}/24", place.number), format!("fd77:{}::{host}/64", place.number)]
+                [
+                    format!("10.77.{}.{host}/24", place.number),
+                    format!("fd77:{}:0:{host}::{host}/48", place.number),
+                ]
             });
             gateway.cable(
                 (place.interface, &here.each_ref().map(String::as_str)),

@@ -42,7 +42,7 @@ const ATTACKS: &[&str] = &[
 fn benign_requests_pass_and_attacks_are_refused() -> Result<()> {
     let lab = Lab::new()?;
     // No bans: each attack must be refused on its own account.
-    let _gateway = lab.start(&lab.settings().with("[bans]\nenabled = false"))?;
+    let _gateway = lab.start(&lab.settings().with("[bans]\ndefault_scenarios = false"))?;
     let mut wrong = Vec::new();
     for (target, form) in BENIGN {
         let answer =
@@ -144,7 +144,8 @@ fn sigterm_lets_a_request_finish() -> Result<()> {
 #[test]
 fn sighup_takes_a_good_configuration_and_keeps_the_old_over_a_bad_one() -> Result<()> {
     let lab = Lab::new()?;
-    let settings = lab.settings();
+    // No bans: the same client attacks again and again to see which configuration is in force.
+    let settings = lab.settings().with("[bans]\ndefault_scenarios = false");
     let gateway = lab.start(&settings)?;
     let attack = || get(&lab.clean, CLEAN.http(), ATTACKS[0]).map(|answer| answer.status);
     ensure!(attack()? == 403, "the rules are not in force");

@@ -1,10 +1,12 @@
 //! Between rooms that don't know each other: limits and bans as the pipeline asks for them.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 
 use crate::bans;
+use crate::bans::geo::Geo;
 use crate::client::ClientId;
 use crate::limits::{self, Check, Clock, Decision, Limiter, Outcome, Permit};
 use crate::pipeline::{
@@ -28,12 +30,13 @@ impl DenyList for Denials {
 pub struct Limits {
     limiter: Limiter,
     clock: Clock,
+    geo: Option<Arc<Geo>>,
 }
 
 impl Limits {
     /// The gate of this limiter.
-    pub fn new(limiter: Limiter) -> Self {
-        Self { limiter, clock: Clock::start() }
+    pub fn new(limiter: Limiter, geo: Option<Arc<Geo>>) -> Self {
+        Self { limiter, clock: Clock::start(), geo }
     }
 }
 
@@ -52,7 +55,7 @@ impl LimitGate for Limits {
             ja4: request.ja4,
             certificate: None,
             country: None,
-            asn: None,
+            asn: self.geo.as_ref().and_then(|geo| geo.asn(request.client.addr())),
             now,
         };
         match self.limiter.check(&asked) {

@@ -8,7 +8,9 @@ use super::error::AppError;
 use super::kernel;
 use crate::bans;
 use crate::bans::cluster::{self, ClusterState};
+use crate::bans::crowdsec::{self, CrowdSecState};
 use crate::bans::feed::{self, Feeds};
+use crate::bans::geo::Geo;
 use crate::bans::http::Client;
 use crate::client::IpNetwork;
 use crate::config::Config;
@@ -26,6 +28,10 @@ pub struct Decisions {
     pub cluster: Option<Arc<ClusterState>>,
     /// How the feeds stand.
     pub feeds: Option<Arc<Feeds>>,
+    /// How the CrowdSec neighbour fares, where there is one.
+    pub crowdsec: Option<Arc<CrowdSecState>>,
+    /// Where addresses are, where there is a database.
+    pub geo: Option<Arc<Geo>>,
 }
 
 /// Starts the bans task, joins the cluster and follows the feeds, as configured.
@@ -39,6 +45,13 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
         Some(kernel) if config.bans.database.is_none() => kernel::decisions(kernel),
         _ => Vec::new(),
     };
+    let failed = |e: &dyn std::fmt::Display| AppError::Bans(e.to_string());
+    let geo = if config.bans.geo.country.is_none() && config.bans.geo.asn.is_none() {
+        None
+    } else {
+        Some(Geo::open(&config.bans.geo).map_err(|e| failed(&e))?)
+    };
+    let defaults = bans::Parts::default();
     let parts = bans::Parts {
         allow: config.kernel.allow.clone(),
         trusted_proxies: config.edge.client.trusted_proxies.clone(),
@@ -46,7 +59,9 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
         kernel: kernel.map(|k| {
             Box::new(kernel::Writer::new(Arc::clone(k), !kept.is_empty())) as Box<dyn bans::KernelWriter>
         }),
-        ..bans::Parts::default()
+        asn_of: geo.clone().map(|geo| -> bans::AsnOf { Box::new(move |addr| geo.asn(addr)) }),
+        node: config.bans.cluster.as_ref().map_or(defaults.node, |c| Arc::clone(&c.node)),
+        clock: defaults.clock,
     };
     let handle = bans::start(&config.bans, parts).map_err(|e| AppError::Bans(e.to_string()))?;
     if !kept.is_empty() {
@@ -58,7 +73,6 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
             }
         });
     }
-    let failed = |e: &dyn std::fmt::Display| AppError::Bans(e.to_string());
     let cluster = match &config.bans.cluster {
         None => None,
         Some(shared) => {
@@ -72,7 +86,17 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
         let client = Client::new().map_err(|e| failed(&e))?;
         Some(feed::follow(config.bans.feeds.clone(), client, handle.clone()).0)
     };
-    Ok(Decisions { handle, cluster, feeds })
+    let crowdsec = match &config.bans.crowdsec {
+        None => None,
+        Some(neighbour) => {
+            let client = Client::new().map_err(|e| failed(&e))?;
+            Some(crowdsec::follow(neighbour, client, handle.clone()).map_err(|e| failed(&e))?.0)
+        }
+    };
+    if let Some(geo) = &geo {
+        geo.follow();
+    }
+    Ok(Decisions { handle, cluster, feeds, crowdsec, geo })
 }
 
 /// The workers' way to the bans task: a bounded channel that never waits, and a task that empties it.

@@ -21,6 +21,7 @@ use crate::acme::Challenges;
 use crate::admin::{Health, Phase};
 use crate::bans;
 use crate::bans::cluster::ClusterState;
+use crate::bans::crowdsec::CrowdSecState;
 use crate::bans::feed::Feeds;
 use crate::cli::ConfigArgs;
 use crate::client::IpNetwork;
@@ -126,6 +127,7 @@ pub struct Running {
     pub(super) bans: bans::Handle,
     pub(super) cluster: Option<Arc<ClusterState>>,
     pub(super) feeds: Option<Arc<Feeds>>,
+    pub(super) crowdsec: Option<Arc<CrowdSecState>>,
     pub(super) kernel: Option<Arc<Kernel>>,
     pub(super) attached: Vec<Attachment>,
     listeners: Mutex<Vec<(Bound, Acceptor)>>,
@@ -159,7 +161,7 @@ impl Running {
         let bound = listen::bind(&config.edge.listeners, handed_over)?;
         let protected: Vec<IpNetwork> = protected(&config);
         let (kernel, attached) = kernel::open(&config.kernel, &protected)?.unzip();
-        let Decisions { handle: bans, cluster, feeds } = decisions::start(&config, kernel.as_ref())?;
+        let Decisions { handle: bans, cluster, feeds, crowdsec, geo } = decisions::start(&config, kernel.as_ref())?;
         let certificates = Arc::new(certificates);
         let challenges = Arc::new(Challenges::default());
         let wants_tls = config.edge.listeners.iter().any(|l| l.tls);
@@ -178,7 +180,7 @@ impl Running {
             rules: Arc::clone(&rules),
             inspector: Inspector::new(workers, gateway_waf::Services::default()),
             access: Arc::clone(&access),
-            limits: Some(Arc::new(Limits::new(limiter.clone()))),
+            limits: Some(Arc::new(Limits::new(limiter.clone(), geo))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
             offences: decisions::offences(&bans),
             well_known: {
@@ -219,6 +221,7 @@ impl Running {
             bans,
             cluster,
             feeds,
+            crowdsec,
             kernel,
             attached: attached.unwrap_or_default(),
             listeners: Mutex::new(listeners),

@@ -37,11 +37,16 @@ impl Key {
     }
 
     fn shard(self) -> usize {
-        (self.0 >> 120) as usize % SHARDS
+        self.0 as usize % SHARDS
     }
 
     fn set(self, sets: usize) -> usize {
         ((u128::from(self.0 as u64) * sets as u128) >> 64) as usize
+    }
+
+    /// Tells keys of one set apart, with 64 bits that the set's choice leaves out. Never 0.
+    fn tag(self) -> u64 {
+        ((self.0 >> 64) as u64).max(1)
     }
 }
 
@@ -54,17 +59,21 @@ pub struct Mark {
     pub expires_s: u32,
 }
 
+/// What is searched stands first and together.
+#[repr(C)]
 struct Set<V> {
-    keys: [u128; WAYS],
+    /// The upper half of the keys; 0 where a way is empty. The lower half has chosen the set.
+    tags: [u64; WAYS],
     expires_s: [u32; WAYS],
     heat: [u8; WAYS],
     values: [V; WAYS],
 }
 
 impl<V: Copy + Default> Set<V> {
+    #[allow(clippy::unnecessary_box_returns, reason = "sets only ever live on the heap")]
     fn empty() -> Box<Self> {
         Box::new(Self {
-            keys: [0; WAYS],
+            tags: [0; WAYS],
             expires_s: [0; WAYS],
             heat: [0; WAYS],
             values: [V::default(); WAYS],
@@ -72,13 +81,14 @@ impl<V: Copy + Default> Set<V> {
     }
 
     fn find(&self, key: Key) -> Option<usize> {
-        self.keys.iter().position(|k| *k == key.0)
+        let tag = key.tag();
+        self.tags.iter().position(|t| *t == tag)
     }
 
     /// The way to overwrite: an empty one, one past its time, else the least used, the soonest to expire.
     fn victim(&self, now_s: u32) -> (usize, bool) {
         let rank = |way: usize| {
-            let live = self.keys[way] != 0 && self.expires_s[way] > now_s;
+            let live = self.tags[way] != 0 && self.expires_s[way] > now_s;
             (live, self.heat[way], self.expires_s[way])
         };
         let way = (0..WAYS).min_by_key(|way| rank(*way)).unwrap_or(0);
@@ -147,8 +157,8 @@ impl<V: Copy + Default> Table<V> {
         let way = set.find(key).unwrap_or_else(|| {
             let (way, live) = set.victim(now_s);
             shard.evicted += u64::from(live);
-            shard.entries += usize::from(set.keys[way] == 0);
-            set.keys[way] = key.0;
+            shard.entries += usize::from(set.tags[way] == 0);
+            set.tags[way] = key.tag();
             set.values[way] = V::default();
             way
         });
@@ -170,7 +180,7 @@ impl<V: Copy + Default> Table<V> {
         let mut shard = self.shards[key.shard()].0.lock();
         let Some(set) = shard.sets[key.set(self.sets_per_shard)].as_mut() else { return false };
         let Some(way) = set.find(key) else { return false };
-        set.keys[way] = 0;
+        set.tags[way] = 0;
         set.heat[way] = 0;
         shard.entries -= 1;
         true
@@ -185,9 +195,9 @@ impl<V: Copy + Default> Table<V> {
             let mut shard = self.shards[index % SHARDS].0.lock();
             let place = index / SHARDS;
             let Some(set) = shard.sets[place].as_ref() else { continue };
-            let live = (0..WAYS).any(|way| set.keys[way] != 0 && set.expires_s[way] > now_s);
+            let live = (0..WAYS).any(|way| set.tags[way] != 0 && set.expires_s[way] > now_s);
             if !live {
-                let held = set.keys.iter().filter(|key| **key != 0).count();
+                let held = set.tags.iter().filter(|tag| **tag != 0).count();
                 shard.sets[place] = None;
                 shard.allocated -= 1;
                 shard.entries -= held;

@@ -4,6 +4,7 @@
 mod disk;
 mod watch;
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,7 +75,9 @@ pub fn load(waf: &Waf) -> Result<Loaded, RulesError> {
     };
     entries.push(Entry::Text { name: "[waf] mode", text });
     let source = DiskSource::default();
-    let (ruleset, notices) = Ruleset::compile(&source, &entries, &CompileOptions::default())
+    // The memo's hash is keyed, so that nobody outside can aim at its slots.
+    let options = CompileOptions { hash_seed: RandomState::new().hash_one(0), ..CompileOptions::default() };
+    let (ruleset, notices) = Ruleset::compile(&source, &entries, &options)
         .map_err(|diagnostics| RulesError { diagnostics })?;
     Ok(Loaded { ruleset: Arc::new(ruleset), notices, files: source.into_files(), took: start.elapsed() })
 }

@@ -110,6 +110,7 @@ impl Connection {
         let mut scan = Scan::default();
         let mut skipped = false;
         let mut has_begun = false;
+        let mut is_timed = false;
         let requests = self.requests;
         let phase = &mut self.context.phase;
         let is_plain = self.context.peer.tls.is_none();
@@ -132,10 +133,7 @@ impl Connection {
                     skipped = true;
                 }
                 if !io.inbound.is_empty() {
-                    if !has_begun {
-                        has_begun = true;
-                        io.set_deadline(Instant::now() + http.header_timeout);
-                    }
+                    has_begun = true;
                     if is_plain && requests == 0 && io.inbound.starts_with(PREFACE) {
                         return Poll::Ready(Head::Http2);
                     }
@@ -158,6 +156,11 @@ impl Connection {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Head::Closed),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => {
+                        // Most heads come whole: only one that doesn't pays for moving the timer forward.
+                        if has_begun && !is_timed {
+                            is_timed = true;
+                            io.set_deadline(Instant::now() + http.header_timeout);
+                        }
                         return io.poll_deadline(cx).map(|()| {
                             if has_begun { Head::Refused(Denial::SlowHead) } else { Head::Closed }
                         });

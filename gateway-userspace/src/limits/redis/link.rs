@@ -232,6 +232,12 @@ async fn keep(link: Weak<Link>, pause: Duration) {
         if held.usable() {
             // Waiting holds no link: it wakes now and then to see whether there still is one.
             let _ = tokio::time::timeout(pause, held.opened.notified()).await;
+            let down = !held.usable();
+            drop(held);
+            // A breaker that has opened stays open for a pause at least: a slow server must not make it flap.
+            if down {
+                tokio::time::sleep(pause).await;
+            }
             continue;
         }
         match held.probe().await {
