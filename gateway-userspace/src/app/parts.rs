@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -161,7 +162,8 @@ impl Running {
         let bound = listen::bind(&config.edge.listeners, handed_over)?;
         let protected: Vec<IpNetwork> = protected(&config);
         let (kernel, attached) = kernel::open(&config.kernel, &protected)?.unzip();
-        let Decisions { handle: bans, cluster, feeds, crowdsec, geo } = decisions::start(&config, kernel.as_ref())?;
+        let Decisions { handle: bans, cluster, feeds, crowdsec, geo } =
+            decisions::start(&config, kernel.as_ref())?;
         let certificates = Arc::new(certificates);
         let challenges = Arc::new(Challenges::default());
         let wants_tls = config.edge.listeners.iter().any(|l| l.tls);
@@ -335,6 +337,11 @@ impl Running {
             "certificates": self.certificates.status(),
             "kernel": kernel,
             "cluster": self.cluster.as_ref().map(|c| c.last_error().map_or("connected".into(), |e| e.to_string())),
+            "crowdsec": self.crowdsec.as_ref().map(|c| json!({
+                "state": c.last_error().map_or("connected".into(), |e| e.to_string()),
+                "followed": c.followed.load(Relaxed),
+                "left_out": c.left_out.load(Relaxed),
+            })),
             "feeds": self.feeds.as_ref().map(|f| f.statuses()),
         })
     }

@@ -77,8 +77,8 @@ pub fn load(waf: &Waf) -> Result<Loaded, RulesError> {
     let source = DiskSource::default();
     // The memo's hash is keyed, so that nobody outside can aim at its slots.
     let options = CompileOptions { hash_seed: RandomState::new().hash_one(0), ..CompileOptions::default() };
-    let (ruleset, notices) = Ruleset::compile(&source, &entries, &options)
-        .map_err(|diagnostics| RulesError { diagnostics })?;
+    let (ruleset, notices) =
+        Ruleset::compile(&source, &entries, &options).map_err(|diagnostics| RulesError { diagnostics })?;
     Ok(Loaded { ruleset: Arc::new(ruleset), notices, files: source.into_files(), took: start.elapsed() })
 }
 
