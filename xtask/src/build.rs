@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::paths::Paths;
 use crate::setup::compiler::{Compiler, TARGET};
-use crate::setup::{self, Tools};
+use crate::setup::{self, Tools, crowdsec};
 use crate::{process, ui};
 
 /// What the eBPF crate is compiled with, beside its target: aya-ebpf asks for the architecture of the traced kernel;
@@ -108,6 +108,11 @@ pub fn daemon(paths: &Paths, profile: &str) -> Result<PathBuf> {
 pub fn host_cargo(paths: &Paths) -> Command {
     let mut command = Command::new(process::cargo());
     command.current_dir(&paths.root).env("CARGO_TARGET_DIR", &paths.target);
+    // What setup unpacked for the tests, behind what is installed.
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":");
+    path.push(crowdsec::programs(paths));
+    command.env("PATH", path);
     command
 }
 

@@ -23,7 +23,7 @@ pub fn run(paths: &Paths) -> Result<()> {
     if !process::is_root() {
         bail!("the demo makes network namespaces and loads XDP programs, which needs root");
     }
-    setup::for_tests()?;
+    setup::for_tests(paths)?;
     build::ebpf(paths)?;
     let daemon = build::daemon(paths, "release")?;
 

@@ -39,7 +39,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     }
     if !args.unit {
         ui::heading("What the tests need");
-        setup::for_tests()?;
+        setup::for_tests(paths)?;
     }
     ui::heading("Building");
     build::ebpf(paths)?;

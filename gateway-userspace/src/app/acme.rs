@@ -37,7 +37,7 @@ pub fn start(running: &Arc<Running>) {
     let challenges = Arc::clone(&running.challenges);
     let running = Arc::clone(running);
     let changed: acme::Changed = Arc::new(move |name| {
-        let list = certificates(&running.config.edge.tls);
+        let list = certificates(&running.tls_in_force());
         match running.certificates.reload(&list, &running.provider) {
             Ok(()) => tracing::info!(certificate = name, "certificate in force"),
             Err(e) => tracing::error!("a certificate of the authority can't be used: {e}"),

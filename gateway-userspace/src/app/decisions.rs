@@ -51,6 +51,12 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
     } else {
         Some(Geo::open(&config.bans.geo).map_err(|e| failed(&e))?)
     };
+    let mut bans_config = config.bans.clone();
+    if !bans_config.enabled {
+        // Operators' and others' decisions hold; offences here lead to none.
+        bans_config.scenarios.clear();
+        bans_config.neighbours = None;
+    }
     let defaults = bans::Parts::default();
     let parts = bans::Parts {
         allow: config.kernel.allow.clone(),
@@ -63,7 +69,7 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
         node: config.bans.cluster.as_ref().map_or(defaults.node, |c| Arc::clone(&c.node)),
         clock: defaults.clock,
     };
-    let handle = bans::start(&config.bans, parts).map_err(|e| AppError::Bans(e.to_string()))?;
+    let handle = bans::start(&bans_config, parts).map_err(|e| AppError::Bans(e.to_string()))?;
     if !kept.is_empty() {
         let restored = handle.clone();
         tokio::spawn(async move {

@@ -27,6 +27,7 @@ use crate::bans::feed::Feeds;
 use crate::cli::ConfigArgs;
 use crate::client::IpNetwork;
 use crate::config::Config;
+use crate::config::edge::Tls;
 use crate::http::{Server, ServerParts};
 use crate::inspect::Inspector;
 use crate::kernel::{Attachment, Kernel};
@@ -121,6 +122,7 @@ pub struct Running {
     pub(super) challenges: Arc<Challenges>,
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    pub(super) tls_config: Mutex<Tls>,
     pub(super) admission: Arc<Admission>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) limiter: Limiter,
@@ -180,7 +182,7 @@ impl Running {
         let pipeline = Arc::new(Pipeline::new(Parts {
             site: Site::new(&config.edge, config.waf.mode, workers, None)?,
             rules: Arc::clone(&rules),
-            inspector: Inspector::new(workers, gateway_waf::Services::default()),
+            inspector: Inspector::new(workers, services()),
             access: Arc::clone(&access),
             limits: Some(Arc::new(Limits::new(limiter.clone(), geo))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
@@ -216,6 +218,7 @@ impl Running {
             challenges,
             provider,
             tls,
+            tls_config: Mutex::new(config.edge.tls.clone()),
             admission,
             pipeline,
             limiter,
@@ -249,6 +252,11 @@ impl Running {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
         health.set(Phase::Ready);
         Ok(())
+    }
+
+    /// `[tls]` as it was read last.
+    pub(super) fn tls_in_force(&self) -> Tls {
+        self.tls_config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tells the kernel side that the daemon lives.
@@ -388,6 +396,15 @@ impl Running {
 /// Whom the kernel must never ban, besides the allowlist and this host itself.
 pub(super) fn protected(config: &Config) -> Vec<IpNetwork> {
     config.edge.client.trusted_proxies.iter().chain(&config.bans.management).copied().collect()
+}
+
+/// Records of the rules' persistent collections (`initcol`): IP, SESSION and the others together.
+const COLLECTION_RECORDS: usize = 65_536;
+
+/// What rules may use beside the request.
+fn services() -> gateway_waf::Services {
+    let store = gateway_waf::collections::MemoryStore::new(COLLECTION_RECORDS);
+    gateway_waf::Services { store: Some(Arc::new(store)), ..gateway_waf::Services::default() }
 }
 
 /// Two words that nobody outside can guess: the standard library's hash keys come from the system.

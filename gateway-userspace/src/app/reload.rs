@@ -71,11 +71,12 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     let site = Site::new(&config.edge, config.waf.mode, workers, Some(&before)).map_err(|e| e.to_string())?;
     // From here on nothing is refused but by the system.
     if let Some(k) = &running.kernel {
+        kernel::apply_policy(k, &config.kernel).map_err(fail)?;
         k.set_allowlist(&kernel::targets(&config.kernel.allow), &kernel::targets(&protected(config)))
             .map_err(|e| e.to_string())?;
-        kernel::apply_policy(k, &config.kernel).map_err(fail)?;
     }
     running.certificates.adopt(fresh.certificates);
+    running.tls_config.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.edge.tls);
     if let (Some(current), Some(tls)) = (&running.tls, tls) {
         current.store(tls);
     }
@@ -106,7 +107,13 @@ fn needs_restart(running: &Running, config: &crate::config::Config) -> Vec<&'sta
     let log_same = old.log.format == config.log.format
         && old.log.access == config.log.access
         && old.log.access_format == config.log.access_format;
+    let guarded_same = old.kernel.allow == config.kernel.allow
+        && old.edge.client.trusted_proxies == config.edge.client.trusted_proxies;
+    let tls_same = old.edge.tls.acme == config.edge.tls.acme
+        && old.edge.tls.handshake_timeout == config.edge.tls.handshake_timeout;
     [
+        ("tls.acme, tls.handshake_timeout", tls_same),
+        ("kernel.allow, client.trusted_proxies (for layer 7; the kernel has them now)", guarded_same),
         ("server", old.server == config.server),
         ("control", old.control == config.control),
         ("log", log_same),

@@ -15,7 +15,7 @@ use crate::config::waf::Mode;
 use crate::wire::Body;
 
 /// Most rule ids kept of one request.
-pub const MAX_RULES: usize = 16;
+pub const MAX_RULES: usize = 64;
 
 /// What the rules see of a request: the same that the upstream will see.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,8 @@ pub struct RequestView<'a> {
     pub version: Version,
     /// The fields, `Host` among them.
     pub headers: &'a HeaderMap,
+    /// Fields that the client sent and that go no further.
+    pub withheld: &'a HeaderMap,
 }
 
 /// What matched, for logs and offences.
@@ -112,7 +114,7 @@ impl Inspection {
             web_app_id: "default",
         });
         tx.request_line(view.method.as_str().as_bytes(), view.target, protocol(view.version));
-        for (name, value) in view.headers {
+        for (name, value) in view.headers.iter().chain(view.withheld) {
             tx.request_header(name.as_str().as_bytes(), value.as_bytes());
         }
         let verdict = tx.request_headers();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{Method, Version};
 
 use super::path;
@@ -41,6 +43,8 @@ pub(super) struct Conforming {
     pub(super) version: Version,
     /// Without hop-by-hop fields, with exactly one `Host` (none where HTTP/1.0 gave none).
     pub(super) headers: HeaderMap,
+    /// Fields that go no further but that the rules see: the framing, and names with `_`.
+    pub(super) withheld: HeaderMap,
     pub(super) body: Body,
     /// `Upgrade`, where the request wants to switch protocols.
     pub(super) upgrade: Option<HeaderValue>,
@@ -81,12 +85,29 @@ pub(super) fn conform(incoming: Incoming, rules: &HttpRules) -> Result<Conformin
         return Err(Denial::Request("upgrade_with_body"));
     }
     let wants_trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let mut withheld = HeaderMap::new();
+    for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
+        for value in headers.get_all(&name) {
+            withheld.append(&name, value.clone());
+        }
+    }
     strip_hop_by_hop(&mut headers).map_err(Denial::Nomination)?;
     // The length travels with the body; the next hop writes its own.
     headers.remove(CONTENT_LENGTH);
-    drop_ambiguous_names(&mut headers);
+    withhold_ambiguous_names(&mut headers, &mut withheld);
     let (target, path_len) = one_path(target, rules.merge_slashes)?;
-    Ok(Conforming { method, target, path_len, host, version, headers, body, upgrade, wants_trailers })
+    Ok(Conforming {
+        method,
+        target,
+        path_len,
+        host,
+        version,
+        headers,
+        withheld,
+        body,
+        upgrade,
+        wants_trailers,
+    })
 }
 
 /// Path and query, and the authority of an absolute target.
@@ -189,17 +210,20 @@ fn one_path(target: Bytes, merge_slashes: bool) -> Result<(Bytes, usize), Denial
 
 /// Whether `Connection` holds `upgrade`.
 fn wants_upgrade(headers: &HeaderMap) -> bool {
-    headers.get_all(http::header::CONNECTION).iter().any(|value| {
+    headers.get_all(CONNECTION).iter().any(|value| {
         value.as_bytes().split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     })
 }
 
-/// Removes fields with `_` in their names: many servers read `X_Forwarded_For` as `X-Forwarded-For`.
-fn drop_ambiguous_names(headers: &mut HeaderMap) {
+/// Sends no field with `_` in its name on: many servers read `X_Forwarded_For` as `X-Forwarded-For`.
+fn withhold_ambiguous_names(headers: &mut HeaderMap, withheld: &mut HeaderMap) {
     let ambiguous = |name: &http::HeaderName| name.as_str().as_bytes().contains(&b'_');
     if headers.keys().any(ambiguous) {
         let names: Vec<_> = headers.keys().filter(|n| ambiguous(n)).cloned().collect();
         for name in names {
+            for value in headers.get_all(&name) {
+                withheld.append(&name, value.clone());
+            }
             headers.remove(name);
         }
     }

@@ -218,6 +218,7 @@ pub(super) async fn inspect_request(
         target: &request.target,
         version: request.version,
         headers: &request.headers,
+        withheld: &request.withheld,
     };
     inspection.request_headers(&view).map_err(Denial::Waf)?;
     let body = std::mem::take(&mut request.body);
@@ -234,8 +235,18 @@ pub(super) async fn forward(
 ) -> Result<Answered, Denial> {
     let Inspected(Routed { request: Identified { request, is_trusted }, route }) = request;
     let upstream = site.upstreams.get(route.upstream).ok_or(Denial::NoRoute)?;
-    let Conforming { method, target, path_len, host, version, mut headers, body, upgrade, wants_trailers } =
-        request;
+    let Conforming {
+        method,
+        target,
+        path_len,
+        host,
+        version,
+        mut headers,
+        withheld: _,
+        body,
+        upgrade,
+        wants_trailers,
+    } = request;
     if version == Version::HTTP_10 && !headers.contains_key(HOST) {
         // HTTP/1.1 wants one; the server's own name is the honest one.
         let name = if host.is_empty() { upstream.config().name.as_ref() } else { &host };

@@ -47,7 +47,10 @@ pub fn check(root: &Path, files: &[PathBuf]) -> Result<String> {
 /// The rows of the table: a number, then names in backticks. Names with a dash are crates, not modules.
 fn table(page: &str) -> Levels {
     let mut levels = Levels::new();
-    for row in page.lines() {
+    // Only the section of that name: other tables of the page count their rows too.
+    let section = page.split_once("\n## Levels").map_or(page, |(_, rest)| rest);
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    for row in section.lines() {
         let mut cells = row.split('|').map(str::trim).skip(1);
         let Some(level) = cells.next().and_then(|cell| cell.parse().ok()) else { continue };
         for name in cells.next().unwrap_or_default().split('`').skip(1).step_by(2) {

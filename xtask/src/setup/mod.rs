@@ -4,6 +4,7 @@
 //! with nothing to do takes under a second.
 
 pub mod compiler;
+pub mod crowdsec;
 pub mod linker;
 pub mod packages;
 
@@ -54,8 +55,9 @@ pub fn for_build(paths: &Paths) -> Result<Tools> {
 }
 
 /// Makes sure that the end-to-end tests have their programs.
-pub fn for_tests() -> Result<()> {
-    packages::ensure(&[Group::Test])
+pub fn for_tests(paths: &Paths) -> Result<()> {
+    packages::ensure(&[Group::Test])?;
+    crowdsec::ensure(paths)
 }
 
 /// Makes sure that a virtual machine can be built and started.

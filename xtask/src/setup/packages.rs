@@ -56,7 +56,13 @@ impl Group {
                 Package { name: "procps", probe: Probe::Program("sysctl") },
                 Package { name: "curl", probe: Probe::Program("curl") },
                 Package { name: "openssl", probe: Probe::Program("openssl") },
+                Package { name: "python3", probe: Probe::Program("python3") },
                 Package { name: "redis-server", probe: Probe::Program("redis-server") },
+                Package { name: "redis-sentinel", probe: Probe::Program("redis-sentinel") },
+                Package { name: "redis-tools", probe: Probe::Program("redis-cli") },
+                Package { name: "pebble", probe: Probe::Program("pebble") },
+                Package { name: "fail2ban", probe: Probe::Program("fail2ban-server") },
+                Package { name: "libsqlite3-0", probe: Probe::File("/usr/share/doc/libsqlite3-0") },
                 Package { name: "systemd", probe: Probe::Program("systemd-analyze") },
             ],
             Self::Vm => &[
