@@ -47,3 +47,13 @@ fn all_problems_are_told_at_once() {
 fn an_empty_file_is_the_defaults() {
     assert_eq!(refusal(""), "");
 }
+
+#[test]
+fn the_example_is_good() {
+    assert_eq!(refusal(include_str!("../../../config/example.toml")), "");
+}
+
+#[test]
+fn the_embedded_defaults_are_good() {
+    assert_eq!(refusal(include_str!("../../../config/default.toml")), "");
+}
