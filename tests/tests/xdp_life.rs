@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
+    os::fd::AsFd,
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gateway::kernel::{
     AttachMode, Attachment, BanReason, Expiry, InterfaceConfig, Kernel, KernelConfig, KernelError, Reason,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A veth pair: our end here, the peer in a namespace with an address of its own and a second one to be banned.
 struct Pair {
@@ -203,13 +205,8 @@ fn killed_and_restarted_under_traffic() -> Result<()> {
     let receiver = UdpSocket::bind((pair.address(1), 0))?;
     receiver.set_read_timeout(Some(Duration::from_millis(700)))?;
     let port = receiver.local_addr()?.port();
-    let script = format!(
-        "import socket,time\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\ns.bind(('{}',0))\nfor i in range(4000):\n s.sendto(b'%d'%i,('{}',{port}))\n time.sleep(0.001)",
-        pair.address(2),
-        pair.address(1)
-    );
-    let mut sender =
-        Command::new("ip").args(["netns", "exec", &pair.space, "python3", "-c", &script]).spawn()?;
+    let (space, from, to) = (pair.space.clone(), pair.address(2), pair.address(1));
+    let sender = thread::spawn(move || steady(&space, from, (to, port)));
     let counter = thread::spawn(move || {
         let mut buffer = [0; 16];
         let mut received = 0u32;
@@ -236,9 +233,21 @@ fn killed_and_restarted_under_traffic() -> Result<()> {
         ensure!(pair.ping(3, 3)? == 0, "the ban holds after the swap");
         ensure!(kernel.bans().len() == 1, "the ban is listed");
     }
-    sender.wait()?;
+    sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
     let received = counter.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))?;
     ensure!(received == 4000, "{} of 4000 datagrams were lost", 4000 - received);
+    Ok(())
+}
+
+/// Sends 4,000 datagrams, a millisecond apart, from a namespace.
+fn steady(space: &str, from: Ipv4Addr, to: (Ipv4Addr, u16)) -> Result<()> {
+    let space = std::fs::File::open(format!("/run/netns/{space}"))?;
+    move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
+    let socket = UdpSocket::bind((from, 0))?;
+    for number in 0..4000u32 {
+        socket.send_to(&number.to_be_bytes(), to)?;
+        thread::sleep(Duration::from_millis(1));
+    }
     Ok(())
 }
 

@@ -167,12 +167,15 @@ fn kernel(api: &mut Api, running: &Arc<Running>) {
         let r = Arc::clone(&r);
         async move {
             let kernel = r.kernel.as_ref().ok_or_else(none)?;
-            Ok(serde_json::json!({
-                "interfaces": r.attached,
-                "adopted": kernel.adopted(),
-                "pin": kernel.pin_folder(),
-                "bans": kernel.bans().len(),
-            }))
+            kernel.status().map_err(ApiError::refused)
+        }
+    });
+    let r = Arc::clone(running);
+    api.on(Method::GET, "/v1/xdp/top", move |request| {
+        let r = Arc::clone(&r);
+        async move {
+            let count = request.query.get("n").and_then(|n| n.parse().ok()).unwrap_or(20);
+            r.kernel.as_ref().map(|k| k.top(count)).ok_or_else(none)
         }
     });
 }

@@ -132,6 +132,7 @@ impl Cli {
         let out = Output { json: self.json };
         let result = match &self.command {
             Command::Rules(command) => return rules::run(command, out),
+            Command::Xdp(xdp::Command::Detach { pin, .. }) => return xdp::detach(pin, out),
             Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
             Command::Limits(command) => limits::run(command, &control, out),
             Command::Status => status::status(&control, out),
