@@ -7,7 +7,7 @@ use crate::{
     variables::{Variable, store::ItemName},
 };
 
-/// Most sanitised values of one transaction; from there on everything of the kind is.
+/// Most values that one transaction hides in its records; further ones are not hidden.
 pub(crate) const SANITISED_MAX: usize = 256;
 
 /// Something that the audit log hides.
