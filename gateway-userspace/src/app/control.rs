@@ -35,6 +35,7 @@ pub fn api(running: Arc<Running>, reload: mpsc::Sender<ReloadRequest>) -> Api {
         }
     });
     bans(&mut api, &running);
+    privacy(&mut api, &running);
     limits(&mut api, &running);
     kernel(&mut api, &running);
     api
@@ -73,7 +74,7 @@ fn limits(api: &mut Api, running: &Arc<Running>) {
 }
 
 #[derive(Deserialize)]
-struct Allow {
+struct OfNetwork {
     network: IpNetwork,
 }
 
@@ -146,12 +147,26 @@ fn bans(api: &mut Api, running: &Arc<Running>) {
     let h = running.bans.clone();
     api.on(Method::POST, "/v1/allow", move |request| {
         let h = h.clone();
-        async move { h.allow(request.json::<Allow>()?.network).await.map_err(operator) }
+        async move { h.allow(request.json::<OfNetwork>()?.network).await.map_err(operator) }
     });
     let h = running.bans.clone();
     api.on(Method::POST, "/v1/allow/remove", move |request| {
         let h = h.clone();
-        async move { h.disallow(request.json::<Allow>()?.network).await.map_err(operator) }
+        async move { h.disallow(request.json::<OfNetwork>()?.network).await.map_err(operator) }
+    });
+}
+
+fn privacy(api: &mut Api, running: &Arc<Running>) {
+    let stopped = |e: crate::bans::Stopped| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string());
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/privacy/export", move |request| {
+        let h = h.clone();
+        async move { h.privacy_export(request.json::<OfNetwork>()?.network).await.map_err(stopped) }
+    });
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/privacy/erase", move |request| {
+        let h = h.clone();
+        async move { h.privacy_erase(request.json::<OfNetwork>()?.network).await.map_err(stopped) }
     });
 }
 

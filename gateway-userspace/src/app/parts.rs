@@ -33,7 +33,7 @@ use crate::inspect::Inspector;
 use crate::kernel::{Attachment, Kernel};
 use crate::limits::Limiter;
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates};
-use crate::pipeline::{Parts, Pipeline, Site};
+use crate::pipeline::{Offences, Parts, Pipeline, Site};
 use crate::rules::{self, Loaded, Rules, Stamp};
 use crate::telemetry::{LogControl, Registry};
 
@@ -186,7 +186,8 @@ impl Running {
             access: Arc::clone(&access),
             limits: Some(Arc::new(Limits::new(limiter.clone(), geo))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
-            offences: decisions::offences(&bans),
+            offences: Offences::new(Some(Arc::new(bans.clone()))),
+            counted: config.bans.offences.clone(),
             well_known: {
                 let challenges = Arc::clone(&challenges);
                 Some(Arc::new(move |token: &str| challenges.http_01(token)))

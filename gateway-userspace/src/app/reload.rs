@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::acme::Resolver;
 use super::error::AppError;
 use super::parts::{Running, Watched, protected, tell_rules};
-use super::{check, kernel, notify};
+use super::{check, decisions, kernel, notify};
 use crate::cli::ConfigArgs;
 use crate::listen;
 use crate::pipeline::Site;
@@ -81,6 +81,12 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
         current.store(tls);
     }
     running.pipeline.set_site(site);
+    running.pipeline.set_counted(config.bans.offences.clone());
+    // On a thread that may wait; the task answers within its turn, or it has ended with the gateway.
+    let stopped = tokio::runtime::Handle::current().block_on(decisions::configure(&running.bans, config));
+    if let Err(error) = stopped {
+        tracing::warn!(%error, "the bans keep their configuration");
+    }
     running
         .admission
         .set_bounds(config.edge.http.max_connections, config.edge.http.max_connections_per_source);
@@ -107,19 +113,19 @@ fn needs_restart(running: &Running, config: &crate::config::Config) -> Vec<&'sta
     let log_same = old.log.format == config.log.format
         && old.log.access == config.log.access
         && old.log.access_format == config.log.access_format;
-    let guarded_same = old.kernel.allow == config.kernel.allow
-        && old.edge.client.trusted_proxies == config.edge.client.trusted_proxies;
     let tls_same = old.edge.tls.acme == config.edge.tls.acme
         && old.edge.tls.handshake_timeout == config.edge.tls.handshake_timeout;
     [
         ("tls.acme, tls.handshake_timeout", tls_same),
-        ("kernel.allow, client.trusted_proxies (for layer 7; the kernel has them now)", guarded_same),
         ("server", old.server == config.server),
         ("control", old.control == config.control),
         ("log", log_same),
         ("kernel", kernel_same),
         ("listeners", old.edge.listeners == config.edge.listeners),
-        ("bans", old.bans == config.bans),
+        (
+            "bans (database, max_buckets, cluster, crowdsec, feeds, geo)",
+            !decisions::needs_restart(&old.bans, &config.bans),
+        ),
         ("limit_store", old.limits.store == config.limits.store),
     ]
     .into_iter()

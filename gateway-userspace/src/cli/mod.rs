@@ -4,7 +4,9 @@ mod ban;
 mod connect;
 mod limits;
 mod output;
+mod privacy;
 mod rules;
+mod scenarios;
 mod status;
 mod xdp;
 
@@ -74,6 +76,12 @@ pub enum Command {
         /// The client's address.
         address: std::net::IpAddr,
     },
+    /// What is kept about people.
+    #[command(subcommand)]
+    Privacy(privacy::Command),
+    /// Scenarios: list, try on a log.
+    #[command(subcommand)]
+    Scenarios(scenarios::Command),
     /// Rate limits.
     #[command(subcommand)]
     Limits(limits::Command),
@@ -134,6 +142,11 @@ impl Cli {
             Command::Rules(command) => return rules::run(command, out),
             Command::Xdp(xdp::Command::Detach { pin, .. }) => return xdp::detach(pin, out),
             Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
+            Command::Scenarios(command) => return scenarios::run(command, out),
+            Command::Privacy(privacy::Command::Anonymise { files, older_than }) => {
+                return privacy::anonymise(files, *older_than, out);
+            }
+            Command::Privacy(command) => privacy::run(command, &control, out),
             Command::Limits(command) => limits::run(command, &control, out),
             Command::Status => status::status(&control, out),
             Command::Reload => status::reload(&control, out),

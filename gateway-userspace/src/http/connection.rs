@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::server::{Phase, Shared};
 use super::{h1, h2};
+use crate::bans::OffenceKind;
 use crate::listen::{AcceptError, Stream};
 use crate::pipeline::Worker;
 
@@ -27,7 +28,7 @@ pub(super) async fn serve(
         Err(error) => {
             shared.numbers.handshake_failed();
             if matches!(error, AcceptError::Handshake(_) | AcceptError::Timeout | AcceptError::Proxy(_)) {
-                shared.pipeline.handshake_failed(peer.ip());
+                shared.pipeline.connection_offended(OffenceKind::Handshake, peer.ip(), &acceptor.name);
             }
             tracing::debug!(%peer, listener = %acceptor.name, "{error}");
             return;

@@ -34,6 +34,8 @@ pub(super) struct Trace {
     pub(super) denied: Option<&'static str>,
     pub(super) findings: Findings,
     pub(super) status: Option<StatusCode>,
+    /// Asks for what only scanners ask for.
+    pub(super) is_honeypot: bool,
 }
 
 impl Trace {
@@ -64,6 +66,7 @@ impl Trace {
             denied: None,
             findings: Findings::default(),
             status: None,
+            is_honeypot: false,
         }
     }
 
