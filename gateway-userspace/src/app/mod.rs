@@ -7,6 +7,7 @@
 
 mod acme;
 mod adapters;
+mod capture;
 mod control;
 mod decisions;
 mod error;
@@ -15,6 +16,7 @@ mod notify;
 mod parts;
 mod privileges;
 mod reload;
+mod xdp;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,7 +57,11 @@ pub fn run(args: &ConfigArgs) -> Result<(), AppError> {
         .map_err(AppError::Runtime)?;
     runtime.block_on(async {
         let running = Arc::new(Running::start(checked, log, handed_over)?);
-        live(&running, args).await
+        let lived = live(&running, args).await;
+        if lived.is_err() {
+            running.give_up();
+        }
+        lived
     })
 }
 

@@ -14,9 +14,10 @@ use serde_json::json;
 
 use super::acme::{self, Resolver};
 use super::adapters::{Denials, Limits};
+use super::capture::Captures;
 use super::decisions::{self, Decisions};
 use super::error::AppError;
-use super::{kernel, starting, watch_every};
+use super::{kernel, starting, watch_every, xdp};
 use crate::access::{self, AccessLog};
 use crate::acme::Challenges;
 use crate::admin::{Health, Phase};
@@ -132,7 +133,8 @@ pub struct Running {
     pub(super) feeds: Option<Arc<Feeds>>,
     pub(super) crowdsec: Option<Arc<CrowdSecState>>,
     pub(super) kernel: Option<Arc<Kernel>>,
-    pub(super) attached: Vec<Attachment>,
+    pub(super) attached: Mutex<Vec<Attachment>>,
+    pub(super) captures: Captures,
     listeners: Mutex<Vec<(Bound, Acceptor)>>,
     server: Mutex<Option<Server>>,
     access_writer: Mutex<Option<access::Writer>>,
@@ -164,6 +166,9 @@ impl Running {
         let bound = listen::bind(&config.edge.listeners, handed_over)?;
         let protected: Vec<IpNetwork> = protected(&config);
         let (kernel, attached) = kernel::open(&config.kernel, &protected)?.unzip();
+        let attached = attached.unwrap_or_default();
+        // What fails from here on takes the program off again.
+        let unless_started = kernel.as_ref().map(kernel::GiveUp::new);
         let Decisions { handle: bans, cluster, feeds, crowdsec, geo } =
             decisions::start(&config, kernel.as_ref())?;
         let certificates = Arc::new(certificates);
@@ -209,6 +214,7 @@ impl Running {
                 (bound, acceptor)
             })
             .collect();
+        unless_started.into_iter().for_each(kernel::GiveUp::never_mind);
         Ok(Self {
             file,
             log,
@@ -229,7 +235,8 @@ impl Running {
             feeds,
             crowdsec,
             kernel,
-            attached: attached.unwrap_or_default(),
+            attached: Mutex::new(attached),
+            captures: xdp::captures(),
             listeners: Mutex::new(listeners),
             server: Mutex::new(None),
             access_writer: Mutex::new(Some(access_writer)),
@@ -264,6 +271,14 @@ impl Running {
     pub fn beat(&self) {
         if let Some(kernel) = &self.kernel {
             kernel.heartbeat();
+            self.captures.expire(kernel);
+        }
+    }
+
+    /// The start failed: the program goes off the interfaces that had none before.
+    pub fn give_up(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.give_up();
         }
     }
 
@@ -309,7 +324,8 @@ impl Running {
             .iter()
             .map(|l| format!("{}://{}", if l.tls { "https" } else { "http" }, l.address))
             .collect();
-        let kernel = match self.attached.as_slice() {
+        let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        let kernel = match attached.as_slice() {
             [] => "no kernel side".to_owned(),
             attached => attached
                 .iter()
@@ -323,9 +339,10 @@ impl Running {
     /// How everything is, for `gateway status`.
     pub fn status(&self) -> serde_json::Value {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let kernel = self.kernel.as_ref().map(|k| {
             json!({
-                "interfaces": self.attached,
+                "interfaces": attached,
                 "adopted": k.adopted(),
                 "pin": k.pin_folder(),
                 "bans": k.bans().len(),

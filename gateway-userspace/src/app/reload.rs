@@ -109,7 +109,9 @@ fn needs_restart(running: &Running, config: &crate::config::Config) -> Vec<&'sta
     let kernel_same = old.kernel.mode == config.kernel.mode
         && old.kernel.interfaces == config.kernel.interfaces
         && old.kernel.attach == config.kernel.attach
-        && old.kernel.pin == config.kernel.pin;
+        && old.kernel.pin == config.kernel.pin
+        && old.kernel.capacity == config.kernel.capacity
+        && old.kernel.required == config.kernel.required;
     let log_same = old.log.format == config.log.format
         && old.log.access == config.log.access
         && old.log.access_format == config.log.access_format;

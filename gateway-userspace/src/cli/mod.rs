@@ -1,6 +1,7 @@
 //! The command line. Everything but `run`, `check` and `version` asks the daemon over its control socket.
 
 mod ban;
+mod capture;
 mod connect;
 mod limits;
 mod output;
@@ -91,6 +92,8 @@ pub enum Command {
     /// The kernel side.
     #[command(subcommand)]
     Xdp(xdp::Command),
+    /// Write the packets that the kernel side drops to a pcapng file.
+    Capture(capture::Args),
     /// Print the version.
     Version,
 }
@@ -140,7 +143,7 @@ impl Cli {
         let out = Output { json: self.json };
         let result = match &self.command {
             Command::Rules(command) => return rules::run(command, out),
-            Command::Xdp(xdp::Command::Detach { pin, .. }) => return xdp::detach(pin, out),
+            Command::Xdp(xdp::Command::Detach { all: true, pin, .. }) => return xdp::detach_all(pin, out),
             Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
             Command::Scenarios(command) => return scenarios::run(command, out),
             Command::Privacy(privacy::Command::Anonymise { files, older_than }) => {
@@ -154,6 +157,7 @@ impl Cli {
             Command::Allow(command) => ban::allow(command, &control, out),
             Command::Why { address } => ban::why(*address, &control, out),
             Command::Xdp(command) => xdp::run(command, &control, out),
+            Command::Capture(args) => capture::run(args, &control, out),
             Command::Run(_) | Command::Check(_) | Command::Version => Ok(()),
         };
         match result {
