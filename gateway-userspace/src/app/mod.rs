@@ -14,6 +14,7 @@ mod kernel;
 mod notify;
 mod parts;
 mod privileges;
+mod push_back;
 mod reload;
 
 use std::sync::Arc;
@@ -99,6 +100,7 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
             }
             _ = heartbeat.tick() => {
                 running.beat();
+                running.forget_limits();
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
                     running.sweep();

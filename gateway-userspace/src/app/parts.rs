@@ -16,6 +16,7 @@ use super::acme::{self, Resolver};
 use super::adapters::{Denials, Limits};
 use super::decisions::{self, Decisions};
 use super::error::AppError;
+use super::push_back::PushBack;
 use super::{kernel, starting, watch_every};
 use crate::access::{self, AccessLog};
 use crate::acme::Challenges;
@@ -31,7 +32,7 @@ use crate::config::edge::Tls;
 use crate::http::{Server, ServerParts};
 use crate::inspect::Inspector;
 use crate::kernel::{Attachment, Kernel};
-use crate::limits::Limiter;
+use crate::limits::{Clock, Limiter};
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates};
 use crate::pipeline::{Parts, Pipeline, Site};
 use crate::rules::{self, Loaded, Rules, Stamp};
@@ -126,6 +127,8 @@ pub struct Running {
     pub(super) admission: Arc<Admission>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) limiter: Limiter,
+    push_back: PushBack,
+    clock: Clock,
     pub(super) access: Arc<AccessLog>,
     pub(super) bans: bans::Handle,
     pub(super) cluster: Option<Arc<ClusterState>>,
@@ -178,13 +181,14 @@ impl Running {
         };
         let (access, access_writer) = access::start(&config.log, workers).map_err(AppError::AccessLog)?;
         let limiter = Limiter::new(&config.limits, random());
+        let push_back = PushBack::start(&bans, config.bans.enabled);
         let rules = Arc::new(Rules::new(Arc::clone(&loaded.ruleset)));
         let pipeline = Arc::new(Pipeline::new(Parts {
             site: Site::new(&config.edge, config.waf.mode, workers, None)?,
             rules: Arc::clone(&rules),
             inspector: Inspector::new(workers, services()),
             access: Arc::clone(&access),
-            limits: Some(Arc::new(Limits::new(limiter.clone(), geo))),
+            limits: Some(Arc::new(Limits::new(limiter.clone(), geo, push_back.clone()))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
             offences: decisions::offences(&bans),
             well_known: {
@@ -222,6 +226,8 @@ impl Running {
             admission,
             pipeline,
             limiter,
+            push_back,
+            clock: Clock::start(),
             access,
             bans,
             cluster,
@@ -271,6 +277,11 @@ impl Running {
         if let Some(kernel) = &self.kernel {
             kernel.sweep();
         }
+    }
+
+    /// Frees the memory of limits' keys that are past their time: a hundredth of them each time.
+    pub fn forget_limits(&self) {
+        self.limiter.sweep(self.clock.now());
     }
 
     /// Whether a rule file changed since the last look; looks at most every two seconds.
@@ -366,7 +377,7 @@ impl Running {
         let running = Arc::clone(self);
         registry.add(move |out| {
             running.limiter.metrics(out);
-            Ok(())
+            running.push_back.metrics(out)
         });
         let running = Arc::clone(self);
         registry.add(move |out| {
