@@ -15,6 +15,7 @@ mod kernel;
 mod notify;
 mod parts;
 mod privileges;
+mod push_back;
 mod reload;
 mod xdp;
 
@@ -105,6 +106,7 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
             }
             _ = heartbeat.tick() => {
                 running.beat();
+                running.forget_limits();
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
                     running.sweep();

@@ -17,6 +17,7 @@ use super::adapters::{Denials, Limits};
 use super::capture::Captures;
 use super::decisions::{self, Decisions};
 use super::error::AppError;
+use super::push_back::PushBack;
 use super::{kernel, starting, watch_every, xdp};
 use crate::access::{self, AccessLog};
 use crate::acme::Challenges;
@@ -32,7 +33,7 @@ use crate::config::edge::Tls;
 use crate::http::{Server, ServerParts};
 use crate::inspect::Inspector;
 use crate::kernel::{Attachment, Kernel};
-use crate::limits::Limiter;
+use crate::limits::{Clock, Limiter};
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates};
 use crate::pipeline::{Offences, Parts, Pipeline, Site};
 use crate::rules::{self, Loaded, Rules, Stamp};
@@ -127,6 +128,8 @@ pub struct Running {
     pub(super) admission: Arc<Admission>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) limiter: Limiter,
+    push_back: PushBack,
+    clock: Clock,
     pub(super) access: Arc<AccessLog>,
     pub(super) bans: bans::Handle,
     pub(super) cluster: Option<Arc<ClusterState>>,
@@ -183,13 +186,14 @@ impl Running {
         };
         let (access, access_writer) = access::start(&config.log, workers).map_err(AppError::AccessLog)?;
         let limiter = Limiter::new(&config.limits, random());
+        let push_back = PushBack::start(&bans, config.bans.enabled);
         let rules = Arc::new(Rules::new(Arc::clone(&loaded.ruleset)));
         let pipeline = Arc::new(Pipeline::new(Parts {
             site: Site::new(&config.edge, config.waf.mode, workers, None)?,
             rules: Arc::clone(&rules),
             inspector: Inspector::new(workers, services()),
             access: Arc::clone(&access),
-            limits: Some(Arc::new(Limits::new(limiter.clone(), geo))),
+            limits: Some(Arc::new(Limits::new(limiter.clone(), geo, push_back.clone()))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
             offences: Offences::new(Some(Arc::new(bans.clone()))),
             counted: config.bans.offences.clone(),
@@ -229,6 +233,8 @@ impl Running {
             admission,
             pipeline,
             limiter,
+            push_back,
+            clock: Clock::start(),
             access,
             bans,
             cluster,
@@ -287,6 +293,11 @@ impl Running {
         if let Some(kernel) = &self.kernel {
             kernel.sweep();
         }
+    }
+
+    /// Frees the memory of limits' keys that are past their time: a hundredth of them each time.
+    pub fn forget_limits(&self) {
+        self.limiter.sweep(self.clock.now());
     }
 
     /// Whether a rule file changed since the last look; looks at most every two seconds.
@@ -384,7 +395,7 @@ impl Running {
         let running = Arc::clone(self);
         registry.add(move |out| {
             running.limiter.metrics(out);
-            Ok(())
+            running.push_back.metrics(out)
         });
         let running = Arc::clone(self);
         registry.add(move |out| {

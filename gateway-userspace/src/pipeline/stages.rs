@@ -17,7 +17,7 @@ use super::trace::Trace;
 use super::worker::Worker;
 use crate::config::{edge::Route, waf};
 use crate::inspect::{Inspection, RequestView};
-use crate::limits::Permit;
+use crate::limits::Holding;
 use crate::listen::Peer;
 use crate::respond::{self, Afterwards, Denial, REQUEST_ID, Reply, cors};
 use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
@@ -61,9 +61,9 @@ pub(super) struct Answered(UpstreamResponse);
 pub(super) struct Cleared(UpstreamResponse);
 
 impl Cleared {
-    /// Tells the limits how the request ended.
-    pub(super) fn settle(&self, permit: Permit, limits: &dyn LimitGate) {
-        limits.settle(permit, self.0.status.as_u16(), &self.0.headers);
+    /// Tells the limits what the origin answered; what is given back is held until the body has gone out.
+    pub(super) fn settle(&self, holding: Holding, limits: &dyn LimitGate) -> Option<Holding> {
+        limits.settle(holding, self.0.status.as_u16(), &self.0.headers)
     }
 }
 
@@ -148,7 +148,7 @@ pub(super) async fn admit(
     request: Routed,
     limits: Option<&dyn LimitGate>,
     trace: &Trace,
-) -> Result<(Admitted, Fields, Option<Permit>), Denial> {
+) -> Result<(Admitted, Fields, Option<Holding>), Denial> {
     let Some(limits) = limits else { return Ok((Admitted(request), Vec::new(), None)) };
     let inner = &request.request.request;
     let asked = LimitRequest {
@@ -161,15 +161,26 @@ pub(super) async fn admit(
         query: inner.query(),
         headers: &inner.headers,
         ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
+        certificate: certificate(trace),
     };
     let outcome = match limits.check(asked) {
         LimitCheck::Done(outcome) => outcome,
         LimitCheck::Wait(answer) => answer.await,
     };
     match outcome.refused {
-        Some(refusal) => Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields }),
-        None => Ok((Admitted(request), outcome.fields, outcome.permit)),
+        Some(refusal) => Err(Denial::Limited {
+            limit: refusal.limit,
+            retry_after: refusal.retry_after,
+            fields: outcome.fields,
+        }),
+        None => Ok((Admitted(request), outcome.fields, outcome.holding)),
     }
+}
+
+/// What a limit counts a client's certificate by: its name, else its hash.
+fn certificate(trace: &Trace) -> Option<&str> {
+    let certificate = trace.peer.tls.as_ref()?.client_certificate.as_ref()?;
+    Some(certificate.names.first().map_or(&*certificate.sha256, String::as_str))
 }
 
 /// What the reply needs to know of the request once that has been sent on.

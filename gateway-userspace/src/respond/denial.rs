@@ -45,6 +45,8 @@ pub enum Denial {
     },
     /// A rate limit is reached.
     Limited {
+        /// The limit's name.
+        limit: Arc<str>,
         /// Seconds until it may be tried again.
         retry_after: u64,
         /// `RateLimit` fields and their like.
@@ -182,6 +184,14 @@ impl Denial {
             504 => "The server behind this address didn't answer in time.",
             400..=499 => "The request can't be understood.",
             _ => "The request can't be answered.",
+        }
+    }
+
+    /// The name of the rate limit that refused.
+    pub(super) fn limit(&self) -> Option<&str> {
+        match self {
+            Self::Limited { limit, .. } => Some(limit),
+            _ => None,
         }
     }
 
