@@ -263,7 +263,8 @@ pub(super) async fn forward(
         let name = if host.is_empty() { upstream.config().name.as_ref() } else { &host };
         headers.insert(HOST, HeaderValue::from_str(name).map_err(|_| Denial::Request("no_host"))?);
     }
-    outgoing::describe_client(&mut headers, trace, is_trusted);
+    outgoing::describe_client(&mut headers, trace, is_trusted.then(|| site.trust.header()));
+    outgoing::trace_context(&mut headers, trace, worker);
     let request = UpstreamRequest {
         method,
         target: outgoing::rewrite(&route, target, path_len),

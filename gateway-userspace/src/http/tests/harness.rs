@@ -110,10 +110,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, behaviour: &Behaviou
         let mut request = Request { head, body: Vec::new() };
         let length = request.field("content-length").and_then(|l| l.parse::<usize>().ok());
         if request.field("transfer-encoding").is_some() {
-            let chunked = |b: &[u8]| {
-                if b.starts_with(b"0\r\n\r\n") { Some(5) } else { find(b, b"\r\n0\r\n\r\n").map(|at| at + 7) }
-            };
-            let Some(end) = fill_until(&mut stream, &mut buf, chunked) else { return };
+            let Some(end) = fill_until(&mut stream, &mut buf, chunked_end) else { return };
             request.body = buf.drain(..end).collect();
         } else if let Some(length) = length {
             let Some(end) = fill_until(&mut stream, &mut buf, |b| (b.len() >= length).then_some(length))
@@ -146,6 +143,12 @@ fn fill_until(
             Ok(n) => buf.extend_from_slice(&piece[..n]),
         }
     }
+}
+
+/// Where a chunked body with its trailer section ends.
+fn chunked_end(b: &[u8]) -> Option<usize> {
+    let last = if b.starts_with(b"0\r\n") { 0 } else { find(b, b"\r\n0\r\n")? + 2 };
+    find(&b[last..], b"\r\n\r\n").map(|at| last + at + 4)
 }
 
 pub(super) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -344,9 +347,7 @@ impl Client {
             let end = fill_until(&mut self.stream, &mut self.buf, |b| (b.len() >= length).then_some(length))?;
             response.body = self.buf.drain(..end).collect();
         } else if response.field("transfer-encoding").is_some() {
-            let end = fill_until(&mut self.stream, &mut self.buf, |b| {
-                if b.starts_with(b"0\r\n\r\n") { Some(5) } else { find(b, b"\r\n0\r\n\r\n").map(|at| at + 7) }
-            })?;
+            let end = fill_until(&mut self.stream, &mut self.buf, chunked_end)?;
             response.body = self.buf.drain(..end).collect();
         }
         Some(response)

@@ -1,5 +1,6 @@
 //! The whole request path over loopback: a raw client, the server, a raw origin.
 
+mod bodies;
 mod bounds;
 mod gates;
 mod h2;
