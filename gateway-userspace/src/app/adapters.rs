@@ -53,7 +53,7 @@ impl LimitGate for Limits {
             query: request.query.and_then(|q| std::str::from_utf8(q).ok()),
             headers: request.headers,
             ja4: request.ja4,
-            certificate: None,
+            certificate: request.certificate,
             country: None,
             asn: self.geo.as_ref().and_then(|geo| geo.asn(request.client.addr())),
             now,

@@ -7,6 +7,7 @@
 
 mod acme;
 mod adapters;
+mod certificates;
 mod control;
 mod decisions;
 mod error;
@@ -99,6 +100,7 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
             }
             _ = heartbeat.tick() => {
                 running.beat();
+                tokio::task::block_in_place(|| running.look_after_certificates());
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
                     running.sweep();

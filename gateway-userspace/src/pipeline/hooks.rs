@@ -34,6 +34,8 @@ pub struct LimitRequest<'a> {
     pub headers: &'a HeaderMap,
     /// The TLS fingerprint.
     pub ja4: Option<&'a str>,
+    /// The subject of the client's certificate, where one was verified.
+    pub certificate: Option<&'a str>,
 }
 
 /// What limits say.

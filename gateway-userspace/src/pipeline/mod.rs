@@ -26,7 +26,7 @@ pub use finish::Finishing;
 pub use hooks::{
     DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest, Offences,
 };
-pub use site::Site;
+pub use site::{Site, SiteError};
 pub use worker::Worker;
 
 use crate::access::AccessLog;
@@ -136,7 +136,7 @@ impl Pipeline {
         (reply, finishing)
     }
 
-    /// A TLS handshake or a PROXY header failed.
+    /// A TLS handshake or a PROXY header failed by the client's fault.
     pub fn handshake_failed(&self, client: std::net::IpAddr) {
         let client = crate::client::ClientId::direct(client);
         self.offend(OffenceKind::Handshake, 1, |offence| offence.client = client);

@@ -15,7 +15,8 @@ use super::router::NoRoute;
 use super::site::Site;
 use super::trace::Trace;
 use super::worker::Worker;
-use crate::config::{edge::Route, waf};
+use crate::config::edge::{ClientAuth, Route};
+use crate::config::waf;
 use crate::inspect::{Inspection, RequestView};
 use crate::limits::Permit;
 use crate::listen::Peer;
@@ -133,6 +134,9 @@ pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Resul
         },
     )?;
     trace.route = Some(Arc::clone(&route.name));
+    if route.clients.auth == ClientAuth::Required {
+        has_certificate(route, site, trace)?;
+    }
     let max = route.max_body.unwrap_or(site.http.max_body);
     match request.body.exact_len() {
         Some(len) if len > max => return Err(Denial::Body(BodyError::TooLarge)),
@@ -141,6 +145,19 @@ pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Resul
     }
     let route = Arc::clone(route);
     Ok(Routed { request: identified, route })
+}
+
+/// Whether the client showed a certificate that the route takes.
+fn has_certificate(route: &Route, site: &Site, trace: &Trace) -> Result<(), Denial> {
+    let Some(certificate) = trace.certificate() else {
+        return Err(Denial::Certificate("client_certificate_required"));
+    };
+    match site.authorities.get(&route.name) {
+        Some(authority) if !certificate.is_vouched_for_by(authority) => {
+            Err(Denial::Certificate("client_certificate_authority"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether limits let it through; the fields to tell the client how much is left.
@@ -161,6 +178,7 @@ pub(super) async fn admit(
         query: inner.query(),
         headers: &inner.headers,
         ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
+        certificate: trace.certificate().map(|c| &*c.subject),
     };
     let outcome = match limits.check(asked) {
         LimitCheck::Done(outcome) => outcome,
@@ -219,6 +237,7 @@ pub(super) async fn inspect_request(
         version: request.version,
         headers: &request.headers,
         withheld: &request.withheld,
+        tls: trace.tls_facts(),
     };
     inspection.request_headers(&view).map_err(Denial::Waf)?;
     let body = std::mem::take(&mut request.body);
@@ -253,6 +272,8 @@ pub(super) async fn forward(
         headers.insert(HOST, HeaderValue::from_str(name).map_err(|_| Denial::Request("no_host"))?);
     }
     outgoing::describe_client(&mut headers, trace, is_trusted);
+    let is_told = route.clients.auth != ClientAuth::Off;
+    outgoing::describe_certificate(&mut headers, trace, &site.client_headers, is_told, is_trusted);
     let request = UpstreamRequest {
         method,
         target: outgoing::rewrite(&route, target, path_len),
