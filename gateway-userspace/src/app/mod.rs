@@ -8,6 +8,7 @@
 mod acme;
 mod adapters;
 mod capture;
+mod certificates;
 mod control;
 mod decisions;
 mod error;
@@ -107,6 +108,7 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
             _ = heartbeat.tick() => {
                 running.beat();
                 running.forget_limits();
+                tokio::task::block_in_place(|| running.look_after_certificates());
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
                     running.sweep();

@@ -7,14 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use serde_json::json;
 
 use super::acme::{self, Resolver};
 use super::adapters::{Denials, Limits};
 use super::capture::Captures;
+use super::certificates::{self as tls_files, Watch};
 use super::decisions::{self, Decisions};
 use super::error::AppError;
 use super::push_back::PushBack;
@@ -34,7 +33,7 @@ use crate::http::{Server, ServerParts};
 use crate::inspect::Inspector;
 use crate::kernel::{Attachment, Kernel};
 use crate::limits::{Clock, Limiter};
-use crate::listen::{self, Acceptor, Admission, Bound, Certificates};
+use crate::listen::{self, Acceptor, Admission, Bound, Certificates, TlsNumbers};
 use crate::pipeline::{Offences, Parts, Pipeline, Site};
 use crate::rules::{self, Loaded, Rules, Stamp};
 use crate::telemetry::{LogControl, Registry};
@@ -63,7 +62,8 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, AppError> {
     let loaded = args.load()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let rules = rules::load(&loaded.config.waf)?;
-    let certificates = Certificates::load(&acme::certificates(&loaded.config.edge.tls), &provider)?;
+    let configured = acme::certificates(&loaded.config.edge.tls);
+    let certificates = Certificates::load(&configured, &provider, tls_files::now())?;
     Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, provider })
 }
 
@@ -123,7 +123,8 @@ pub struct Running {
     pub(super) certificates: Arc<Certificates>,
     pub(super) challenges: Arc<Challenges>,
     pub(super) provider: Arc<CryptoProvider>,
-    pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    pub(super) tls: tls_files::Settings,
+    pub(super) certificate_watch: Watch,
     pub(super) tls_config: Mutex<Tls>,
     pub(super) admission: Arc<Admission>,
     pub(super) pipeline: Arc<Pipeline>,
@@ -176,14 +177,8 @@ impl Running {
             decisions::start(&config, kernel.as_ref())?;
         let certificates = Arc::new(certificates);
         let challenges = Arc::new(Challenges::default());
-        let wants_tls = config.edge.listeners.iter().any(|l| l.tls);
-        let tls = if wants_tls {
-            let resolver = Arc::new(Resolver::new(Arc::clone(&certificates), Arc::clone(&challenges)));
-            let settings = listen::server_config(&config.edge.tls, resolver, Arc::clone(&provider))?;
-            Some(Arc::new(ArcSwap::new(settings)))
-        } else {
-            None
-        };
+        let resolver = Arc::new(Resolver::new(Arc::clone(&certificates), Arc::clone(&challenges)));
+        let tls = tls_files::settings(&config.edge, &resolver, &provider)?;
         let (access, access_writer) = access::start(&config.log, workers).map_err(AppError::AccessLog)?;
         let limiter = Limiter::new(&config.limits, random());
         let push_back = PushBack::start(&bans, config.bans.enabled);
@@ -206,15 +201,12 @@ impl Running {
         let admission =
             Arc::new(Admission::new(bound.len(), http.max_connections, http.max_connections_per_source));
         let timeout = config.edge.tls.handshake_timeout;
+        let handshakes = Arc::new(TlsNumbers::default());
         let listeners = bound
             .into_iter()
             .map(|bound| {
-                let acceptor = Acceptor {
-                    name: Arc::clone(&bound.listener.name),
-                    proxy_protocol: bound.listener.proxy_protocol,
-                    tls: if bound.listener.tls { tls.clone() } else { None },
-                    timeout,
-                };
+                let settings = tls_files::of(&tls, &bound.listener);
+                let acceptor = Acceptor::new(&bound.listener, settings, timeout, Arc::clone(&handshakes));
                 (bound, acceptor)
             })
             .collect();
@@ -229,6 +221,7 @@ impl Running {
             challenges,
             provider,
             tls,
+            certificate_watch: Watch::default(),
             tls_config: Mutex::new(config.edge.tls.clone()),
             admission,
             pipeline,
@@ -417,6 +410,7 @@ impl Running {
             env!("CARGO_PKG_VERSION"),
             self.started.elapsed().as_secs()
         )?;
+        self.certificates.metrics(out)?;
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         server.as_ref().map_or(Ok(()), |server| server.metrics(out))
     }

@@ -28,7 +28,7 @@ pub use hooks::{
     DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest, OffenceSink,
     Offences,
 };
-pub use site::Site;
+pub use site::{Site, SiteError};
 pub use worker::Worker;
 
 use crate::access::AccessLog;

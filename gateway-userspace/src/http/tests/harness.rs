@@ -214,20 +214,21 @@ impl Gateway {
         let edge = &config.edge;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let certificates =
-            Arc::new(Certificates::load(&edge.tls.certificates, &provider).expect("certificates"));
-        let tls = listen::server_config(&edge.tls, certificates, provider).expect("TLS");
-        let tls = Arc::new(ArcSwap::new(tls));
+            Arc::new(Certificates::load(&edge.tls.certificates, &provider, 0).expect("certificates"));
+        let numbers = Arc::new(listen::TlsNumbers::default());
         let bound = listen::bind(&edge.listeners, Vec::new()).expect("free ports");
         let addresses = bound.iter().map(|b| b.local).collect();
         let listeners: Vec<_> = bound
             .into_iter()
             .map(|b| {
-                let acceptor = Acceptor {
-                    name: Arc::clone(&b.listener.name),
-                    proxy_protocol: b.listener.proxy_protocol,
-                    tls: b.listener.tls.then(|| Arc::clone(&tls)),
-                    timeout: edge.tls.handshake_timeout,
-                };
+                let tls = b.listener.tls.then(|| {
+                    let certificates = Arc::clone(&certificates);
+                    let provider = Arc::clone(&provider);
+                    let tls = listen::server_config(&edge.tls, &b.listener.clients, certificates, provider);
+                    Arc::new(ArcSwap::new(tls.expect("TLS")))
+                });
+                let timeout = edge.tls.handshake_timeout;
+                let acceptor = Acceptor::new(&b.listener, tls, timeout, Arc::clone(&numbers));
                 (b, acceptor)
             })
             .collect();
