@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod kernel_policy;
 pub mod limits;
 pub mod log;
+pub mod policy;
 mod problems;
 pub mod server;
 pub mod waf;
@@ -109,6 +110,7 @@ impl Config {
         };
         let base = Base(file.parent().unwrap_or(Path::new("")).to_owned());
         let p = &mut problems;
+        let mut policies = policy::Policies::default();
         let edge = edge::check(
             edge::RawEdge {
                 listeners: raw.listeners,
@@ -118,6 +120,7 @@ impl Config {
                 upstreams: raw.upstreams,
                 routes: raw.routes,
             },
+            &mut policies,
             &base,
             p,
         );
@@ -126,7 +129,7 @@ impl Config {
             control: control::check(raw.control, p),
             log: log::check(raw.log, &base, p),
             kernel: kernel::check(raw.kernel, p),
-            waf: waf::check(raw.waf, &base, p),
+            waf: waf::check(raw.waf, policies.into_list(), &base, p),
             limits: limits::check(raw.limits, raw.limit_store, &base, p),
             bans: bans::check(raw.bans, &base, p),
             edge,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use gateway_waf::{BodyOutcome, Connection, Transaction, Verdict};
+use gateway_waf::{BodyOutcome, Connection, Disruption, EngineMode, Transaction, Verdict};
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body_util::BodyExt as _;
 
 use super::WafDenial;
 use super::body::{Buffered, Replay};
+use crate::config::policy::POLICY_KEY;
 use crate::config::waf::Mode;
 use crate::wire::Body;
 
@@ -53,8 +54,11 @@ pub struct Findings {
 pub struct Inspection {
     transaction: Option<Box<Transaction>>,
     mode: Mode,
+    policy: u32,
     bytes: Arc<AtomicU64>,
     would_refuse: bool,
+    has_begun: bool,
+    has_response: bool,
     took: Duration,
 }
 
@@ -70,18 +74,27 @@ impl Inspection {
         Self {
             transaction: None,
             mode: Mode::Off,
+            policy: 0,
             bytes: Arc::default(),
             would_refuse: false,
+            has_begun: false,
+            has_response: false,
             took: Duration::ZERO,
         }
     }
 
-    pub(super) fn new(transaction: Box<Transaction>, mode: Mode, bytes: Arc<AtomicU64>) -> Self {
-        Self { transaction: Some(transaction), mode, bytes, would_refuse: false, took: Duration::ZERO }
+    pub(super) fn new(transaction: Box<Transaction>, mode: Mode, policy: u32, bytes: Arc<AtomicU64>) -> Self {
+        Self { transaction: Some(transaction), mode, policy, bytes, ..Self::off() }
     }
 
-    pub(super) fn take_transaction(&mut self) -> Option<Box<Transaction>> {
-        self.transaction.take()
+    /// The transaction, ready for its logging phase: with the status that the client got, if no server answered. None
+    /// of one that never began.
+    pub(super) fn take_transaction(&mut self, status: u16) -> Option<Box<Transaction>> {
+        let mut transaction = self.transaction.take()?;
+        if !self.has_response {
+            transaction.response_line(status, b"HTTP/1.1", b"");
+        }
+        self.has_begun.then_some(transaction)
     }
 
     pub(super) fn took(&self) -> Duration {
@@ -113,6 +126,12 @@ impl Inspection {
             unique_id: view.request_id,
             web_app_id: "default",
         });
+        // The route's own mode, whatever the rules were compiled with; `ctl:ruleEngine` may change it again.
+        tx.set_engine_mode(if self.mode == Mode::Block { EngineMode::On } else { EngineMode::DetectionOnly });
+        if self.policy != 0 {
+            tx.set_tx(POLICY_KEY, self.policy.to_string().as_bytes());
+        }
+        self.has_begun = true;
         tx.request_line(view.method.as_str().as_bytes(), view.target, protocol(view.version));
         for (name, value) in view.headers.iter().chain(view.withheld) {
             tx.request_header(name.as_str().as_bytes(), value.as_bytes());
@@ -160,6 +179,7 @@ impl Inspection {
     ) -> Result<Body, WafDenial> {
         let Some(tx) = &mut self.transaction else { return Ok(body) };
         let started = Instant::now();
+        self.has_response = true;
         tx.response_line(status.as_u16(), b"HTTP/1.1", b"");
         for (name, value) in headers {
             tx.response_header(name.as_str().as_bytes(), value.as_bytes());
@@ -189,10 +209,7 @@ impl Inspection {
 
     /// What matched so far.
     pub fn findings(&self) -> Findings {
-        let Some(tx) = &self.transaction else { return Findings::default() };
-        let rules = tx.matches().iter().map(|m| m.rule.id).take(MAX_RULES).collect();
-        let scores = tx.scores();
-        Findings { score: scores.inbound_detection.max(scores.inbound), rules }
+        self.transaction.as_ref().map_or_else(Findings::default, |tx| findings(tx))
     }
 
     /// A verdict in this mode: only blocking carries it out.
@@ -208,6 +225,19 @@ impl Inspection {
         self.would_refuse = true;
         if self.mode == Mode::Block { Err(denial) } else { Ok(()) }
     }
+}
+
+/// What matched so far.
+pub(super) fn findings(tx: &Transaction) -> Findings {
+    let rules = tx.matches().iter().map(|m| m.rule.id).take(MAX_RULES).collect();
+    let scores = tx.scores();
+    Findings { score: scores.inbound_detection.max(scores.inbound), rules }
+}
+
+/// Whether a rule would have refused, had it been let.
+pub(super) fn would_refuse(tx: &Transaction) -> bool {
+    let refuses = |action| matches!(action, Disruption::Deny | Disruption::Drop | Disruption::Redirect);
+    tx.matches().iter().any(|m| refuses(m.action))
 }
 
 enum Held {

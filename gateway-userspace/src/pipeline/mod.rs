@@ -34,7 +34,6 @@ use crate::bans::{Offence, OffenceKind};
 use crate::inspect::{Inspection, Inspector};
 use crate::listen::Peer;
 use crate::respond::{self, Asked, Denial, Reply};
-use crate::rules::Rules;
 use numbers::Numbers;
 use trace::{Now, Trace};
 
@@ -45,8 +44,6 @@ pub type WellKnown = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct Parts {
     /// The compiled configuration.
     pub site: Site,
-    /// The rules in force.
-    pub rules: Arc<Rules>,
     /// Makes inspections.
     pub inspector: Inspector,
     /// Where each request leaves its line.
@@ -64,7 +61,6 @@ pub struct Parts {
 /// Everything that happens to a request between reading it and answering it.
 pub struct Pipeline {
     site: ArcSwap<Site>,
-    rules: Arc<Rules>,
     inspector: Inspector,
     access: Arc<AccessLog>,
     limits: Option<Arc<dyn LimitGate>>,
@@ -79,7 +75,6 @@ impl Pipeline {
     pub fn new(parts: Parts) -> Self {
         Self {
             site: ArcSwap::from_pointee(parts.site),
-            rules: parts.rules,
             inspector: parts.inspector,
             access: parts.access,
             limits: parts.limits,
@@ -174,8 +169,8 @@ impl Pipeline {
     }
 
     fn begin_inspection(&self, site: &Site, worker: &Worker, request: &stages::Admitted) -> Inspection {
-        let mode = request.waf_mode().unwrap_or(site.waf);
-        self.inspector.begin(worker.index, self.rules.current(), mode)
+        let (mode, policy) = request.waf(site.waf);
+        self.inspector.begin(worker.index, &site.ruleset, mode, policy)
     }
 
     /// One answer for every refusal, and the offence in it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gateway_waf::Ruleset;
 use http::Method;
 
 use super::router::Router;
@@ -21,6 +22,8 @@ pub struct Site {
     pub(super) rules: HttpRules,
     pub(super) router: Router,
     pub(super) waf: config::waf::Mode,
+    /// The rules, swapped with the routes whose policies they know.
+    pub(super) ruleset: Arc<Ruleset>,
 }
 
 /// What every request must keep to.
@@ -41,6 +44,7 @@ impl Site {
     pub fn new(
         edge: &config::edge::Edge,
         waf: config::waf::Mode,
+        ruleset: Arc<Ruleset>,
         workers: usize,
         before: Option<&Self>,
     ) -> Result<Self, UpstreamTlsError> {
@@ -52,6 +56,7 @@ impl Site {
             rules: HttpRules::new(&edge.http),
             router: Router::new(&edge.routes),
             waf,
+            ruleset,
         })
     }
 }

@@ -21,6 +21,7 @@ pub use self::upstream::{
 };
 pub use acme::{Acme, Challenge as AcmeChallenge};
 
+use super::policy::Policies;
 use super::{Base, Problems};
 
 /// All of the edge's sections, as written.
@@ -51,7 +52,7 @@ pub struct Edge {
     pub routes: Vec<Route>,
 }
 
-pub(super) fn check(raw: RawEdge, base: &Base, problems: &mut Problems<'_>) -> Edge {
+pub(super) fn check(raw: RawEdge, policies: &mut Policies, base: &Base, problems: &mut Problems<'_>) -> Edge {
     let RawEdge { listeners, tls, client, http, upstreams, routes } = raw;
     let upstreams = upstream::check(upstreams, base, problems);
     Edge {
@@ -59,7 +60,7 @@ pub(super) fn check(raw: RawEdge, base: &Base, problems: &mut Problems<'_>) -> E
         tls: tls::check(tls, base, problems),
         client: client::check(client, problems),
         http: http::check(http, problems),
-        routes: route::check(routes, &upstreams, problems),
+        routes: route::check(routes, &upstreams, policies, problems),
         upstreams,
     }
 }

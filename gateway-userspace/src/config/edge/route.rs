@@ -9,6 +9,7 @@ use toml::Spanned;
 use super::http::{hosts, methods};
 use super::response::{self, Cors, RawCors, SecurityProfile};
 use super::{Upstream, bounds};
+use crate::config::policy::{self, Policies, RawExclusion};
 use crate::config::{Problems, Size, Span, waf};
 
 /// Most routes.
@@ -26,6 +27,9 @@ pub struct RawRoute {
     methods: Option<Spanned<Vec<String>>>,
     upstream: Option<Spanned<String>>,
     waf: Option<waf::Mode>,
+    waf_paranoia_level: Option<Spanned<u8>>,
+    waf_inbound_threshold: Option<Spanned<u32>>,
+    waf_exclude: Vec<Spanned<RawExclusion>>,
     max_body: Option<Spanned<Size>>,
     total_timeout: Option<Spanned<Span>>,
     replace_prefix: Option<Spanned<String>>,
@@ -80,6 +84,8 @@ pub struct Route {
     pub upstream: usize,
     /// Mode of the rules on this route; default that of `[waf]`.
     pub waf: Option<waf::Mode>,
+    /// The number of its policy in [`waf::Waf::policies`], from 1: paranoia level, threshold, exclusions. 0: none.
+    pub waf_policy: u32,
     /// A request body in bytes; default that of `[http]`. Past it: 413.
     pub max_body: Option<u64>,
     /// From the request's head to the response's end; default: none; at most 1 day. Past it: 504, or the response is cut.
@@ -98,7 +104,12 @@ pub struct Route {
     pub cors: Option<Cors>,
 }
 
-pub(super) fn check(raw: Vec<RawRoute>, upstreams: &[Upstream], problems: &mut Problems<'_>) -> Vec<Route> {
+pub(super) fn check(
+    raw: Vec<RawRoute>,
+    upstreams: &[Upstream],
+    policies: &mut Policies,
+    problems: &mut Problems<'_>,
+) -> Vec<Route> {
     if raw.len() > MAX_ROUTES {
         problems.whole(format!("there are {} routes; at most {MAX_ROUTES} are possible.", raw.len()));
     }
@@ -106,7 +117,10 @@ pub(super) fn check(raw: Vec<RawRoute>, upstreams: &[Upstream], problems: &mut P
         return vec![everything()];
     }
     let mut names = Vec::new();
-    raw.into_iter().enumerate().map(|(i, raw)| one(i, raw, upstreams, &mut names, problems)).collect()
+    raw.into_iter()
+        .enumerate()
+        .map(|(i, raw)| one(i, raw, upstreams, &mut names, policies, problems))
+        .collect()
 }
 
 /// The route of a file that has one upstream and no routes.
@@ -118,6 +132,7 @@ fn everything() -> Route {
         methods: None,
         upstream: 0,
         waf: None,
+        waf_policy: 0,
         max_body: None,
         total_timeout: None,
         replace_prefix: None,
@@ -134,6 +149,7 @@ fn one(
     raw: RawRoute,
     upstreams: &[Upstream],
     names: &mut Vec<String>,
+    policies: &mut Policies,
     p: &mut Problems<'_>,
 ) -> Route {
     let named = raw.name.as_ref().map(Spanned::span);
@@ -165,6 +181,14 @@ fn one(
         methods: raw.methods.map(|m| methods(Some(m), p)),
         upstream,
         waf: raw.waf,
+        waf_policy: policies.add(
+            policy::Raw {
+                paranoia_level: raw.waf_paranoia_level,
+                inbound_threshold: raw.waf_inbound_threshold,
+                exclude: raw.waf_exclude,
+            },
+            p,
+        ),
         max_body: raw.max_body.map(|m| bounds::size("max_body", Some(m), 0, 0..=64 << 30, p)),
         total_timeout: raw.total_timeout.map(|t| {
             bounds::duration(
