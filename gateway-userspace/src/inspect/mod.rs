@@ -3,6 +3,7 @@
 mod audit;
 mod body;
 mod metrics;
+mod spool;
 mod transaction;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +14,19 @@ pub use audit::{
     start as start_audit,
 };
 pub use body::Replay;
+pub use spool::Spool;
 pub use transaction::{Findings, Inspection, RequestView};
 
 use gateway_waf::{Ruleset, Services, Transaction};
+
+use body::Holding;
 
 use crate::config::waf::Mode;
 use crate::wire::BodyError;
 
 /// Transactions whose memory one worker keeps; further ones are freed.
 pub const MAX_KEPT: usize = 64;
-/// Bytes of bodies under inspection at a time, of all workers together; past it a request is refused as overload.
+/// Bytes of bodies in memory under inspection at a time, of all workers together; past it a request is refused as overload.
 pub const MAX_INSPECTED_BYTES: u64 = 512 << 20;
 
 /// Why inspection refuses.
@@ -55,7 +59,7 @@ pub enum WafDenial {
     /// The body ended before its end.
     #[error("the body can't be inspected: {0}")]
     Body(BodyError),
-    /// [`MAX_INSPECTED_BYTES`] are under inspection.
+    /// [`MAX_INSPECTED_BYTES`] are under inspection, or the storage for large bodies is full.
     #[error("too many bodies are under inspection")]
     Overload,
 }
@@ -65,7 +69,7 @@ pub struct Inspector {
     kept: Box<[Mutex<Vec<Box<Transaction>>>]>,
     services: Services,
     audit: Option<Arc<AuditLog>>,
-    bytes: Arc<AtomicU64>,
+    holding: Arc<Holding>,
     requests: AtomicU64,
     refused: AtomicU64,
     detected: AtomicU64,
@@ -74,13 +78,13 @@ pub struct Inspector {
 
 impl Inspector {
     /// For `workers` workers; `services` is what rules may use (collections, geography); `audit` is where matches are
-    /// written down.
-    pub fn new(workers: usize, services: Services, audit: Option<Arc<AuditLog>>) -> Self {
+    /// written down; `spool` is where large bodies wait.
+    pub fn new(workers: usize, services: Services, audit: Option<Arc<AuditLog>>, spool: Arc<Spool>) -> Self {
         Self {
             kept: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             services,
             audit,
-            bytes: Arc::new(AtomicU64::new(0)),
+            holding: Arc::new(Holding { memory: AtomicU64::new(0), spool }),
             requests: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             detected: AtomicU64::new(0),
@@ -105,7 +109,7 @@ impl Inspector {
             }
             None => Box::new(Transaction::new(Arc::clone(ruleset), self.services.clone())),
         };
-        Inspection::new(transaction, mode, policy, Arc::clone(&self.bytes))
+        Inspection::new(transaction, mode, policy, Arc::clone(&self.holding))
     }
 
     /// Runs the logging phase, writes down what is to be, and takes the memory back. What matched, the logging phase
