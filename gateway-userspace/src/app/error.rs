@@ -36,6 +36,9 @@ pub enum AppError {
     /// The access log.
     #[error("the access log can't be opened: {0}. Check [log] access and the folder's permissions.")]
     AccessLog(io::Error),
+    /// The audit log.
+    #[error("the audit log can't be opened: {0}")]
+    AuditLog(io::Error),
     /// A listener's port.
     #[error(transparent)]
     Bind(#[from] BindError),

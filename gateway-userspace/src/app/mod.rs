@@ -86,6 +86,7 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(io)?;
+    let mut rotated = signal(SignalKind::user_defined1()).map_err(io)?;
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     let mut swept = Instant::now();
     running.serve(&health)?;
@@ -97,10 +98,11 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                running.access.reopen();
+                running.reopen_logs();
                 // The outcome is in the log; there is nobody else to tell.
                 let _ = reload::reload(running, args).await;
             }
+            _ = rotated.recv() => running.reopen_logs(),
             Some(answer) = reloads.recv() => {
                 // The caller may have gone away meanwhile.
                 let _ = answer.send(reload::reload(running, args).await);

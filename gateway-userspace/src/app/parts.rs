@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use gateway_waf::Ruleset;
 use rustls::crypto::CryptoProvider;
 use serde_json::json;
 
@@ -29,13 +30,14 @@ use crate::cli::ConfigArgs;
 use crate::client::IpNetwork;
 use crate::config::Config;
 use crate::config::edge::Tls;
+use crate::config::waf::Waf;
 use crate::http::{Server, ServerParts};
-use crate::inspect::Inspector;
+use crate::inspect::{self, AuditLog, AuditTarget, AuditWriter, Inspector, Spool};
 use crate::kernel::{Attachment, Kernel};
 use crate::limits::{Clock, Limiter};
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates, TlsNumbers};
 use crate::pipeline::{Offences, Parts, Pipeline, Site};
-use crate::rules::{self, Loaded, Rules, Stamp};
+use crate::rules::{self, Loaded, Stamp};
 use crate::telemetry::{LogControl, Registry};
 
 /// Rule diagnostics told in the log; the rest are counted (`gateway check` tells all).
@@ -118,7 +120,8 @@ pub struct Running {
     pub(super) file: Option<PathBuf>,
     pub(super) log: LogControl,
     pub(super) health: Arc<Health>,
-    pub(super) rules: Arc<Rules>,
+    pub(super) audit: Arc<AuditLog>,
+    pub(super) spool: Arc<Spool>,
     pub(super) watched: Mutex<Watched>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) challenges: Arc<Challenges>,
@@ -142,6 +145,7 @@ pub struct Running {
     listeners: Mutex<Vec<(Bound, Acceptor)>>,
     server: Mutex<Option<Server>>,
     access_writer: Mutex<Option<access::Writer>>,
+    audit_writer: Mutex<Option<AuditWriter>>,
     pub(super) started: Instant,
 }
 
@@ -182,11 +186,17 @@ impl Running {
         let (access, access_writer) = access::start(&config.log, workers).map_err(AppError::AccessLog)?;
         let limiter = Limiter::new(&config.limits, random());
         let push_back = PushBack::start(&bans, config.bans.enabled);
-        let rules = Arc::new(Rules::new(Arc::clone(&loaded.ruleset)));
+        let ruleset = Arc::clone(&loaded.ruleset);
+        let spool = Arc::new(Spool::new(config.waf.spool.clone()));
+        let (audit, audit_writer) = audit(&config.waf, &ruleset)?;
         let pipeline = Arc::new(Pipeline::new(Parts {
-            site: Site::new(&config.edge, config.waf.mode, workers, None)?,
-            rules: Arc::clone(&rules),
-            inspector: Inspector::new(workers, services()),
+            site: Site::new(&config.edge, config.waf.mode, ruleset, workers, None)?,
+            inspector: Inspector::new(
+                workers,
+                services(&config.waf),
+                Some(Arc::clone(&audit)),
+                Arc::clone(&spool),
+            ),
             access: Arc::clone(&access),
             limits: Some(Arc::new(Limits::new(limiter.clone(), geo, push_back.clone()))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
@@ -215,7 +225,8 @@ impl Running {
             file,
             log,
             health: starting(),
-            rules,
+            audit,
+            spool,
             watched: Mutex::new(Watched::new(loaded.files)),
             certificates,
             challenges,
@@ -239,9 +250,16 @@ impl Running {
             listeners: Mutex::new(listeners),
             server: Mutex::new(None),
             access_writer: Mutex::new(Some(access_writer)),
+            audit_writer: Mutex::new(Some(audit_writer)),
             started: Instant::now(),
             config,
         })
+    }
+
+    /// Opens the log files anew, after a log rotation.
+    pub fn reopen_logs(&self) {
+        self.access.reopen();
+        self.audit.reopen();
     }
 
     /// Starts the workers: from here on requests are answered.
@@ -317,6 +335,7 @@ impl Running {
     pub async fn close(&self) {
         self.bans.stop().await;
         drop(self.access_writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.audit_writer.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// One line on what runs.
@@ -386,6 +405,8 @@ impl Running {
         let running = Arc::clone(self);
         registry.add(move |out| running.access.metrics(out));
         let running = Arc::clone(self);
+        registry.add(move |out| running.audit.metrics(out));
+        let running = Arc::clone(self);
         registry.add(move |out| {
             running.limiter.metrics(out);
             running.push_back.metrics(out)
@@ -424,10 +445,24 @@ pub(super) fn protected(config: &Config) -> Vec<IpNetwork> {
 /// Records of the rules' persistent collections (`initcol`): IP, SESSION and the others together.
 const COLLECTION_RECORDS: usize = 65_536;
 
+/// The audit log. A file that the configuration names has to open; one that only the rules name (a path of another
+/// machine's, often) is left out with a warning.
+fn audit(waf: &Waf, ruleset: &Ruleset) -> Result<(Arc<AuditLog>, AuditWriter), AppError> {
+    let target = AuditTarget::of(waf, ruleset);
+    match inspect::start_audit(target.clone()) {
+        Err(e) if waf.audit_log.is_none() && target.log.is_some() => {
+            tracing::warn!("no audit log: {e}");
+            inspect::start_audit(AuditTarget { log: None, ..target }).map_err(AppError::AuditLog)
+        }
+        started => started.map_err(AppError::AuditLog),
+    }
+}
+
 /// What rules may use beside the request.
-fn services() -> gateway_waf::Services {
+fn services(waf: &Waf) -> gateway_waf::Services {
     let store = gateway_waf::collections::MemoryStore::new(COLLECTION_RECORDS);
-    gateway_waf::Services { store: Some(Arc::new(store)), ..gateway_waf::Services::default() }
+    let upload_memory = Some(usize::try_from(waf.spool.above).unwrap_or(usize::MAX));
+    gateway_waf::Services { store: Some(Arc::new(store)), upload_memory, ..gateway_waf::Services::default() }
 }
 
 /// Two words that nobody outside can guess: the standard library's hash keys come from the system.

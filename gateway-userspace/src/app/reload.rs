@@ -10,6 +10,7 @@ use super::parts::{Running, Watched, protected, tell_rules};
 use super::{check, decisions, kernel, notify};
 use crate::cli::ConfigArgs;
 use crate::config::edge::Edge;
+use crate::inspect::AuditTarget;
 use crate::pipeline::Site;
 
 /// What a reload did.
@@ -60,7 +61,10 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
         certificates::settings(&edge, &running.resolver(), &running.provider).map_err(|e| e.to_string())?;
     let before = running.pipeline.site();
     let workers = running.config.server.workers;
-    let site = Site::new(&config.edge, config.waf.mode, workers, Some(&before)).map_err(|e| e.to_string())?;
+    let ruleset = Arc::clone(&fresh.rules.ruleset);
+    let audit = AuditTarget::of(&config.waf, &ruleset);
+    let site = Site::new(&config.edge, config.waf.mode, ruleset, workers, Some(&before))
+        .map_err(|e| e.to_string())?;
     // From here on nothing is refused but by the system.
     if let Some(k) = &running.kernel {
         kernel::apply_policy(k, &config.kernel).map_err(fail)?;
@@ -81,7 +85,8 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
         .admission
         .set_bounds(config.edge.http.max_connections, config.edge.http.max_connections_per_source);
     running.limiter.reload(&config.limits);
-    running.rules.swap(Arc::clone(&fresh.rules.ruleset));
+    running.audit.set(audit);
+    running.spool.set(config.waf.spool.clone());
     running.log.set(&config.log);
     tell_rules(&fresh.rules);
     let done = Reloaded {

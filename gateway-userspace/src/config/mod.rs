@@ -14,6 +14,7 @@ pub mod kernel_capacity;
 pub mod kernel_policy;
 pub mod limits;
 pub mod log;
+pub mod policy;
 mod problems;
 pub mod server;
 pub mod waf;
@@ -110,6 +111,7 @@ impl Config {
         };
         let base = Base(file.parent().unwrap_or(Path::new("")).to_owned());
         let p = &mut problems;
+        let mut policies = policy::Policies::default();
         let edge = edge::check(
             edge::RawEdge {
                 listeners: raw.listeners,
@@ -119,6 +121,7 @@ impl Config {
                 upstreams: raw.upstreams,
                 routes: raw.routes,
             },
+            &mut policies,
             &base,
             p,
         );
@@ -128,7 +131,7 @@ impl Config {
             control: control::check(raw.control, p),
             log: log::check(raw.log, &base, p),
             kernel: kernel::check(raw.kernel, p),
-            waf: waf::check(raw.waf, &base, p),
+            waf: waf::check(raw.waf, policies.into_list(), &base, p),
             limits: limits::check(raw.limits, raw.limit_store, &base, p),
             bans: bans::check(raw.bans, &base, p),
             edge,

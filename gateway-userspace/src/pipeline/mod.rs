@@ -36,7 +36,6 @@ use crate::config::bans::Offences as Counted;
 use crate::inspect::{Inspection, Inspector};
 use crate::listen::Peer;
 use crate::respond::{self, Asked, Denial, Reply};
-use crate::rules::Rules;
 use numbers::Numbers;
 use trace::{Now, Trace};
 
@@ -47,8 +46,6 @@ pub type WellKnown = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct Parts {
     /// The compiled configuration.
     pub site: Site,
-    /// The rules in force.
-    pub rules: Arc<Rules>,
     /// Makes inspections.
     pub inspector: Inspector,
     /// Where each request leaves its line.
@@ -68,7 +65,6 @@ pub struct Parts {
 /// Everything that happens to a request between reading it and answering it.
 pub struct Pipeline {
     site: ArcSwap<Site>,
-    rules: Arc<Rules>,
     inspector: Inspector,
     access: Arc<AccessLog>,
     limits: Option<Arc<dyn LimitGate>>,
@@ -84,7 +80,6 @@ impl Pipeline {
     pub fn new(parts: Parts) -> Self {
         Self {
             site: ArcSwap::from_pointee(parts.site),
-            rules: parts.rules,
             inspector: parts.inspector,
             access: parts.access,
             limits: parts.limits,
@@ -182,8 +177,8 @@ impl Pipeline {
     }
 
     fn begin_inspection(&self, site: &Site, worker: &Worker, request: &stages::Admitted) -> Inspection {
-        let mode = request.waf_mode().unwrap_or(site.waf);
-        self.inspector.begin(worker.index, self.rules.current(), mode)
+        let (mode, policy) = request.waf(site.waf);
+        self.inspector.begin(worker.index, &site.ruleset, mode, policy)
     }
 
     /// One answer for every refusal, and the offence in it.

@@ -246,6 +246,7 @@ mod tests {
                 methods: None,
                 upstream: 0,
                 waf: None,
+                waf_policy: 0,
                 max_body: None,
                 total_timeout: None,
                 replace_prefix: replacement.map(str::to_owned),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gateway_waf::Ruleset;
 use http::Method;
 
 use super::router::Router;
@@ -23,6 +24,8 @@ pub struct Site {
     pub(super) rules: HttpRules,
     pub(super) router: Router,
     pub(super) waf: config::waf::Mode,
+    /// The rules, swapped with the routes whose policies they know.
+    pub(super) ruleset: Arc<Ruleset>,
     pub(super) client_headers: config::edge::ClientHeaders,
     /// By the route's name, where it has its own.
     pub(super) authorities: HashMap<Arc<str>, ClientAuthority>,
@@ -57,6 +60,7 @@ impl Site {
     pub fn new(
         edge: &config::edge::Edge,
         waf: config::waf::Mode,
+        ruleset: Arc<Ruleset>,
         workers: usize,
         before: Option<&Self>,
     ) -> Result<Self, SiteError> {
@@ -75,6 +79,7 @@ impl Site {
             rules: HttpRules::new(&edge.http),
             router: Router::new(&edge.routes),
             waf,
+            ruleset,
             client_headers: edge.tls.client_headers.clone(),
             authorities,
         })

@@ -218,9 +218,9 @@ impl Admitted {
             .then(|| cors::preflight(cors, request.headers.get(ORIGIN)))
     }
 
-    /// The route's own mode of the rules.
-    pub(super) fn waf_mode(&self) -> Option<waf::Mode> {
-        self.0.route.waf
+    /// The mode of the rules, which is `otherwise` where the route has none, and the number of the route's policy.
+    pub(super) fn waf(&self, otherwise: waf::Mode) -> (waf::Mode, u32) {
+        (self.0.route.waf.unwrap_or(otherwise), self.0.route.waf_policy)
     }
 }
 

@@ -23,6 +23,7 @@ pub use self::upstream::{
 };
 pub use acme::{Acme, Challenge as AcmeChallenge};
 
+use super::policy::Policies;
 use super::{Base, Problems};
 
 /// All of the edge's sections, as written.
@@ -53,7 +54,7 @@ pub struct Edge {
     pub routes: Vec<Route>,
 }
 
-pub(super) fn check(raw: RawEdge, base: &Base, problems: &mut Problems<'_>) -> Edge {
+pub(super) fn check(raw: RawEdge, policies: &mut Policies, base: &Base, problems: &mut Problems<'_>) -> Edge {
     let RawEdge { listeners, tls, client, http, upstreams, routes } = raw;
     let upstreams = upstream::check(upstreams, base, problems);
     let tls = tls::check(tls, base, problems);
@@ -64,7 +65,7 @@ pub(super) fn check(raw: RawEdge, base: &Base, problems: &mut Problems<'_>) -> E
         tls,
         client: client::check(client, problems),
         http: http::check(http, problems),
-        routes: route::check(routes, &upstreams, is_asked, base, problems),
+        routes: route::check(routes, &upstreams, is_asked, policies, base, problems),
         upstreams,
     }
 }

@@ -10,6 +10,7 @@ use super::http::{hosts, methods};
 use super::response::{self, Cors, RawCors, SecurityProfile};
 use super::tls::{ClientAuth, ClientCertificates};
 use super::{Upstream, bounds};
+use crate::config::policy::{self, Policies, RawExclusion};
 use crate::config::{Base, Problems, Size, Span, waf};
 
 /// Most routes.
@@ -27,6 +28,9 @@ pub struct RawRoute {
     methods: Option<Spanned<Vec<String>>>,
     upstream: Option<Spanned<String>>,
     waf: Option<waf::Mode>,
+    waf_paranoia_level: Option<Spanned<u8>>,
+    waf_inbound_threshold: Option<Spanned<u32>>,
+    waf_exclude: Vec<Spanned<RawExclusion>>,
     max_body: Option<Spanned<Size>>,
     total_timeout: Option<Spanned<Span>>,
     replace_prefix: Option<Spanned<String>>,
@@ -83,6 +87,8 @@ pub struct Route {
     pub upstream: usize,
     /// Mode of the rules on this route; default that of `[waf]`.
     pub waf: Option<waf::Mode>,
+    /// The number of its policy in [`waf::Waf::policies`], from 1: paranoia level, threshold, exclusions. 0: none.
+    pub waf_policy: u32,
     /// A request body in bytes; default that of `[http]`. Past it: 413.
     pub max_body: Option<u64>,
     /// From the request's head to the response's end; default: none; at most 1 day. Past it: 504, or the response is cut.
@@ -108,6 +114,7 @@ pub(super) fn check(
     raw: Vec<RawRoute>,
     upstreams: &[Upstream],
     is_asked: bool,
+    policies: &mut Policies,
     base: &Base,
     problems: &mut Problems<'_>,
 ) -> Vec<Route> {
@@ -122,7 +129,7 @@ pub(super) fn check(
         .enumerate()
         .map(|(i, mut raw)| {
             let clients = clients(raw.client_auth.take(), raw.client_ca.take(), is_asked, base, problems);
-            Route { clients, ..one(i, raw, upstreams, &mut names, problems) }
+            Route { clients, ..one(i, raw, upstreams, &mut names, policies, problems) }
         })
         .collect()
 }
@@ -162,6 +169,7 @@ fn everything() -> Route {
         methods: None,
         upstream: 0,
         waf: None,
+        waf_policy: 0,
         max_body: None,
         total_timeout: None,
         replace_prefix: None,
@@ -179,6 +187,7 @@ fn one(
     raw: RawRoute,
     upstreams: &[Upstream],
     names: &mut Vec<String>,
+    policies: &mut Policies,
     p: &mut Problems<'_>,
 ) -> Route {
     let named = raw.name.as_ref().map(Spanned::span);
@@ -210,6 +219,14 @@ fn one(
         methods: raw.methods.map(|m| methods(Some(m), p)),
         upstream,
         waf: raw.waf,
+        waf_policy: policies.add(
+            policy::Raw {
+                paranoia_level: raw.waf_paranoia_level,
+                inbound_threshold: raw.waf_inbound_threshold,
+                exclude: raw.waf_exclude,
+            },
+            p,
+        ),
         max_body: raw.max_body.map(|m| bounds::size("max_body", Some(m), 0, 0..=64 << 30, p)),
         total_timeout: raw.total_timeout.map(|t| {
             bounds::duration(

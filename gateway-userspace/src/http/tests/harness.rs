@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use gateway_waf::{CompileOptions, Entry, Ruleset, Services};
+use gateway_waf::Services;
 
 use crate::access;
 use crate::bans::Offence;
+use crate::config::waf::{Mode, Rules, Waf};
 use crate::config::{Config, log};
 use crate::http::{Server, ServerParts};
-use crate::inspect::Inspector;
+use crate::inspect::{self, AuditTarget, AuditWriter, Inspector, Spool};
 use crate::listen::{self, Acceptor, Admission, Certificates};
 use crate::pipeline::{DenyList, LimitGate, Offences, Parts, Pipeline, Site};
-use crate::rules::Rules;
+use crate::rules;
 
 /// How long any read of a test may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -171,6 +172,7 @@ pub(super) struct Gateway {
     pub(super) offences: tokio::sync::mpsc::Receiver<Offence>,
     log: std::path::PathBuf,
     writer: Option<access::Writer>,
+    audit: Option<AuditWriter>,
 }
 
 static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
@@ -193,17 +195,24 @@ impl Gateway {
         let log = log::Log { access: log::AccessTarget::File(path.clone()), ..config.log.clone() };
         let workers = 2;
         let (access, writer) = access::start(&log, workers).expect("access log");
-        let files = gateway_waf::source::MemorySource::default();
-        let entries = [Entry::Text { name: "test.conf", text: options.rules }];
-        let (ruleset, _) = Ruleset::compile(&files, &entries, &CompileOptions::default())
-            .unwrap_or_else(|d| panic!("{d:?}"));
+        let file = path.with_extension("conf");
+        std::fs::write(&file, options.rules).expect("rules");
+        let waf = Waf { rules: Rules::Files(vec![file]), ..config.waf.clone() };
+        let loaded = rules::load(&waf).unwrap_or_else(|e| panic!("{e}"));
+        let target = AuditTarget::of(&waf, &loaded.ruleset);
+        let (audit, audit_writer) = inspect::start_audit(target).expect("audit log");
+        let services = Services { upload_memory: Some(waf.spool.above as usize), ..Services::default() };
         let (queue, offences) = tokio::sync::mpsc::channel(64);
-        let mode = if options.rules.is_empty() { crate::config::waf::Mode::Off } else { config.waf.mode };
-        let site = Site::new(&config.edge, mode, workers, None).expect("upstreams");
+        let mode = if options.rules.is_empty() { Mode::Off } else { config.waf.mode };
+        let site = Site::new(&config.edge, mode, loaded.ruleset, workers, None).expect("upstreams");
         let pipeline = Arc::new(Pipeline::new(Parts {
             site,
-            rules: Arc::new(Rules::new(Arc::new(ruleset))),
-            inspector: Inspector::new(workers, Services::default()),
+            inspector: Inspector::new(
+                workers,
+                services,
+                Some(audit),
+                Arc::new(Spool::new(waf.spool.clone())),
+            ),
             access,
             limits: options.limits,
             deny_list: options.deny_list,
@@ -240,7 +249,15 @@ impl Gateway {
         let server =
             Server::start(ServerParts { listeners, admission, pipeline: Arc::clone(&pipeline), workers })
                 .expect("started");
-        Self { server: Some(server), pipeline, addresses, offences, log: path, writer: Some(writer) }
+        Self {
+            server: Some(server),
+            pipeline,
+            addresses,
+            offences,
+            log: path,
+            writer: Some(writer),
+            audit: Some(audit_writer),
+        }
     }
 
     pub(super) fn server(&self) -> &Server {
@@ -289,7 +306,9 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.server = None;
         self.writer = None;
+        self.audit = None;
         let _ = std::fs::remove_file(&self.log);
+        let _ = std::fs::remove_file(self.log.with_extension("conf"));
     }
 }
 
