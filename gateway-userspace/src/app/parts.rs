@@ -350,6 +350,9 @@ impl Running {
                 "state": c.last_error().map_or("connected".into(), |e| e.to_string()),
                 "followed": c.followed.load(Relaxed),
                 "left_out": c.left_out.load(Relaxed),
+                "told": c.reported.told.load(Relaxed),
+                "taken_back": c.reported.taken_back.load(Relaxed),
+                "not_told": c.reported.lost.load(Relaxed),
             })),
             "feeds": self.feeds.as_ref().map(|f| f.statuses()),
         })

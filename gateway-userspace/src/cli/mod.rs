@@ -2,6 +2,7 @@
 
 mod ban;
 mod connect;
+mod feeds;
 mod limits;
 mod output;
 mod privacy;
@@ -76,6 +77,9 @@ pub enum Command {
         /// The client's address.
         address: std::net::IpAddr,
     },
+    /// Lists of networks: how they stand, look anew.
+    #[command(subcommand)]
+    Feeds(feeds::Command),
     /// What is kept about people.
     #[command(subcommand)]
     Privacy(privacy::Command),
@@ -142,6 +146,7 @@ impl Cli {
             Command::Rules(command) => return rules::run(command, out),
             Command::Xdp(xdp::Command::Detach { pin, .. }) => return xdp::detach(pin, out),
             Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
+            Command::Feeds(command) => feeds::run(command, &control, out),
             Command::Scenarios(command) => return scenarios::run(command, out),
             Command::Privacy(privacy::Command::Anonymise { files, older_than }) => {
                 return privacy::anonymise(files, *older_than, out);
