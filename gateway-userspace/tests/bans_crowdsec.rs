@@ -152,6 +152,10 @@ impl CrowdSec {
         }
     }
 
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
     fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _gone = process.kill();
@@ -330,7 +334,19 @@ async fn our_decisions_are_told_there_and_taken_back() {
         row("198.51.100.0/24", "gateway/operator"),
         row("2001:db8:1::/64", "gateway/operator"),
     ];
-    until("CrowdSec knows our decisions", || neighbour.decisions() == all).await;
+    let start = Instant::now();
+    loop {
+        let known = neighbour.decisions();
+        if known == all {
+            break;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "CrowdSec knows {known:?}\n{state:?}\n{}",
+            neighbour.log()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     // They come back in the stream, and are known for our own.
     neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]);
     until("the stream is read", || state.followed.load(Ordering::Relaxed) == 1).await;

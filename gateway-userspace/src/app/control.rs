@@ -38,7 +38,7 @@ pub fn api(running: Arc<Running>, reload: mpsc::Sender<ReloadRequest>) -> Api {
     feeds(&mut api, &running);
     privacy(&mut api, &running);
     limits(&mut api, &running);
-    kernel(&mut api, &running);
+    super::xdp::calls(&mut api, &running);
     api
 }
 
@@ -95,9 +95,15 @@ fn bans(api: &mut Api, running: &Arc<Running>) {
         async move { h.add(request.json::<AddBan>()?).await.map_err(operator) }
     });
     let h = running.bans.clone();
+    let enabled = running.config.bans.enabled;
     api.on(Method::POST, "/v1/bans/list", move |request| {
         let h = h.clone();
-        async move { h.list(request.json::<ListBans>()?).await.map_err(stopped) }
+        async move {
+            let listing = h.list(request.json::<ListBans>()?).await.map_err(stopped)?;
+            let mut answer = serde_json::to_value(listing).map_err(ApiError::refused)?;
+            answer["enabled"] = enabled.into();
+            Ok(answer)
+        }
     });
     let h = running.bans.clone();
     api.on(Method::POST, "/v1/bans/remove", move |request| {
@@ -186,30 +192,5 @@ fn privacy(api: &mut Api, running: &Arc<Running>) {
     api.on(Method::POST, "/v1/privacy/erase", move |request| {
         let h = h.clone();
         async move { h.privacy_erase(request.json::<OfNetwork>()?.network).await.map_err(stopped) }
-    });
-}
-
-fn kernel(api: &mut Api, running: &Arc<Running>) {
-    let none = || ApiError::missing("the kernel side is not in use: set [kernel] interfaces");
-    let r = Arc::clone(running);
-    api.on(Method::GET, "/v1/xdp/stats", move |_| {
-        let r = Arc::clone(&r);
-        async move { r.kernel.as_ref().map(|k| k.stats()).ok_or_else(none) }
-    });
-    let r = Arc::clone(running);
-    api.on(Method::GET, "/v1/xdp/status", move |_| {
-        let r = Arc::clone(&r);
-        async move {
-            let kernel = r.kernel.as_ref().ok_or_else(none)?;
-            kernel.status().map_err(ApiError::refused)
-        }
-    });
-    let r = Arc::clone(running);
-    api.on(Method::GET, "/v1/xdp/top", move |request| {
-        let r = Arc::clone(&r);
-        async move {
-            let count = request.query.get("n").and_then(|n| n.parse().ok()).unwrap_or(20);
-            r.kernel.as_ref().map(|k| k.top(count)).ok_or_else(none)
-        }
     });
 }

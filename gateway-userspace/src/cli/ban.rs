@@ -119,6 +119,9 @@ pub(super) fn run(command: &Command, control: &Control, out: Output) -> Result<(
             let answer = control.post("/v1/bans/list", &json!({ "within": within }))?;
             out.print(&answer, |v| {
                 let mut text = listing(&decisions(v, "decisions"));
+                if v.get("enabled").and_then(Value::as_bool) == Some(false) {
+                    text.push_str("bans are off ([bans] enabled = false): offences lead to none\n");
+                }
                 if v.get("more").and_then(Value::as_bool) == Some(true) {
                     text.push_str(&format!("the first of {}; `export` writes all\n", field(v, "held")));
                 }

@@ -1,6 +1,7 @@
 //! The command line. Everything but `run`, `check` and `version` asks the daemon over its control socket.
 
 mod ban;
+mod capture;
 mod connect;
 mod feeds;
 mod limits;
@@ -95,6 +96,8 @@ pub enum Command {
     /// The kernel side.
     #[command(subcommand)]
     Xdp(xdp::Command),
+    /// Write the packets that the kernel side drops to a pcapng file.
+    Capture(capture::Args),
     /// Print the version.
     Version,
 }
@@ -144,7 +147,7 @@ impl Cli {
         let out = Output { json: self.json };
         let result = match &self.command {
             Command::Rules(command) => return rules::run(command, out),
-            Command::Xdp(xdp::Command::Detach { pin, .. }) => return xdp::detach(pin, out),
+            Command::Xdp(xdp::Command::Detach { all: true, pin, .. }) => return xdp::detach_all(pin, out),
             Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
             Command::Feeds(command) => feeds::run(command, &control, out),
             Command::Scenarios(command) => return scenarios::run(command, out),
@@ -159,6 +162,7 @@ impl Cli {
             Command::Allow(command) => ban::allow(command, &control, out),
             Command::Why { address } => ban::why(*address, &control, out),
             Command::Xdp(command) => xdp::run(command, &control, out),
+            Command::Capture(args) => capture::run(args, &control, out),
             Command::Run(_) | Command::Check(_) | Command::Version => Ok(()),
         };
         match result {

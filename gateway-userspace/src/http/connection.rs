@@ -26,8 +26,11 @@ pub(super) async fn serve(
     let (stream, peer) = match acceptor.establish(socket, peer, |addr| site.trust.trusts(addr)).await {
         Ok(established) => established,
         Err(error) => {
+            let failure = error.failure();
             shared.numbers.handshake_failed();
-            if matches!(error, AcceptError::Handshake(_) | AcceptError::Timeout | AcceptError::Proxy(_)) {
+            acceptor.numbers.failed(failure);
+            // One who isn't let in by the list of proxies is not at fault for that.
+            if failure.is_offence() && !matches!(error, AcceptError::Untrusted) {
                 shared.pipeline.connection_offended(OffenceKind::Handshake, peer.ip(), &acceptor.name);
             }
             tracing::debug!(%peer, listener = %acceptor.name, "{error}");

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::bans::Offence;
 use crate::client::ClientId;
-use crate::limits::Permit;
+use crate::limits::Holding;
 
 /// What limits can key on.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub struct LimitRequest<'a> {
     pub headers: &'a HeaderMap,
     /// The TLS fingerprint.
     pub ja4: Option<&'a str>,
+    /// The subject of the client's certificate, where one was verified.
+    pub certificate: Option<&'a str>,
 }
 
 /// What limits say.
@@ -42,7 +44,7 @@ pub struct LimitOutcome {
     /// `RateLimit` fields for the response, refused or not.
     pub fields: Vec<(HeaderName, HeaderValue)>,
     /// What the request holds until its answer is known; dropped unsettled it counts as used.
-    pub permit: Option<Permit>,
+    pub holding: Option<Holding>,
 }
 
 /// A refusal by a limit.
@@ -68,8 +70,9 @@ pub trait LimitGate: Send + Sync {
     /// Counts a request and says whether it may go on.
     fn check<'a>(&'a self, request: LimitRequest<'a>) -> LimitCheck<'a>;
 
-    /// Settles what a request held, now that the origin answered. Never waits.
-    fn settle(&self, permit: Permit, status: u16, headers: &HeaderMap);
+    /// Settles what a request held, now that the origin's head is known. Never waits. What it gives back is held until
+    /// the body has gone out.
+    fn settle(&self, holding: Holding, status: u16, headers: &HeaderMap) -> Option<Holding>;
 }
 
 /// Why a client is turned away.

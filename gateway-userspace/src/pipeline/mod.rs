@@ -28,7 +28,7 @@ pub use hooks::{
     DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest, OffenceSink,
     Offences,
 };
-pub use site::Site;
+pub use site::{Site, SiteError};
 pub use worker::Worker;
 
 use crate::access::AccessLog;
@@ -157,7 +157,7 @@ impl Pipeline {
         incoming: Incoming,
         finishing: &mut Finishing,
     ) -> Result<Reply, Denial> {
-        let Finishing { trace, inspection, .. } = finishing;
+        let Finishing { trace, inspection, holding, .. } = finishing;
         let request = conform::conform(incoming, &site.rules)?;
         trace.is_honeypot = self.counted.load().is_honeypot(request.path());
         if let Some(proof) = stages::proof(&request, self.well_known.as_ref(), trace) {
@@ -166,7 +166,7 @@ impl Pipeline {
         let request = stages::identify(request, site, trace)?;
         let request = stages::not_banned(request, self.deny_list.as_deref(), trace)?;
         let request = stages::route(request, site, trace)?;
-        let (request, limit_fields, permit) = stages::admit(request, self.limits.as_deref(), trace).await?;
+        let (request, limit_fields, held) = stages::admit(request, self.limits.as_deref(), trace).await?;
         if let Some(reply) = request.preflight() {
             return Ok(reply);
         }
@@ -175,8 +175,8 @@ impl Pipeline {
         let request = stages::inspect_request(request, inspection, trace).await?;
         let answer = stages::forward(request, site, worker, trace).await?;
         let answer = stages::inspect_response(answer, inspection).await?;
-        if let (Some(limits), Some(permit)) = (&self.limits, permit) {
-            answer.settle(permit, limits.as_ref());
+        if let (Some(limits), Some(held)) = (&self.limits, held) {
+            *holding = answer.settle(held, limits.as_ref());
         }
         Ok(stages::reply(answer, &terms, limit_fields, trace))
     }

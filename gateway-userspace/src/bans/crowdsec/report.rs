@@ -144,7 +144,7 @@ impl Watcher {
             match changes.recv().await {
                 Ok(batch) => return Some(batch),
                 Err(RecvError::Lagged(skipped)) => {
-                    drop(self.state.reported.lost.fetch_add(skipped, Ordering::Relaxed))
+                    self.state.reported.lost.fetch_add(skipped, Ordering::Relaxed);
                 }
                 Err(RecvError::Closed) => return None,
             }

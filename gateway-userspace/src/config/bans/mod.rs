@@ -56,6 +56,13 @@ pub struct Raw {
     geo: RawGeo,
 }
 
+impl Raw {
+    /// Where `max_decisions` is written.
+    pub(super) fn max_decisions_at(&self) -> Option<std::ops::Range<usize>> {
+        self.max_decisions.as_ref().map(Spanned::span)
+    }
+}
+
 impl Default for Raw {
     fn default() -> Self {
         Self {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::harness::{Gateway, Options, Origin};
 use crate::bans::OffenceKind;
 use crate::client::ClientId;
-use crate::limits::Permit;
+use crate::limits::Holding;
 use crate::pipeline::{
     DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest,
 };
@@ -29,7 +29,7 @@ impl LimitGate for Limits {
         let fields = vec![(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"p\";r=1;t=2"))];
         let refused =
             (request.path == b"/limited").then(|| LimitRefusal { limit: "p".into(), retry_after: 7 });
-        let outcome = LimitOutcome { refused, fields, permit: None };
+        let outcome = LimitOutcome { refused, fields, holding: None };
         if request.path == b"/slow" {
             return LimitCheck::Wait(Box::pin(async move {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -39,7 +39,9 @@ impl LimitGate for Limits {
         LimitCheck::Done(outcome)
     }
 
-    fn settle(&self, _: Permit, _: u16, _: &HeaderMap) {}
+    fn settle(&self, _: Holding, _: u16, _: &HeaderMap) -> Option<Holding> {
+        None
+    }
 }
 
 #[test]
