@@ -229,6 +229,11 @@ impl Gateway {
         kill_process(pid, signal).context("the signal could not be sent")
     }
 
+    /// Sends SIGKILL, and does not wait: [`Gateway::kill`] does.
+    pub fn signal_kill(&self) -> Result<()> {
+        self.signal(Signal::KILL)
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;

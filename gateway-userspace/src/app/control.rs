@@ -35,6 +35,7 @@ pub fn api(running: Arc<Running>, reload: mpsc::Sender<ReloadRequest>) -> Api {
         }
     });
     bans(&mut api, &running);
+    feeds(&mut api, &running);
     privacy(&mut api, &running);
     limits(&mut api, &running);
     super::xdp::calls(&mut api, &running);
@@ -159,6 +160,24 @@ fn bans(api: &mut Api, running: &Arc<Running>) {
     api.on(Method::POST, "/v1/allow/remove", move |request| {
         let h = h.clone();
         async move { h.disallow(request.json::<OfNetwork>()?.network).await.map_err(operator) }
+    });
+}
+
+fn feeds(api: &mut Api, running: &Arc<Running>) {
+    let none = || ApiError::missing("no list is followed: write [[bans.feeds]]");
+    let r = Arc::clone(running);
+    api.on(Method::GET, "/v1/feeds", move |_| {
+        let r = Arc::clone(&r);
+        async move { Ok(r.feeds.as_ref().map_or_else(Vec::new, |f| f.statuses())) }
+    });
+    let r = Arc::clone(running);
+    api.on(Method::POST, "/v1/feeds/refresh", move |_| {
+        let r = Arc::clone(&r);
+        async move {
+            let feeds = r.feeds.as_ref().ok_or_else(none)?;
+            feeds.refresh();
+            Ok(serde_json::json!({ "looking": feeds.statuses().len() }))
+        }
     });
 }
 

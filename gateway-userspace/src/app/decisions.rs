@@ -99,8 +99,13 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
     let crowdsec = match &config.bans.crowdsec {
         None => None,
         Some(neighbour) => {
-            let client = Client::new().map_err(|e| failed(&e))?;
-            Some(crowdsec::follow(neighbour, client, handle.clone()).map_err(|e| failed(&e))?.0)
+            let packets = kernel.cloned().map(|kernel| -> crowdsec::Packets {
+                Arc::new(move || {
+                    let stats = kernel.stats();
+                    (stats.passed + stats.dropped, stats.dropped)
+                })
+            });
+            Some(crowdsec::follow(neighbour, packets, handle.clone()).map_err(|e| failed(&e))?.0)
         }
     };
     if let Some(geo) = &geo {

@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 use serde_json::json;
 
 use super::acme::{self, Resolver};
-use super::adapters::{Denials, Limits};
+use super::adapters::{Denials, Limits, Places};
 use super::capture::Captures;
 use super::certificates::{self as tls_files, Watch};
 use super::decisions::{self, Decisions};
@@ -26,6 +26,7 @@ use crate::bans;
 use crate::bans::cluster::ClusterState;
 use crate::bans::crowdsec::CrowdSecState;
 use crate::bans::feed::Feeds;
+use crate::bans::geo::Geo;
 use crate::cli::ConfigArgs;
 use crate::client::IpNetwork;
 use crate::config::Config;
@@ -193,7 +194,7 @@ impl Running {
             site: Site::new(&config.edge, config.waf.mode, ruleset, workers, None)?,
             inspector: Inspector::new(
                 workers,
-                services(&config.waf),
+                services(&config.waf, geo.clone()),
                 Some(Arc::clone(&audit)),
                 Arc::clone(&spool),
             ),
@@ -390,6 +391,9 @@ impl Running {
                 "state": c.last_error().map_or("connected".into(), |e| e.to_string()),
                 "followed": c.followed.load(Relaxed),
                 "left_out": c.left_out.load(Relaxed),
+                "told": c.reported.told.load(Relaxed),
+                "taken_back": c.reported.taken_back.load(Relaxed),
+                "not_told": c.reported.lost.load(Relaxed),
             })),
             "feeds": self.feeds.as_ref().map(|f| f.statuses()),
         })
@@ -459,10 +463,15 @@ fn audit(waf: &Waf, ruleset: &Ruleset) -> Result<(Arc<AuditLog>, AuditWriter), A
 }
 
 /// What rules may use beside the request.
-fn services(waf: &Waf) -> gateway_waf::Services {
+fn services(waf: &Waf, geo: Option<Arc<Geo>>) -> gateway_waf::Services {
     let store = gateway_waf::collections::MemoryStore::new(COLLECTION_RECORDS);
-    let upload_memory = Some(usize::try_from(waf.spool.above).unwrap_or(usize::MAX));
-    gateway_waf::Services { store: Some(Arc::new(store)), upload_memory, ..gateway_waf::Services::default() }
+    let geo = geo.map(|geo| -> Arc<dyn gateway_waf::operators::GeoLookup> { Arc::new(Places(geo)) });
+    gateway_waf::Services {
+        store: Some(Arc::new(store)),
+        upload_memory: Some(usize::try_from(waf.spool.above).unwrap_or(usize::MAX)),
+        geo,
+        ..gateway_waf::Services::default()
+    }
 }
 
 /// Two words that nobody outside can guess: the standard library's hash keys come from the system.

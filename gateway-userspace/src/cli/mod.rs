@@ -3,6 +3,7 @@
 mod ban;
 mod capture;
 mod connect;
+mod feeds;
 mod limits;
 mod output;
 mod privacy;
@@ -77,6 +78,9 @@ pub enum Command {
         /// The client's address.
         address: std::net::IpAddr,
     },
+    /// Lists of networks: how they stand, look anew.
+    #[command(subcommand)]
+    Feeds(feeds::Command),
     /// What is kept about people.
     #[command(subcommand)]
     Privacy(privacy::Command),
@@ -145,6 +149,7 @@ impl Cli {
             Command::Rules(command) => return rules::run(command, out),
             Command::Xdp(xdp::Command::Detach { all: true, pin, .. }) => return xdp::detach_all(pin, out),
             Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
+            Command::Feeds(command) => feeds::run(command, &control, out),
             Command::Scenarios(command) => return scenarios::run(command, out),
             Command::Privacy(privacy::Command::Anonymise { files, older_than }) => {
                 return privacy::anonymise(files, *older_than, out);

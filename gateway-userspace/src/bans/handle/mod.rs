@@ -89,6 +89,11 @@ impl Handle {
         self.clock.now_ms()
     }
 
+    /// The task's clock.
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
     }

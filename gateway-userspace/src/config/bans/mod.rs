@@ -14,8 +14,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use cluster::{Cluster, RawCluster};
-pub use crowdsec::{CrowdSec, RawCrowdSec};
-pub use feed::{Feed, Format, Geo, RawFeed, RawGeo, Source};
+pub use crowdsec::{CrowdSec, Identity, RawCrowdSec, Report};
+pub use feed::{Feed, Format, Geo, RawFeed, RawGeo, Signed, Source};
 pub use offences::{Offences, RawOffences};
 pub use scenario::{RawScenario, Scenario, defaults};
 pub use terms::{Action, By, OffenceKind};
