@@ -35,6 +35,6 @@ pub mod time;
 pub const SCHEMA: u32 = 1;
 
 /// The first [`SCHEMA`] with today's ban records: [`bans`], the tables HOSTS and WIDE with their hits, the units of
-/// expiry, and `schema` and `key` in [`control::Control`]. Bans of any schema from here on are carried over into a new one;
+/// expiry; `schema` is the first word of [`control::Control`] in all of them. Bans of any schema from here on are carried over into a new one;
 /// a change of those records raises this to the new schema.
 pub const BANS_SINCE: u32 = 1;

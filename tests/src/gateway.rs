@@ -202,6 +202,16 @@ impl Gateway {
         })
     }
 
+    /// Runs `gateway ARGUMENTS` against this daemon and returns what people read.
+    pub fn say(&self, arguments: &[&str]) -> Result<String> {
+        crate::command::text(
+            Command::new(self.settings.program()?)
+                .arg("--control")
+                .arg(self.settings.socket())
+                .args(arguments),
+        )
+    }
+
     /// The metrics page.
     pub fn metrics(&self, netns: &Netns) -> Result<String> {
         let control = SocketAddr::from(([127, 0, 0, 1], Settings::CONTROL_PORT));

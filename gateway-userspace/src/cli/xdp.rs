@@ -135,7 +135,7 @@ fn status(v: &Value) -> String {
     text.push('\n');
     text.push_str(&table(&["TABLE", "USED", "CAPACITY", "MEMORY"], &tables));
     text.push_str(&format!("\nmemory of all maps: {}\n", mebibytes(v.get("memory_total"))));
-    for name in ["pin_folder", "adopted", "verified_instructions", "tick_ns"] {
+    for name in ["pin_folder", "adopted", "capturing", "verified_instructions", "tick_ns"] {
         text.push_str(&format!("{}: {}\n", name.replace('_', " "), field(v, name)));
     }
     if let Some(carried) = v.get("carried").filter(|carried| !carried.is_null()) {

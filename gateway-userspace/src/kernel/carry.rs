@@ -45,12 +45,14 @@ pub struct Carried {
 
 /// The maps of an earlier generation that are carried over.
 struct Old {
-    control: Mapped<ControlCell>,
     hosts: Mapped<HostCell>,
     host_hits: Mapped<[AtomicU32; HOST_WAYS]>,
     wide: Mapped<WideCell>,
     wide_hits: Mapped<[AtomicU32; 4]>,
 }
+
+/// Listing a table's entries takes no key.
+const NO_KEY: HashKey = HashKey { words: [0; 2] };
 
 /// The generations under a root other than this one, the newest first.
 pub fn others(root: &Path, folder: &Path) -> Vec<PathBuf> {
@@ -63,9 +65,15 @@ pub fn others(root: &Path, folder: &Path) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// The schema that a generation was completed with; zero when it was not.
+/// The schema that a generation was completed with; zero when it was not. It is the first word of the control record,
+/// whatever follows in that version.
 pub fn schema(folder: &Path) -> u32 {
-    open::<ControlCell>(folder, "CONTROL").map_or(0, |control| control[0].schema.load(Relaxed))
+    let read = || -> Option<u32> {
+        let map = MapData::from_pin(folder.join("CONTROL")).ok()?;
+        let beginning: Mapped<[AtomicU32; 1]> = Mapped::new(map.fd().as_fd(), 1).ok()?;
+        Some(beginning[0][0].load(Relaxed))
+    };
+    read().unwrap_or(0)
 }
 
 /// Copies what stands in `old` into a new generation that nothing judges by yet.
@@ -80,7 +88,6 @@ pub fn over(old: &Path, loaded: &Loaded, feeds: &mut Feeds) -> Result<Carried, K
         return Ok(carried);
     }
     let maps = Old {
-        control: open(old, "CONTROL")?,
         hosts: open(old, "HOSTS")?,
         host_hits: open(old, "HOST_HITS")?,
         wide: open(old, "WIDE")?,
@@ -88,7 +95,7 @@ pub fn over(old: &Path, loaded: &Loaded, feeds: &mut Feeds) -> Result<Carried, K
     };
     carried.bans = maps.bans(loaded)?;
     if schema == SCHEMA {
-        let members = maps.members(old)?;
+        let members = members(old)?;
         carried.feeds = members.len() as u64;
         let full = |full: FeedFull| KernelError::CarryOver { what: "the feed set", entries: full.loaded };
         feeds.replace(&mut members.into_iter()).map_err(full)?;
@@ -100,15 +107,14 @@ impl Old {
     /// Copies the bans, hits and all; how many entries there were.
     fn bans(&self, loaded: &Loaded) -> Result<u64, KernelError> {
         let now = loaded.clock.expiry_now();
-        let key = HashKey { words: std::array::from_fn(|i| self.control[0].key[i].load(Relaxed)) };
         let mut count = 0;
-        let hosts = HostTable { buckets: &self.hosts, hits: &self.host_hits, key };
+        let hosts = HostTable { buckets: &self.hosts, hits: &self.host_hits, key: NO_KEY };
         for (_, entry) in hosts.entries(0..self.hosts.len()).filter(|(_, entry)| entry.tag.holds(now)) {
             let full = |_| KernelError::CarryOver { what: "the bans of IPv4 hosts", entries: count };
             loaded.restore_host(&entry, now).map_err(full)?;
             count += 1;
         }
-        let wide = WideTable { buckets: &self.wide, hits: &self.wide_hits, key };
+        let wide = WideTable { buckets: &self.wide, hits: &self.wide_hits, key: NO_KEY };
         for (_, entry) in wide.entries(0..self.wide.len()).filter(|(_, entry)| entry.tag.holds(now)) {
             let full =
                 |_| KernelError::CarryOver { what: "the bans of IPv6 and of prefixes", entries: count };
@@ -117,41 +123,40 @@ impl Old {
         }
         Ok(count)
     }
+}
 
-    /// The members of the feed set in force, prefixes of IPv4 as the /24s that they cover.
-    fn members(&self, folder: &Path) -> Result<Vec<Target>, KernelError> {
-        let control = &self.control[0];
-        let generation = (control.feed_generation.load(Relaxed) & 1) as usize;
-        let hosts: Mapped<FeedCell> = open(folder, "FEED_HOSTS")?;
-        let wide: Mapped<WideCell> = open(folder, "FEED_WIDE")?;
-        let marks4: Mapped<AtomicU64> = open(folder, "FEED_MARKS4")?;
-        let half = |all: usize| (all / 2) * generation..(all / 2) * (generation + 1);
-        let mut members: Vec<Target> = hosts[half(hosts.len())]
-            .iter()
-            .flat_map(|cell| &cell.addresses)
-            .map(|address| address.load(Relaxed))
-            .filter(|address| *address != 0)
-            .map(|address| Target::of(Wide::mapped(address), 128))
-            .collect();
-        let buckets = &wide[half(wide.len())];
-        let hits: Vec<[AtomicU32; 4]> = buckets.iter().map(|_| [const { AtomicU32::new(0) }; 4]).collect();
-        let table = WideTable { buckets, hits: &hits, key: HashKey { words: [0; 2] } };
-        members.extend(
-            table
-                .entries(0..buckets.len())
-                .filter(|(_, entry)| entry.tag != Tag::EMPTY)
-                .map(|(_, entry)| Target::of(entry.piece.address, (entry.piece.bytes() * 8) as u8)),
-        );
-        for (number, word) in marks4[V4_WORDS as usize * generation..][..V4_WORDS as usize].iter().enumerate()
-        {
-            let word = word.load(Relaxed);
-            for field in (0..FIELDS).filter(|field| word >> (field * 2) & marks::PREFIX != 0) {
-                let network = (number as u32 * FIELDS + field) << 8;
-                members.push(Target::of(Wide::mapped(network), 120));
-            }
+/// The members of the feed set in force, prefixes of IPv4 as the /24s that they cover.
+fn members(folder: &Path) -> Result<Vec<Target>, KernelError> {
+    let control: Mapped<ControlCell> = open(folder, "CONTROL")?;
+    let generation = (control[0].feed_generation.load(Relaxed) & 1) as usize;
+    let hosts: Mapped<FeedCell> = open(folder, "FEED_HOSTS")?;
+    let wide: Mapped<WideCell> = open(folder, "FEED_WIDE")?;
+    let marks4: Mapped<AtomicU64> = open(folder, "FEED_MARKS4")?;
+    let half = |all: usize| (all / 2) * generation..(all / 2) * (generation + 1);
+    let mut members: Vec<Target> = hosts[half(hosts.len())]
+        .iter()
+        .flat_map(|cell| &cell.addresses)
+        .map(|address| address.load(Relaxed))
+        .filter(|address| *address != 0)
+        .map(|address| Target::of(Wide::mapped(address), 128))
+        .collect();
+    let buckets = &wide[half(wide.len())];
+    let hits: Vec<[AtomicU32; 4]> = buckets.iter().map(|_| [const { AtomicU32::new(0) }; 4]).collect();
+    let table = WideTable { buckets, hits: &hits, key: NO_KEY };
+    members.extend(
+        table
+            .entries(0..buckets.len())
+            .filter(|(_, entry)| entry.tag != Tag::EMPTY)
+            .map(|(_, entry)| Target::of(entry.piece.address, (entry.piece.bytes() * 8) as u8)),
+    );
+    for (number, word) in marks4[V4_WORDS as usize * generation..][..V4_WORDS as usize].iter().enumerate() {
+        let word = word.load(Relaxed);
+        for field in (0..FIELDS).filter(|field| word >> (field * 2) & marks::PREFIX != 0) {
+            let network = (number as u32 * FIELDS + field) << 8;
+            members.push(Target::of(Wide::mapped(network), 120));
         }
-        Ok(members)
     }
+    Ok(members)
 }
 
 /// A pinned array of a generation, mapped; its values must have the size of the cell.

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Ban, Kernel, Mode, Modes, Part, TestRunResult,
+    Ban, Kernel, Mode, Modes, Part, Reason, TestRunResult,
     attach::{AttachMode, Links},
     carry::Carried,
     error::KernelError,
@@ -40,6 +40,8 @@ pub struct Status {
     pub memory: BTreeMap<String, u64>,
     /// Kernel memory of all maps in bytes.
     pub memory_total: u64,
+    /// Reasons whose packets a capture copies now.
+    pub capturing: Vec<&'static str>,
     /// What was taken over from maps of another size or layout at the start.
     pub carried: Option<Carried>,
     /// Instructions the verifier walked; `None` before Linux 5.16.
@@ -100,6 +102,11 @@ impl Kernel {
             tables,
             memory_total: memory.values().sum(),
             memory,
+            capturing: Reason::ALL
+                .iter()
+                .filter(|reason| control.capture_reasons.load(Relaxed) >> reason.code() & 1 == 1)
+                .map(|reason| reason.name())
+                .collect(),
             carried: self.carried().cloned(),
             verified_instructions,
             tick_ns: state.loaded.clock.tick_ns(),
