@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Problems, kernel_policy};
+use super::{Problems, kernel_flood, kernel_policy};
 use crate::client::IpNetwork;
 
 /// Most interfaces that one gateway attaches to.
@@ -23,6 +23,7 @@ pub struct Raw {
     pin: Option<Spanned<String>>,
     allow: Option<Spanned<Vec<IpNetwork>>>,
     limits: kernel_policy::RawLimits,
+    flood: kernel_flood::RawFlood,
     ports: kernel_policy::RawPorts,
 }
 
@@ -67,6 +68,8 @@ pub struct Kernel {
     pub allow: Vec<IpNetwork>,
     /// What one source may send.
     pub limits: kernel_policy::Limits,
+    /// What all sources may do together.
+    pub flood: kernel_flood::Flood,
     /// What may be reached.
     pub ports: kernel_policy::Ports,
 }
@@ -109,6 +112,7 @@ pub(super) fn check(raw: Raw, problems: &mut Problems<'_>) -> Kernel {
         pin,
         allow,
         limits: kernel_policy::check_limits(raw.limits, problems),
+        flood: kernel_flood::check(raw.flood, problems),
         ports: kernel_policy::check_ports(raw.ports, problems),
     }
 }

@@ -10,6 +10,7 @@ pub mod control;
 pub mod duration;
 pub mod edge;
 pub mod kernel;
+pub mod kernel_flood;
 pub mod kernel_policy;
 pub mod limits;
 pub mod log;

@@ -13,11 +13,13 @@ mod clock;
 mod error;
 mod events;
 mod feeds;
+mod flood;
 mod guard;
 mod host_table;
 mod limits;
 mod load;
 mod mapped;
+mod near;
 mod policy;
 mod ports;
 mod stats;
@@ -41,6 +43,7 @@ pub use capture::{Captured, CapturedPacket, PcapNg};
 pub use error::{BanError, KernelError};
 pub use events::{DropEvent, Events};
 pub use feeds::{FeedFull, FeedLoad};
+pub use flood::{Cookies, FloodLimits};
 pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
 pub use limits::{Bar, Rate, SourceLimits};
 pub use ports::{PortPolicy, PortSet};
@@ -154,7 +157,7 @@ struct State {
 impl State {
     /// Writes the modes: as wanted, but off where nothing is configured, so that a packet does not pay for it.
     fn write_modes(&self, wanted: Modes, has: impl Fn(Part) -> bool) {
-        let modes = [Part::Feeds, Part::Ports, Part::Limits]
+        let modes = [Part::Feeds, Part::Ports, Part::Limits, Part::Flood]
             .into_iter()
             .filter(|part| !has(*part))
             .fold(wanted, |modes, part| modes.with(part, Mode::Off));
@@ -392,6 +395,22 @@ impl Kernel {
         Ok(())
     }
 
+    /// Sets the defences against floods of many sources.
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfBounds`] for a value outside its bounds.
+    pub fn set_flood(&self, limits: &FloodLimits) -> Result<(), KernelError> {
+        let mut state = self.state();
+        let any = state.loaded.write_flood(limits)?;
+        state.configure(Part::Flood, any);
+        Ok(())
+    }
+
+    /// Whether this host can answer new connections with cookies under pressure.
+    pub fn cookies(&self) -> Cookies {
+        Cookies::probe()
+    }
+
     /// Sets which ports, ICMP types and protocols may be reached.
     pub fn set_ports(&self, policy: &PortPolicy) {
         let mut state = self.state();
@@ -406,7 +425,12 @@ impl Kernel {
     /// [`FeedFull`]: the old set stays in force.
     pub fn set_feed(&self, targets: impl IntoIterator<Item = Target>) -> Result<FeedLoad, FeedFull> {
         let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
-        let load = feeds.replace(&mut targets.into_iter())?;
+        let load = feeds.replace(&mut targets.into_iter(), |generation, swap| {
+            let state = self.state();
+            state.loaded.near_feed(generation);
+            swap();
+            state.loaded.rebuild_near();
+        })?;
         self.state().configure(Part::Feeds, load.hosts + load.prefixes + load.wide > 0);
         Ok(load)
     }
