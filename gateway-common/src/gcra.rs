@@ -82,6 +82,12 @@ pub const fn tag(hash: u64, kind: u64) -> u64 {
     (hash >> TAT_BITS).wrapping_add(kind) << TAT_BITS
 }
 
+/// The way where the cell of a tag is looked for first.
+#[inline(always)]
+pub const fn home(tag: u64) -> u64 {
+    tag >> TAT_BITS & (CELL_WAYS as u64 - 1)
+}
+
 /// True when a cell carries a tag.
 #[inline(always)]
 pub const fn tagged(cell: u64, tag: u64) -> bool {

@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use gateway::kernel::{
-    BanChange, BanReason, Expiry, Kernel, KernelConfig, Mode, Modes, Part, PortPolicy, PortSet, Rate,
-    SourceLimits, Target, TestProgram,
+    BanChange, BanReason, Expiry, FloodLimits, Kernel, KernelConfig, Mode, Modes, Part, PortPolicy, PortSet,
+    Rate, SourceLimits, Target, TestProgram,
 };
 use serde_json::json;
 
@@ -121,7 +121,9 @@ fn median(values: &mut [f64]) -> f64 {
 
 fn cases<'a>(empty: &'a Side, full: &'a Side) -> Result<Vec<Case<'a>>> {
     let all = Modes::all(Mode::Enforce);
-    let bans = [Part::Feeds, Part::Ports, Part::Limits].into_iter().fold(all, |m, p| m.with(p, Mode::Off));
+    let bans = [Part::Feeds, Part::Ports, Part::Limits, Part::Flood]
+        .into_iter()
+        .fold(all, |m, p| m.with(p, Mode::Off));
     let limits = bans.with(Part::Limits, Mode::Enforce);
     let packet = |text: &str| -> Result<Vec<u8>> { Ok(tcp(text.parse()?)) };
     let (clean4, clean6) = ("192.0.2.1", "2001:db8:ffff::1");
@@ -147,7 +149,8 @@ fn cases<'a>(empty: &'a Side, full: &'a Side) -> Result<Vec<Case<'a>>> {
     add("banned v4 prefix", full, all, Gateway, packet("198.18.5.5")?);
     add("banned v6 prefix", full, all, Gateway, packet("2001:2::5")?);
     add("feed v4", full, all, Gateway, tcp(feed4(77).into()));
-    add("over the limit", full, all, Gateway, packet("192.0.2.99")?);
+    add("over the limit", full, all, Gateway, packet("198.51.100.99")?);
+    add("clean v4 beside an override", full, all, Gateway, packet("198.51.100.1")?);
     add("flood of random sources, bans", full, bans, Flood, packet(clean4)?);
     add("flood of random sources, all checks", full, all, Flood, packet(clean4)?);
     Ok(cases)
@@ -214,7 +217,12 @@ fn configure(kernel: &Kernel) -> Result<()> {
         bar: None,
     };
     let low = SourceLimits { packets: rate(10, 10), ..SourceLimits::default() };
-    kernel.set_limits(&high, &[("192.0.2.99".parse()?, low)])?;
+    kernel.set_limits(&high, &[("198.51.100.99".parse()?, low)])?;
+    kernel.set_flood(&FloodLimits {
+        heavy: Some(10_000),
+        connections: rate(1_000_000_000, 1_000_000_000),
+        ..FloodLimits::default()
+    })?;
     kernel.set_ports(&PortPolicy {
         closed_by_default: true,
         open: PortSet { tcp: vec![80..=80, 443..=443], ..PortSet::default() },

@@ -12,8 +12,8 @@ use crate::bans::{
 use crate::client::IpNetwork;
 use crate::config::{self, kernel_policy};
 use crate::kernel::{
-    self, AttachMode, Attachment, BanReason, Bar, Expiry, InterfaceConfig, Kernel, KernelConfig, KernelError,
-    Mode, Modes, PortPolicy, PortSet, Rate, SourceLimits, Target,
+    self, AttachMode, Attachment, BanReason, Bar, Cookies, Expiry, FloodLimits, InterfaceConfig, Kernel,
+    KernelConfig, KernelError, Mode, Modes, Part, PortPolicy, PortSet, Rate, SourceLimits, Target,
 };
 
 /// Mounts the BPF file system where it is missing, while this is still allowed.
@@ -88,11 +88,13 @@ fn open_required(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Re
         None => {}
     }
     kernel.set_allowlist(&targets(&config.allow), &targets(protected))?;
-    kernel.set_modes(Modes::all(match config.mode {
+    let own = |mode| match mode {
         config::kernel::Mode::Off => Mode::Off,
         config::kernel::Mode::Observe => Mode::Observe,
         config::kernel::Mode::Enforce => Mode::Enforce,
-    }));
+    };
+    let (all, flood) = (own(config.mode), own(config.flood.mode.unwrap_or(config.mode)));
+    kernel.set_modes(Modes::all(all).with(Part::Flood, all.min(flood)));
     kernel.heartbeat();
     apply_policy(&kernel, config)?;
     let mode = match config.attach {
@@ -156,6 +158,18 @@ pub fn apply_policy(kernel: &Kernel, config: &config::kernel::Kernel) -> Result<
         .flat_map(|(networks, limits)| targets(networks).into_iter().map(move |t| (t, of(limits))))
         .collect();
     kernel.set_limits(&of(&config.limits.everyone), &overrides)?;
+    kernel.set_flood(&FloodLimits {
+        new_sources: config.flood.new_sources,
+        heavy: config.flood.heavy,
+        connections: config.flood.connections.map(rate),
+        cookies: config.flood.cookies.clone(),
+    })?;
+    let cookies = kernel.cookies();
+    if !config.flood.cookies.is_empty() && cookies != Cookies::Available {
+        tracing::warn!(
+            "SYN cookies of `kernel.flood` are {cookies}; connections beyond the gate are refused"
+        );
+    }
     let set = |s: &kernel_policy::PortSet| PortSet {
         tcp: s.tcp.clone(),
         udp: s.udp.clone(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Problems, kernel_capacity, kernel_policy};
+use super::{Problems, kernel_capacity, kernel_flood, kernel_policy};
 use crate::client::IpNetwork;
 
 /// Most interfaces that one gateway attaches to.
@@ -25,6 +25,7 @@ pub struct Raw {
     allow: Option<Spanned<Vec<IpNetwork>>>,
     capacity: kernel_capacity::RawCapacity,
     limits: kernel_policy::RawLimits,
+    flood: kernel_flood::RawFlood,
     ports: kernel_policy::RawPorts,
 }
 
@@ -39,6 +40,7 @@ impl Default for Raw {
             allow: None,
             capacity: kernel_capacity::RawCapacity::default(),
             limits: kernel_policy::RawLimits::default(),
+            flood: kernel_flood::RawFlood::default(),
             ports: kernel_policy::RawPorts::default(),
         }
     }
@@ -90,6 +92,8 @@ pub struct Kernel {
     pub capacity: kernel_capacity::Capacity,
     /// What one source may send.
     pub limits: kernel_policy::Limits,
+    /// What all sources may do together.
+    pub flood: kernel_flood::Flood,
     /// What may be reached.
     pub ports: kernel_policy::Ports,
 }
@@ -134,6 +138,7 @@ pub(super) fn check(raw: Raw, problems: &mut Problems<'_>) -> Kernel {
         allow,
         capacity: kernel_capacity::check(raw.capacity, problems),
         limits: kernel_policy::check_limits(raw.limits, problems),
+        flood: kernel_flood::check(raw.flood, problems),
         ports: kernel_policy::check_ports(raw.ports, problems),
     }
 }

@@ -11,6 +11,7 @@ pub mod duration;
 pub mod edge;
 pub mod kernel;
 pub mod kernel_capacity;
+pub mod kernel_flood;
 pub mod kernel_policy;
 pub mod limits;
 pub mod log;

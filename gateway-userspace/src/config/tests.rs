@@ -27,6 +27,11 @@ fn says_where_and_what_to_do() {
             "[kernel.limits]\npackets_burst = 5\n",
             "g.toml:2:17: `packets_burst` has no effect without `packets`.",
         ),
+        ("[kernel.flood]\ncookies = [443]\n", "g.toml:2:12: `cookies` has no effect without `connections`"),
+        ("[kernel.flood]\nconnections_burst = 5\n", "g.toml:2:21: `connections_burst` has no effect"),
+        ("[kernel.flood]\nheavy = 0\n", "g.toml:2:9: `heavy` must be from 1 to 400000"),
+        ("[kernel.flood]\nconnections = 0\n", "g.toml:2:15: `connections` must be from 1 to 1000000000"),
+        ("[kernel.flood]\nnew_sources = 1000000001\n", "g.toml:2:15: `new_sources` must be from 0"),
         ("[kernel.limits]\npackets = 0\n", "g.toml:2:11: `packets` must be from 1 to 100000000000 a second."),
         ("[[kernel.limits.overrides]]\npackets = 5\n", "g.toml:1:1: an override needs `networks`"),
         (

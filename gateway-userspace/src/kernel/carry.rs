@@ -98,7 +98,11 @@ pub fn over(old: &Path, loaded: &Loaded, feeds: &mut Feeds) -> Result<Carried, K
         let members = members(old)?;
         carried.feeds = members.len() as u64;
         let full = |full: FeedFull| KernelError::CarryOver { what: "the feed set", entries: full.loaded };
-        feeds.replace(&mut members.into_iter()).map_err(full)?;
+        let publish = |generation, swap: &mut dyn FnMut()| {
+            loaded.near_feed(generation);
+            swap();
+        };
+        feeds.replace(&mut members.into_iter(), publish).map_err(full)?;
     }
     Ok(carried)
 }

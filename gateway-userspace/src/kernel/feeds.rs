@@ -80,9 +80,13 @@ impl Feeds {
         )
     }
 
-    /// Replaces the whole set. Packets are judged by the old set until the new one is complete. True in the second
-    /// value when the set has any member.
-    pub fn replace(&mut self, targets: &mut dyn Iterator<Item = Target>) -> Result<FeedLoad, FeedFull> {
+    /// Replaces the whole set. Packets are judged by the old set until the new one is complete. Then `publish` is
+    /// called with the new generation and with what makes it count.
+    pub fn replace(
+        &mut self,
+        targets: &mut dyn Iterator<Item = Target>,
+        publish: impl FnOnce(u32, &mut dyn FnMut()),
+    ) -> Result<FeedLoad, FeedFull> {
         if let Some(left) = self.swapped.and_then(|at| GRACE.checked_sub(at.elapsed())) {
             std::thread::sleep(left);
         }
@@ -121,7 +125,7 @@ impl Feeds {
             lengths[i / 4].fetch_or(bytes << (i % 4 * 8), Relaxed);
         }
         control.feed_length_count[next as usize].store(used.len() as u32, Release);
-        control.feed_generation.store(next, Release);
+        publish(next, &mut || control.feed_generation.store(next, Release));
         let load = half.load;
         self.swapped = Some(Instant::now());
         Ok(load)

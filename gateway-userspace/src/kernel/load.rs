@@ -19,9 +19,10 @@ use gateway_common::{
     SCHEMA,
     bans::{HOST_WAYS, WIDE_WAYS},
     feeds::FEED_WAYS,
+    flood::{Sketch, window_shift},
     gcra::{CELL_WAYS, CLASSES, CellBucket},
     hash::HashKey,
-    marks::{GUARD_WORDS, V4_WORDS, V6_WORDS},
+    marks::{GUARD_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
     ports,
 };
@@ -136,7 +137,7 @@ impl Shape {
     }
 
     /// Every map with its number of elements, value size included for the check of adopted ones.
-    fn maps(&self) -> [(&'static str, u32, u32); 20] {
+    fn maps(&self) -> [(&'static str, u32, u32); 23] {
         let size = |bytes: usize| bytes as u32;
         [
             ("CONTROL", 1, size(size_of::<ControlCell>())),
@@ -158,6 +159,9 @@ impl Shape {
             ("FEED_MARKS4", 2 * V4_WORDS, 8),
             ("FEED_MARKS6", 2 * V6_WORDS, 8),
             ("FEED_HOSTS", 2 * self.feed_host_buckets, size(size_of::<FeedCell>())),
+            ("NEAR4", NEAR_WORDS, 8),
+            ("GATE", 1, 8),
+            ("SKETCH", self.cpus, size(size_of::<Sketch>())),
             ("FEED_WIDE", 2 * self.feed_wide_buckets, size(size_of::<WideCell>())),
         ]
     }
@@ -172,6 +176,12 @@ pub struct Loaded {
     pub stats: Mapped<StatsCell>,
     /// Marks of IPv4 /24s.
     pub marks4: Mapped<AtomicU64>,
+    /// Filter in front of everything that asks about an IPv4 source.
+    pub near4: Mapped<AtomicU64>,
+    /// Marks of the feed, both generations, to rebuild the filter from.
+    pub feed_marks4: Mapped<AtomicU64>,
+    /// Runs of /24s that policy prefixes touch: the first, and how many.
+    pub policy4: Vec<(u32, u32)>,
     /// Hashed marks of IPv6 pieces.
     pub marks6: Mapped<AtomicU64>,
     /// IPv4 hosts.
@@ -235,6 +245,9 @@ impl Loaded {
             control: mapped(&ebpf, "CONTROL", 1)?,
             stats: mapped(&ebpf, "STATS", shape.cpus)?,
             marks4: mapped(&ebpf, "MARKS4", V4_WORDS)?,
+            near4: mapped(&ebpf, "NEAR4", NEAR_WORDS)?,
+            feed_marks4: mapped(&ebpf, "FEED_MARKS4", 2 * V4_WORDS)?,
+            policy4: Vec::new(),
             marks6: mapped(&ebpf, "MARKS6", V6_WORDS)?,
             hosts: mapped(&ebpf, "HOSTS", shape.host_buckets)?,
             host_hits: mapped(&ebpf, "HOST_HITS", shape.host_buckets)?,
@@ -286,6 +299,10 @@ impl Loaded {
         control
             .insert_budget
             .store((NEW_SOURCES_A_SECOND / (1_000_000_000 / self.clock.tick_ns().max(1))) as u32, Relaxed);
+        let [seed] = sys::random_words::<1>()
+            .map_err(|error| KernelError::from_io("reading random bytes for the sketch's seed", error))?;
+        control.sketch_seed.store(seed, Relaxed);
+        control.window_shift.store(window_shift(self.clock.tick_ns()), Relaxed);
         control.tick_ns.store(self.clock.tick_ns() as u32, Relaxed);
         Ok(())
     }

@@ -14,12 +14,14 @@ mod clock;
 mod error;
 mod events;
 mod feeds;
+mod flood;
 mod guard;
 mod host_table;
 mod life;
 mod limits;
 mod load;
 mod mapped;
+mod near;
 mod netlink;
 mod policy;
 mod ports;
@@ -44,6 +46,7 @@ pub use carry::Carried;
 pub use error::{BanError, KernelError};
 pub use events::{DropEvent, Events};
 pub use feeds::{FeedFull, FeedLoad};
+pub use flood::{Cookies, FloodLimits};
 pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
 pub use life::prepare_root;
 pub use limits::{Bar, Rate, SourceLimits};
@@ -164,7 +167,7 @@ struct State {
 impl State {
     /// Writes the modes: as wanted, but off where nothing is configured, so that a packet does not pay for it.
     fn write_modes(&self, wanted: Modes, has: impl Fn(Part) -> bool) {
-        let modes = [Part::Feeds, Part::Ports, Part::Limits]
+        let modes = [Part::Feeds, Part::Ports, Part::Limits, Part::Flood]
             .into_iter()
             .filter(|part| !has(*part))
             .fold(wanted, |modes, part| modes.with(part, Mode::Off));
@@ -340,6 +343,22 @@ impl Kernel {
         Ok(())
     }
 
+    /// Sets the defences against floods of many sources.
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfBounds`] for a value outside its bounds.
+    pub fn set_flood(&self, limits: &FloodLimits) -> Result<(), KernelError> {
+        let mut state = self.state();
+        let any = state.loaded.write_flood(limits)?;
+        state.configure(Part::Flood, any);
+        Ok(())
+    }
+
+    /// Whether this host can answer new connections with cookies under pressure.
+    pub fn cookies(&self) -> Cookies {
+        Cookies::probe()
+    }
+
     /// Sets which ports, ICMP types and protocols may be reached.
     pub fn set_ports(&self, policy: &PortPolicy) {
         let mut state = self.state();
@@ -354,7 +373,12 @@ impl Kernel {
     /// [`FeedFull`]: the old set stays in force.
     pub fn set_feed(&self, targets: impl IntoIterator<Item = Target>) -> Result<FeedLoad, FeedFull> {
         let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
-        let load = feeds.replace(&mut targets.into_iter())?;
+        let load = feeds.replace(&mut targets.into_iter(), |generation, swap| {
+            let state = self.state();
+            state.loaded.near_feed(generation);
+            swap();
+            state.loaded.rebuild_near();
+        })?;
         self.state().configure(Part::Feeds, load.hosts + load.prefixes + load.wide > 0);
         Ok(load)
     }
