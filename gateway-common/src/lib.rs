@@ -34,3 +34,8 @@ pub mod time;
 /// Version of every record layout in the maps. Any change of a layout or of its meaning raises it; the daemon
 /// adopts pinned maps of its own version only.
 pub const SCHEMA: u32 = 2;
+
+/// The first [`SCHEMA`] with today's ban records: [`bans`], the tables HOSTS and WIDE with their hits, the units of
+/// expiry, and `schema` and `key` in [`control::Control`]. Bans of any schema from here on are carried over into a new one;
+/// a change of those records raises this to the new schema.
+pub const BANS_SINCE: u32 = 1;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gateway::bans::http::Client;
-use gateway::bans::{BanChange, KernelBan, KernelError, KernelWriter, Parts, crowdsec, start};
+use gateway::bans::{BanChange, KernelBan, KernelError, KernelWriter, Parts, Spared, crowdsec, start};
 use gateway::client::IpNetwork;
 use gateway::config::Config;
 
@@ -170,7 +170,7 @@ async fn what_cscli_decides_is_banned_and_released() {
     let config = configuration(&neighbour.folder, neighbour.port);
     let kernel = FakeKernel::default();
     let parts = Parts {
-        trusted_proxies: vec!["10.0.0.0/8".parse().expect("network")],
+        spared: Spared { trusted_proxies: vec!["10.0.0.0/8".parse().expect("network")], ..Spared::default() },
         kernel: Some(Box::new(kernel.clone())),
         ..Parts::default()
     };

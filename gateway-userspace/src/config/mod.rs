@@ -10,6 +10,7 @@ pub mod control;
 pub mod duration;
 pub mod edge;
 pub mod kernel;
+pub mod kernel_capacity;
 pub mod kernel_flood;
 pub mod kernel_policy;
 pub mod limits;
@@ -122,6 +123,7 @@ impl Config {
             &base,
             p,
         );
+        let max_decisions_at = raw.bans.max_decisions_at();
         let config = Self {
             server: server::check(raw.server, p),
             control: control::check(raw.control, p),
@@ -132,6 +134,7 @@ impl Config {
             bans: bans::check(raw.bans, &base, p),
             edge,
         };
+        kernel_capacity::contradictions(&config.kernel, &config.bans, max_decisions_at, p);
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems: problems.into_sorted() }) }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use body::Replay;
-pub use transaction::{Findings, Inspection, RequestView};
+pub use transaction::{Findings, Inspection, RequestView, TlsFacts};
 
 use gateway_waf::{Ruleset, Services, Transaction};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::bans::{Parts, start};
+use crate::bans::{Parts, Spared, start};
 use crate::client::ClientId;
 use crate::config::Config;
 
@@ -43,7 +43,10 @@ async fn a_file_is_enforced_minus_the_guarded_and_a_bad_one_keeps_the_old() {
         &folder,
         "[[bans.feeds]]\nname = \"drop\"\nfile = \"list.txt\"\naction = \"l7-deny\"\ninterval = \"10s\"",
     );
-    let parts = Parts { allow: vec!["198.51.100.7".parse().expect("network")], ..Parts::default() };
+    let parts = Parts {
+        spared: Spared { allow: vec!["198.51.100.7".parse().expect("network")], ..Spared::default() },
+        ..Parts::default()
+    };
     let handle = start(&config, parts).expect("start");
     let mut loaded = Loaded {
         feed: config.feeds[0].clone(),
