@@ -119,8 +119,8 @@ fn spend(
     spend_anywhere(hash, kind, units, u64::from(class))
 }
 
-/// As [`spend`], for a cell that is elsewhere in the bucket, or nowhere, or was taken by another CPU. Lost once more, the
-/// packet passes. Exported, so that the verifier checks it once.
+/// As [`spend`], for a cell that is elsewhere in the bucket, or nowhere, or was taken by another CPU. Lost to others
+/// again and again, the packet passes. Exported, so that the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn spend_anywhere(hash: u64, kind: u64, units: u64, class: u64) -> u64 {
@@ -135,26 +135,28 @@ pub extern "C" fn spend_anywhere(hash: u64, kind: u64, units: u64, class: u64) -
     };
     let now = gcra::now(record.scene.jiffies);
     let tag = gcra::tag(hash, kind);
-    let mut way = find(bucket, tag);
-    let (cell, known) = if way == ABSENT {
-        // A source that is new takes a cell from another. In a flood of ever new sources that is most of the work, so there
-        // is a budget for it; over the budget a new source is not tracked.
-        if !may_insert(record, control) {
-            return UNTRACKED;
+    let mut tries = 0;
+    while tries < 2 {
+        let mut way = find(bucket, tag);
+        if way == ABSENT {
+            // A source that is new takes a cell from another. In a flood of ever new sources that is most of the work, so
+            // there is a budget for it; over the budget a new source is not tracked.
+            if !may_insert(record, control) {
+                return UNTRACKED;
+            }
+            way = mine_or_stalest(bucket, tag, now);
         }
-        // Another CPU may just have put the source there; it has no burst of its own then.
-        way = stalest(bucket, tag, now);
         let cell = read(bucket, way);
-        (cell, if gcra::tagged(cell, tag) { cell } else { now.wrapping_sub(1) & TAT_MASK })
-    } else {
-        let cell = read(bucket, way);
-        (cell, cell)
-    };
-    let next = gcra::step(known, now, limit, units);
-    if next == u64::MAX {
-        return OVER;
+        let known = if gcra::tagged(cell, tag) { cell } else { now.wrapping_sub(1) & TAT_MASK };
+        let next = gcra::step(known, now, limit, units);
+        if next == u64::MAX {
+            return OVER;
+        }
+        if exchange(place(bucket, way), cell, tag | next) {
+            return WITHIN;
+        }
+        tries += 1;
     }
-    exchange(place(bucket, way), cell, tag | next);
     WITHIN
 }
 
@@ -206,9 +208,10 @@ fn find(bucket: *mut CellBucket, tag: u64) -> u64 {
 }
 
 /// The way to take over: the tag's home when its limit is whole again, else the one that has been idle longest; or the one
-/// that carries the tag by now.
+/// that carries the tag by now, as another CPU may just have put it there. Without that look two CPUs that meet a source for
+/// the first time at once would each give it a burst of its own.
 #[inline(always)]
-fn stalest(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
+fn mine_or_stalest(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
     let home = gcra::home(tag);
     let cell = read(bucket, home);
     if cell == 0 || gcra::tagged(cell, tag) || gcra::idle(cell, now) != 0 {
@@ -248,7 +251,7 @@ fn bar(bucket: *mut CellBucket, hash: u64, now: u64, penalty: u64) {
     let tag = gcra::tag(hash, Kind::Penalty as u64);
     let mut way = find(bucket, tag);
     if way == ABSENT {
-        way = stalest(bucket, tag, now);
+        way = mine_or_stalest(bucket, tag, now);
     }
     // SAFETY: a way of the bucket, which is a map element.
     unsafe {
