@@ -1,7 +1,7 @@
 //! A simulated week: fifty traffic mixes through the default scenarios. Each row says who it is, what
 //! it asks for, and whether it may be banned; attackers must be, within their time, and nobody else.
 //!
-//! Traffic is generated, seeded by the row's name: the same in every run. The clock is simulated.
+//! The table: `cargo test -p gateway-userspace --test bans_week -- --nocapture`. Traffic is generated, seeded by the row's name: the same in every run. The clock is simulated.
 
 use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr};
@@ -272,6 +272,8 @@ fn attackers_fall_in_time_and_nobody_else_is_hit() {
     let mixes = mixes();
     assert_eq!(mixes.len(), 50);
     let mut wrong = Vec::new();
+    let (mut fell, mut hit) = (0, 0);
+    println!("{:<46} {:<16} what happened", "traffic", "must be banned");
     for (index, mix) in mixes.iter().enumerate() {
         let outcome = play(mix, Ipv4Addr::new(192, 0, 2, index as u8));
         let told = match outcome.fell_after {
@@ -280,14 +282,27 @@ fn attackers_fall_in_time_and_nobody_else_is_hit() {
                 format!("banned after {}, {} times: {}", time(after), outcome.bans, outcome.reason)
             }
         };
-        println!("{:<46} {told}", mix.name);
+        let may = match mix.must {
+            Must::Stand => "never".to_owned(),
+            Must::FallWithin(limit) => format!("within {}", time(limit)),
+        };
+        println!("{:<46} {may:<16} {told}", mix.name);
+        let banned = usize::from(outcome.fell_after.is_some());
         let right = match mix.must {
-            Must::Stand => outcome.fell_after.is_none(),
-            Must::FallWithin(limit) => outcome.fell_after.is_some_and(|after| after <= limit),
+            Must::Stand => {
+                hit += banned;
+                banned == 0
+            }
+            Must::FallWithin(limit) => {
+                fell += banned;
+                outcome.fell_after.is_some_and(|after| after <= limit)
+            }
         };
         if !right {
             wrong.push(format!("{}: {told}", mix.name));
         }
     }
+    let attackers = mixes.iter().filter(|m| matches!(m.must, Must::FallWithin(_))).count();
+    println!("{fell} of {attackers} attackers banned, {hit} of {} others hit", mixes.len() - attackers);
     assert!(wrong.is_empty(), "{} mixes went wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -130,7 +130,8 @@ pub fn follow(
     let state = Arc::new(CrowdSecState::default());
     if let Some(report) = &config.report {
         let watcher = report::Watcher::new(config, report, client.clone(), state.clone())?;
-        tokio::spawn(watcher.run(handle.clone()));
+        // It listens from here on, not from when the task first runs: what is decided in between is told too.
+        tokio::spawn(watcher.run(handle.listen()));
     }
     if let Some(every) = config.metrics_interval {
         let (url, headers, client) = (config.url.clone(), headers.clone(), client.clone());

@@ -16,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{CrowdSecError, CrowdSecState, Failure, MAX_WAIT, secret};
 use crate::bans::clock::rfc3339;
 use crate::bans::http::Client;
-use crate::bans::{Action, Change, Decision, Ending, Handle, Origin, Scope};
+use crate::bans::{Action, Change, Decision, Ending, Origin, Scope};
 use crate::config::bans::{CrowdSec, Report};
 
 /// Alerts told in one call.
@@ -79,10 +79,7 @@ impl Watcher {
     }
 
     /// Tells what changes until the bans end.
-    pub(super) async fn run(mut self, handle: Handle) {
-        let mut changes = handle.listen();
-        // The listener is all that is held: the bans end when the last hand on them goes.
-        drop(handle);
+    pub(super) async fn run(mut self, mut changes: Receiver<Arc<[Change]>>) {
         while let Some(batch) = self.next(&mut changes).await {
             for part in batch.chunks(AT_ONCE) {
                 for call in self.calls(part) {
@@ -96,7 +93,8 @@ impl Watcher {
     async fn insist(&mut self, call: Call) {
         let mut wait = Duration::from_secs(1);
         while let Err(failure) = self.call(call.method.clone(), &call.path, call.body.clone()).await {
-            if matches!(&failure, Failure::Status(status) if status.is_client_error()) {
+            let is_final = |status: &StatusCode| status.is_client_error() || call.method == Method::DELETE;
+            if matches!(&failure, Failure::Status(status) if is_final(status)) {
                 tracing::warn!(%failure, path = %call.path, "CrowdSec does not take a decision of ours");
                 self.state.reported.lost.fetch_add(call.decisions, Ordering::Relaxed);
                 return;
@@ -126,13 +124,10 @@ impl Watcher {
         for change in changes {
             if let Change::Ended(ended) = change
                 && matches!(ended.how, Ending::Removed | Ending::Allowed)
-                && let Some((scope, value)) = told_scope(&ended.decision)
+                && let Some((_, value)) = told_scope(&ended.decision)
             {
-                let path = format!(
-                    "/v1/decisions?scope={scope}&value={}&scenario={}",
-                    value.replace(':', "%3A").replace('/', "%2F"),
-                    scenario(&ended.decision).replace('/', "%2F")
-                );
+                // By value alone: who is released here is released there, and older versions know no filter by scenario.
+                let path = format!("/v1/decisions?value={}", value.replace(':', "%3A").replace('/', "%2F"));
                 calls.push(Call { method: Method::DELETE, path, body: Bytes::new(), decisions: 1 });
             }
         }

@@ -25,10 +25,14 @@ pub fn measure(daemon: &Path, kills: u32) -> Result<usize> {
     for round in 0..kills {
         let wait = Duration::from_micros(RandomState::new().hash_one(round) % 80_000);
         let gateway = cluster.nodes[0].gateway.take().context("the gateway runs")?;
+        let count = || told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len();
+        let before = count();
         std::thread::scope(|scope| {
             scope.spawn(|| order(&gateway, round, &told));
-            std::thread::sleep(wait + Duration::from_millis(5));
-            gateway.signal_kill()
+            // The stream runs when its first decision is told; then at any moment.
+            let first = wait_until("the first decision", LONGEST, || (count() > before).then_some(()));
+            std::thread::sleep(wait);
+            gateway.signal_kill().and(first)
         })?;
         gateway.kill()?;
         cluster.nodes[0].start()?;
