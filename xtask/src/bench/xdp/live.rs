@@ -151,8 +151,9 @@ pub fn run(plan: &Plan<'_>, report: &mut Report) -> Result<bool> {
 fn measure(plan: &Plan<'_>, ours: &str, theirs: &str) -> Result<[Figures; 3]> {
     let mut all: [Figures; 3] = Default::default();
     let lab = scene()?;
+    let link = text(lab.gateway.command("ip").args(["-o", "link", "show", Lab::ATTACKER.interface]))?;
     let mac =
-        text(lab.gateway.command("cat").arg(format!("/sys/class/net/{}/address", Lab::ATTACKER.interface)))?;
+        link.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).context("a MAC address")?;
     for round in 1..=plan.rounds {
         for (mode, figures) in MODES.iter().zip(&mut all) {
             eprintln!("live frames, round {round} of {}, {mode} ...", plan.rounds);
@@ -166,7 +167,7 @@ fn measure(plan: &Plan<'_>, ours: &str, theirs: &str) -> Result<[Figures; 3]> {
             let quiet = f64::from(plan.seconds);
             client(&lab.clean, plan.rate, &AtomicBool::new(false), quiet, &mut figures.quiet)?;
             for (number, (kind, port, _)) in FLOODS.iter().enumerate() {
-                let mut sender = Sender::start(&lab.attacker, plan.sender, theirs, kind, mac.trim(), *port)?;
+                let mut sender = Sender::start(&lab.attacker, plan.sender, theirs, kind, mac, *port)?;
                 let before = dropped(&gateway)?;
                 let done = AtomicBool::new(false);
                 let (seen, sent) = (&mut figures.beside[number], &mut figures.sent[number]);
