@@ -120,7 +120,7 @@ fn send(kernel: &Kernel, load: &Load, started: Instant, lasting: Duration) -> Re
         }
         let into = Duration::from_nanos((at.as_nanos() % load.of.as_nanos()) as u64);
         if into >= load.sends {
-            thread::sleep(load.of - into);
+            thread::sleep(load.of.saturating_sub(into));
             continue;
         }
         // One packet a call: a call with more waits for a grace period of the kernel first.
@@ -135,7 +135,7 @@ fn send(kernel: &Kernel, load: &Load, started: Instant, lasting: Duration) -> Re
 fn exact(arrivals: &[Duration]) -> u64 {
     let (mut tokens, mut last, mut admitted) = (RATE.burst as f64, Duration::ZERO, 0);
     for at in arrivals {
-        let back = (*at - last).as_secs_f64() * RATE.per_second as f64;
+        let back = at.saturating_sub(last).as_secs_f64() * RATE.per_second as f64;
         tokens = (tokens + back).min(RATE.burst as f64);
         last = *at;
         if tokens >= 1.0 {
