@@ -21,10 +21,20 @@ pub struct Redis {
 impl Redis {
     /// Starts on loopback in the namespace, and waits until it answers.
     pub fn start(netns: &Netns, port: u16) -> Result<Self> {
+        Self::bound(netns, "127.0.0.1", port)
+    }
+
+    /// Starts on every address of the namespace: for whoever is on a cable to it.
+    pub fn on_every_address(netns: &Netns, port: u16) -> Result<Self> {
+        Self::bound(netns, "0.0.0.0", port)
+    }
+
+    fn bound(netns: &Netns, address: &str, port: u16) -> Result<Self> {
         let folder = Scratch::new()?;
         let child = netns
             .command("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &port.to_string(), "--bind", address, "--save", "", "--appendonly", "no"])
+            .args(["--protected-mode", "no"])
             .arg("--dir")
             .arg(folder.path())
             .stdin(Stdio::null())
@@ -37,6 +47,16 @@ impl Redis {
             text(netns.command("redis-cli").args(["-p", &port.to_string(), "ping"])).ok()
         })?;
         Ok(redis)
+    }
+
+    /// Stops the process (SIGSTOP): connections stay, nothing is answered.
+    pub fn pause(&self) -> Result<()> {
+        crate::gateway::send(&self.child, rustix::process::Signal::STOP)
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) -> Result<()> {
+        crate::gateway::send(&self.child, rustix::process::Signal::CONT)
     }
 
     /// Where it listens, in its namespace.
