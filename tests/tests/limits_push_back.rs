@@ -168,3 +168,37 @@ fn a_place_is_free_again_when_the_body_has_gone_out() -> Result<()> {
     ensure!(slow.receive()?.body == "1234567890");
     wait_until("a free place", SOON, || status("/").is_ok_and(|s| s == 200).then_some(()))
 }
+
+#[test]
+fn the_command_line_lists_shows_and_resets() -> Result<()> {
+    let lab = Lab::new()?;
+    let settings = Settings::new(lab.folder.path(), lab.origin.address())
+        .with("[[limits]]\nname = \"address\"\nquota = 3\nwindow = \"1h\"\noffence_after = 0");
+    let gateway = lab.start(&settings)?;
+    let ask = || Ok::<u16, anyhow::Error>(get(&lab.clean, CLEAN.http(), "/")?.status);
+    let subject = format!("address={}", CLEAN.client());
+    for status in [200, 200, 200, 429, 429] {
+        ensure!(ask()? == status, "{status} was expected");
+    }
+    let list = gateway.ask(&["limits", "list"])?;
+    ensure!(list[0]["name"] == "address" && list[0]["quota"] == 3, "{list}");
+    let decisions = list[0]["decisions"].to_string();
+    ensure!(decisions.contains("[\"allowed\",3]") && decisions.contains("[\"refused\",2]"), "{list}");
+    let shown = gateway.ask(&["limits", "show", &subject])?;
+    ensure!(shown[0]["limit"] == "address" && shown[0]["remaining"] == 0, "{shown}");
+    gateway.ask(&["limits", "reset", &subject])?;
+    ensure!(gateway.ask(&["limits", "show", &subject])?[0]["remaining"] == 3);
+    ensure!(ask()? == 200, "what was counted is forgotten");
+    ensure!(gateway.ask(&["limits", "show", "nonsense"]).is_err(), "not a part of a key");
+    let page = gateway.metrics(&lab.gateway)?;
+    for metric in [
+        "gateway_limits_requests_total{limit=\"address\",outcome=\"refused\"} 2",
+        "gateway_limits_keys{store=\"local\"} 1",
+        "gateway_limits_push_back_dropped_total 0",
+    ] {
+        ensure!(page.contains(metric), "the metrics page has no {metric}:\n{page}");
+    }
+    let told = gateway.log().lines().filter(|line| line.contains("a rate limit refuses")).count();
+    ensure!(told == 1, "{told} lines in the log for two refusals");
+    Ok(())
+}
