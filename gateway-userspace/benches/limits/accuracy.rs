@@ -67,8 +67,9 @@ impl Arrivals {
     }
 }
 
-/// What an exact log would have admitted, and the most that were admitted in any window.
-fn against_exact(arrived: &[Instant], admitted: &[Instant]) -> (usize, usize) {
+/// What an exact log of the same arrivals would have admitted, and the most that were certainly admitted in one window: each
+/// admission lies between its request and its answer.
+fn against_exact(arrived: &[Instant], admitted: &[(Instant, Instant)]) -> (usize, usize) {
     let mut log: Vec<Instant> = Vec::new();
     let mut first = 0;
     for at in arrived {
@@ -79,17 +80,18 @@ fn against_exact(arrived: &[Instant], admitted: &[Instant]) -> (usize, usize) {
             log.push(*at);
         }
     }
-    let (mut from, mut most) = (0, 0);
-    for (i, at) in admitted.iter().enumerate() {
-        while *at - admitted[from] >= WINDOW {
-            from += 1;
-        }
-        most = most.max(i + 1 - from);
-    }
-    (log.len(), most)
+    let surely_from = |(i, (start, _)): (usize, &(Instant, Instant))| {
+        let within = admitted[i..].iter().take_while(|(began, _)| *began - *start < WINDOW);
+        within.filter(|(_, ended)| *ended - *start < WINDOW).count()
+    };
+    (log.len(), admitted.iter().enumerate().map(surely_from).max().unwrap_or(0))
 }
 
-async fn case(nodes: Vec<Node>, arrivals: Arrivals, client: String) -> (Vec<Instant>, Vec<Instant>) {
+async fn case(
+    nodes: Vec<Node>,
+    arrivals: Arrivals,
+    client: String,
+) -> (Vec<Instant>, Vec<(Instant, Instant)>) {
     // A window of the clock starts where the arrivals do, for whoever attacks its edge.
     let window = WINDOW.as_nanos() as u64;
     let lag = window - nodes[0].now() % window;
@@ -106,9 +108,10 @@ async fn case(nodes: Vec<Node>, arrivals: Arrivals, client: String) -> (Vec<Inst
                 if let Some(early) = at.checked_sub(started.elapsed()) {
                     tokio::time::sleep(early).await;
                 }
-                arrived.push(Instant::now());
+                let began = Instant::now();
+                arrived.push(began);
                 if node.ask(&client, "", Some(200)).await {
-                    admitted.push(Instant::now());
+                    admitted.push((began, Instant::now()));
                 }
             }
             (arrived, admitted)
