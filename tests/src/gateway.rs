@@ -214,6 +214,16 @@ impl Gateway {
         Ok(values.iter().sum())
     }
 
+    /// Runs `gateway ARGUMENTS` against this daemon and returns what people read.
+    pub fn say(&self, arguments: &[&str]) -> Result<String> {
+        crate::command::text(
+            Command::new(self.settings.program()?)
+                .arg("--control")
+                .arg(self.settings.socket())
+                .args(arguments),
+        )
+    }
+
     /// The metrics page.
     pub fn metrics(&self, netns: &Netns) -> Result<String> {
         let control = SocketAddr::from(([127, 0, 0, 1], Settings::CONTROL_PORT));
@@ -239,6 +249,11 @@ impl Gateway {
             .and_then(Pid::from_raw)
             .context("the daemon has no process id")?;
         kill_process(pid, signal).context("the signal could not be sent")
+    }
+
+    /// Sends SIGKILL, and does not wait: [`Gateway::kill`] does.
+    pub fn signal_kill(&self) -> Result<()> {
+        self.signal(Signal::KILL)
     }
 
     /// Sends SIGTERM and waits for the end.

@@ -21,19 +21,19 @@ pub struct Redis {
 impl Redis {
     /// Starts on loopback in the namespace, and waits until it answers.
     pub fn start(netns: &Netns, port: u16) -> Result<Self> {
-        Self::bound(netns, "127.0.0.1", port)
+        Self::run(netns, port, "127.0.0.1")
     }
 
-    /// Starts on every address of the namespace: for whoever is on a cable to it.
-    pub fn on_every_address(netns: &Netns, port: u16) -> Result<Self> {
-        Self::bound(netns, "0.0.0.0", port)
+    /// As [`Redis::start`], on every address of the namespace.
+    pub fn open(netns: &Netns, port: u16) -> Result<Self> {
+        Self::run(netns, port, "0.0.0.0")
     }
 
-    fn bound(netns: &Netns, address: &str, port: u16) -> Result<Self> {
+    fn run(netns: &Netns, port: u16, bind: &str) -> Result<Self> {
         let folder = Scratch::new()?;
         let child = netns
             .command("redis-server")
-            .args(["--port", &port.to_string(), "--bind", address, "--save", "", "--appendonly", "no"])
+            .args(["--port", &port.to_string(), "--bind", bind, "--save", "", "--appendonly", "no"])
             .args(["--protected-mode", "no"])
             .arg("--dir")
             .arg(folder.path())

@@ -38,7 +38,7 @@ impl Cluster {
             hub.cable((&format!("node{number}"), &[&here]), &netns, ("redis0", &[&there]))?;
             places.push(netns);
         }
-        let redis = Redis::on_every_address(&hub, REDIS)?;
+        let redis = Redis::open(&hub, REDIS)?;
         let mut nodes = Vec::new();
         for (number, netns) in places.into_iter().enumerate() {
             let folder = Scratch::new()?;

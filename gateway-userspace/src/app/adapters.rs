@@ -28,6 +28,19 @@ impl DenyList for Denials {
     }
 }
 
+/// The database of countries as the rules' (`@geoLookup`).
+pub struct Places(pub Arc<Geo>);
+
+impl gateway_waf::operators::GeoLookup for Places {
+    fn lookup(&self, address: std::net::IpAddr) -> Option<gateway_waf::operators::GeoRecord> {
+        let country_code = self.0.country(address)?;
+        Some(gateway_waf::operators::GeoRecord {
+            country_code,
+            ..gateway_waf::operators::GeoRecord::default()
+        })
+    }
+}
+
 /// The limiter as the pipeline's gate.
 pub struct Limits {
     limiter: Limiter,

@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::trace::{self, Trace};
 use super::{Pipeline, Worker};
 use crate::access::Record;
-use crate::inspect::{Findings, Inspection};
+use crate::inspect::{Ended, Inspection};
 use crate::limits::Holding;
 
 /// The status in the log of a request whose client left before it was answered (nginx's number for it).
@@ -51,13 +51,17 @@ impl Finishing {
 impl Drop for Finishing {
     fn drop(&mut self) {
         let Self { pipeline, worker, trace, inspection, sent, is_complete, .. } = self;
-        if trace.findings == Findings::default() {
-            trace.findings = inspection.findings();
-        }
         let took = trace.started.elapsed();
-        pipeline.inspector.end(worker.index, std::mem::take(inspection), trace::unix_ns());
         let closed = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST);
         let status = trace.status.unwrap_or(closed);
+        let ended = Ended {
+            began_unix_nanos: trace.unix_ns,
+            ended_unix_nanos: trace::unix_ns(),
+            status: status.as_u16(),
+        };
+        if let Some(findings) = pipeline.inspector.end(worker.index, std::mem::take(inspection), ended) {
+            trace.findings = findings;
+        }
         pipeline.numbers.finished(status, took, *sent);
         pipeline.access.record(
             worker.index,

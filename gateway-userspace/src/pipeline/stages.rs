@@ -15,7 +15,8 @@ use super::router::NoRoute;
 use super::site::Site;
 use super::trace::Trace;
 use super::worker::Worker;
-use crate::config::{edge::Route, waf};
+use crate::config::edge::{ClientAuth, Route};
+use crate::config::waf;
 use crate::inspect::{Inspection, RequestView};
 use crate::limits::Holding;
 use crate::listen::Peer;
@@ -133,6 +134,9 @@ pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Resul
         },
     )?;
     trace.route = Some(Arc::clone(&route.name));
+    if route.clients.auth == ClientAuth::Required {
+        has_certificate(route, site, trace)?;
+    }
     let max = route.max_body.unwrap_or(site.http.max_body);
     match request.body.exact_len() {
         Some(len) if len > max => return Err(Denial::Body(BodyError::TooLarge)),
@@ -141,6 +145,19 @@ pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Resul
     }
     let route = Arc::clone(route);
     Ok(Routed { request: identified, route })
+}
+
+/// Whether the client showed a certificate that the route takes.
+fn has_certificate(route: &Route, site: &Site, trace: &Trace) -> Result<(), Denial> {
+    let Some(certificate) = trace.certificate() else {
+        return Err(Denial::Certificate("client_certificate_required"));
+    };
+    match site.authorities.get(&route.name) {
+        Some(authority) if !certificate.is_vouched_for_by(authority) => {
+            Err(Denial::Certificate("client_certificate_authority"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether limits let it through; the fields to tell the client how much is left.
@@ -161,7 +178,8 @@ pub(super) async fn admit(
         query: inner.query(),
         headers: &inner.headers,
         ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
-        certificate: certificate(trace),
+        // By its name, else (all names may stand in the alternatives) by its hash.
+        certificate: trace.certificate().map(|c| if c.subject.is_empty() { &*c.sha256 } else { &*c.subject }),
     };
     let outcome = match limits.check(asked) {
         LimitCheck::Done(outcome) => outcome,
@@ -175,12 +193,6 @@ pub(super) async fn admit(
         }),
         None => Ok((Admitted(request), outcome.fields, outcome.holding)),
     }
-}
-
-/// What a limit counts a client's certificate by: its name, else its hash.
-fn certificate(trace: &Trace) -> Option<&str> {
-    let certificate = trace.peer.tls.as_ref()?.client_certificate.as_ref()?;
-    Some(certificate.names.first().map_or(&*certificate.sha256, String::as_str))
 }
 
 /// What the reply needs to know of the request once that has been sent on.
@@ -206,9 +218,9 @@ impl Admitted {
             .then(|| cors::preflight(cors, request.headers.get(ORIGIN)))
     }
 
-    /// The route's own mode of the rules.
-    pub(super) fn waf_mode(&self) -> Option<waf::Mode> {
-        self.0.route.waf
+    /// The mode of the rules, which is `otherwise` where the route has none, and the number of the route's policy.
+    pub(super) fn waf(&self, otherwise: waf::Mode) -> (waf::Mode, u32) {
+        (self.0.route.waf.unwrap_or(otherwise), self.0.route.waf_policy)
     }
 }
 
@@ -230,6 +242,7 @@ pub(super) async fn inspect_request(
         version: request.version,
         headers: &request.headers,
         withheld: &request.withheld,
+        tls: trace.tls_facts(),
     };
     inspection.request_headers(&view).map_err(Denial::Waf)?;
     let body = std::mem::take(&mut request.body);
@@ -263,7 +276,10 @@ pub(super) async fn forward(
         let name = if host.is_empty() { upstream.config().name.as_ref() } else { &host };
         headers.insert(HOST, HeaderValue::from_str(name).map_err(|_| Denial::Request("no_host"))?);
     }
-    outgoing::describe_client(&mut headers, trace, is_trusted);
+    outgoing::describe_client(&mut headers, trace, is_trusted.then(|| site.trust.header()));
+    outgoing::trace_context(&mut headers, trace, worker);
+    let is_told = route.clients.auth != ClientAuth::Off;
+    outgoing::describe_certificate(&mut headers, trace, &site.client_headers, is_told, is_trusted);
     let request = UpstreamRequest {
         method,
         target: outgoing::rewrite(&route, target, path_len),

@@ -87,6 +87,40 @@ fn a_banned_client_goes_no_further() {
 }
 
 #[test]
+fn what_the_server_says_and_what_is_asked_for_are_offences() {
+    let origin = Origin::start(|stream, request| {
+        let path = request.head.split(' ').nth(1).unwrap_or_default();
+        let status = path.rsplit('/').next().and_then(|s| s.parse().ok()).unwrap_or(200);
+        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+        std::io::Write::write_all(stream, answer.as_bytes()).is_ok()
+    });
+    let more = "[[routes]]\nname = \"login\"\nhosts = [\"a\"]\npath_prefix = \"/login\"\nupstream = \"u\"\n\
+        [[routes]]\nname = \"rest\"\nhosts = [\"a\"]\nupstream = \"u\"\n\
+        [bans.offences]\nauthentication_routes = [\"login\"]\nhoneypots = [\"/trap/*\"]\n";
+    let mut gateway = Gateway::before(&origin, more);
+    for (host, path, status, expected) in [
+        ("a", "/200", 200, None),
+        ("a", "/404", 404, Some((OffenceKind::NotFound, "rest"))),
+        ("a", "/401", 401, None),
+        ("a", "/login/401", 401, Some((OffenceKind::Authentication, "login"))),
+        ("a", "/login/403", 403, Some((OffenceKind::Authentication, "login"))),
+        ("a", "/login/200", 200, None),
+        ("a", "/x/../trap/200", 200, Some((OffenceKind::Honeypot, "rest"))),
+        ("a", "/trap/404", 404, Some((OffenceKind::Honeypot, "rest"))),
+        ("b", "/nowhere", 404, Some((OffenceKind::NotFound, ""))),
+    ] {
+        let mut client = gateway.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.response().expect("a response").status(), status, "{path}");
+        let told = gateway.offences.try_recv().ok();
+        let subject = told.as_ref().and_then(|o| o.subject.clone()).unwrap_or_default();
+        let got = told.as_ref().map(|o| (o.kind, &*subject));
+        assert_eq!(got, expected, "{path}");
+        assert!(gateway.offences.try_recv().is_err(), "{path}: one offence");
+    }
+}
+
+#[test]
 fn broken_http_is_an_offence() {
     let origin = Origin::hello();
     let mut gateway = Gateway::before(&origin, "");
