@@ -202,6 +202,18 @@ impl Gateway {
         })
     }
 
+    /// The sum of a metric's values, over all its labels.
+    pub fn metric(&self, netns: &Netns, name: &str) -> Result<f64> {
+        let page = self.metrics(netns)?;
+        let named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let values: Vec<f64> =
+            page.lines().filter(named).filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        if values.is_empty() {
+            bail!("the metrics page has no {name}:\n{page}");
+        }
+        Ok(values.iter().sum())
+    }
+
     /// Runs `gateway ARGUMENTS` against this daemon and returns what people read.
     pub fn say(&self, arguments: &[&str]) -> Result<String> {
         crate::command::text(
@@ -278,7 +290,7 @@ pub fn stop(child: &mut Child) -> Result<ExitStatus> {
     wait_until("the daemon's end", END, || child.try_wait().ok().flatten())
 }
 
-fn send(child: &Child, signal: Signal) -> Result<()> {
+pub(crate) fn send(child: &Child, signal: Signal) -> Result<()> {
     let pid =
         i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the daemon has no process id")?;
     kill_process(pid, signal).context("the signal could not be sent")

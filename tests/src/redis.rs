@@ -49,6 +49,16 @@ impl Redis {
         Ok(redis)
     }
 
+    /// Stops the process (SIGSTOP): connections stay, nothing is answered.
+    pub fn pause(&self) -> Result<()> {
+        crate::gateway::send(&self.child, rustix::process::Signal::STOP)
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) -> Result<()> {
+        crate::gateway::send(&self.child, rustix::process::Signal::CONT)
+    }
+
     /// Where it listens, in its namespace.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -53,10 +53,14 @@ pub(super) fn run(command: &Command, control: &Control, out: Output) -> Result<(
                 .into_iter()
                 .flatten()
                 .map(|l| {
-                    ["name", "quota", "window_ms", "algorithm", "mode"].iter().map(|n| field(l, n)).collect()
+                    let columns =
+                        ["name", "quota", "window_ms", "algorithm", "mode"].iter().map(|n| field(l, n));
+                    columns.chain(["allowed", "refused", "shadowed"].iter().map(|o| decided(l, o))).collect()
                 })
                 .collect();
-            table(&["NAME", "QUOTA", "WINDOW (MS)", "ALGORITHM", "MODE"], &rows)
+            let head =
+                ["NAME", "QUOTA", "WINDOW (MS)", "ALGORITHM", "MODE", "ALLOWED", "REFUSED", "SHADOWED"];
+            table(&head, &rows)
         }),
         Command::Show(subject) => out.print(&control.post("/v1/limits/show", &subject.body())?, |v| {
             let rows: Vec<Vec<String>> = v
@@ -79,6 +83,13 @@ pub(super) fn run(command: &Command, control: &Control, out: Output) -> Result<(
         Command::Test { .. } => {}
     }
     Ok(())
+}
+
+/// How often a limit decided so.
+fn decided(limit: &Value, outcome: &str) -> String {
+    let pairs = limit["decisions"].as_array().into_iter().flatten();
+    let count = pairs.filter(|pair| pair[0] == outcome).find_map(|pair| pair[1].as_u64());
+    count.unwrap_or_default().to_string()
 }
 
 /// `limits test`: no gateway is asked.

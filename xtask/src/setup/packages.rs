@@ -59,6 +59,7 @@ impl Group {
                 Package { name: "python3", probe: Probe::Program("python3") },
                 Package { name: "redis-server", probe: Probe::Program("redis-server") },
                 Package { name: "redis-sentinel", probe: Probe::Program("redis-sentinel") },
+                Package { name: "faketime", probe: Probe::Program("faketime") },
                 Package { name: "redis-tools", probe: Probe::Program("redis-cli") },
                 Package { name: "pebble", probe: Probe::Program("pebble") },
                 Package { name: "minisign", probe: Probe::Program("minisign") },

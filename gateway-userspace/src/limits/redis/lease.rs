@@ -220,7 +220,10 @@ fn ask_again_after(window: Nanos) -> Nanos {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::limits::window::{Algorithm, Rule, State};
 
     const WINDOW: Nanos = 60_000_000_000;
     const MS: Nanos = 1_000_000;
@@ -327,5 +330,78 @@ mod tests {
         assert_eq!(lease.take_lapsed(NOW + 2 * length), Some((5, 9)));
         assert_eq!(lease.take_lapsed(NOW + 3 * length), None);
         assert_eq!(lease.in_hand(NOW + 3 * length), 0);
+    }
+
+    /// Nodes with leases on one count, in simulated time: what they admit together, and what they left unspent.
+    fn together(seed: u64, nodes: usize, quota: u32) -> (Vec<Nanos>, u32) {
+        let window = 2_000 * MS;
+        let length = lease_length(window);
+        let rule = Rule::new(Algorithm::SlidingWindow, quota, Duration::from_nanos(window + length), quota);
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut below = |bound: u64| {
+            random ^= random >> 12;
+            random ^= random << 25;
+            random ^= random >> 27;
+            (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % bound.max(1)
+        };
+        let mut there = State::default();
+        let mut leases = vec![Lease::default(); nodes];
+        let (mut admitted, mut returned, mut now) = (Vec::new(), 0, NOW);
+        let mean = window / u64::from(quota);
+        while now < NOW + 5 * window {
+            now += match seed % 3 {
+                0 => below(mean * 3 / 2),
+                1 if below(quota.into()) == 0 => below(window),
+                1 => below(MS / 10),
+                _ => mean / 2,
+            };
+            let lease = &mut leases[below(nodes as u64) as usize];
+            if let Some((units, counted_us)) = lease.take_lapsed(now) {
+                there.give_back(&rule, counted_us * 1_000, now, units);
+                returned += units;
+            }
+            for _ in 0..2 {
+                let holding = lease.look(window, now, 1);
+                if let Holding::Here { .. } = holding {
+                    lease.spend(1);
+                    admitted.push(now);
+                }
+                if matches!(holding, Holding::Unknown | Holding::Here { ahead: true }) {
+                    let want = lease.wanted(window, now, 1, quota);
+                    let verdict = there.peek(&rule, now, 1);
+                    let free = there.peek(&rule, now, 0).remaining;
+                    if verdict.ok {
+                        let units = want.min(free / (2 * nodes as u32)).max(1);
+                        there.take(&rule, now, units);
+                        lease.granted(window, now, units, free - units, now / 1_000);
+                    } else {
+                        lease.denied(window, now, 1, free, verdict.reset);
+                    }
+                }
+                if holding != Holding::Unknown {
+                    break;
+                }
+            }
+        }
+        (admitted, returned)
+    }
+
+    #[test]
+    fn whatever_is_given_back_no_window_holds_more_than_the_quota() {
+        let mut returned = 0;
+        for seed in 0..120 {
+            let (nodes, quota) = (1 + seed as usize % 11, [5, 37, 400, 2_000][seed as usize % 4]);
+            let (admitted, back) = together(seed, nodes, quota);
+            returned += back;
+            let mut first = 0;
+            for (i, at) in admitted.iter().enumerate() {
+                while at - admitted[first] >= 2_000 * MS {
+                    first += 1;
+                }
+                let most = i + 1 - first;
+                assert!(most <= quota as usize, "seed {seed}: {most} of {quota}, {nodes} nodes");
+            }
+        }
+        assert!(returned > 1_000, "{returned} given back: the test tries what it is about");
     }
 }

@@ -1,6 +1,7 @@
 //! The script that counts in Redis: its arguments and its answer.
 
 use redis::{Cmd, Script, Value};
+use smallvec::SmallVec;
 
 use crate::limits::policy::{Limit, RateLimit};
 use crate::limits::window::{Algorithm, Nanos};
@@ -53,15 +54,17 @@ impl LimitScript {
 
     /// The command that runs the script by its hash, for a server that has loaded it.
     pub(super) fn by_hash(&self, arguments: &Arguments) -> Cmd {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(self.script.get_hash()).arg(1).arg(&arguments.key).arg(&arguments.values);
+        let mut cmd = Cmd::with_capacity(4 + arguments.values.len(), 64 + 16 * arguments.values.len());
+        cmd.arg("EVALSHA").arg(self.script.get_hash());
+        arguments.write(&mut cmd);
         cmd
     }
 
     /// The command that runs and loads it: for a server that has lost it.
     pub(super) fn by_text(arguments: &Arguments) -> Cmd {
         let mut cmd = redis::cmd("EVAL");
-        cmd.arg(include_str!("limits.lua")).arg(1).arg(&arguments.key).arg(&arguments.values);
+        cmd.arg(include_str!("limits.lua"));
+        arguments.write(&mut cmd);
         cmd
     }
 
@@ -77,13 +80,22 @@ impl LimitScript {
 #[derive(Debug, Clone)]
 pub(super) struct Arguments {
     key: String,
-    values: Vec<String>,
+    action: &'static str,
+    values: SmallVec<[u64; 2 * ARGUMENTS]>,
 }
 
 impl Arguments {
-    fn new(prefix: &str, key: &str, action: &str) -> Self {
+    fn new(prefix: &str, key: &str, action: &'static str) -> Self {
         // The braces make the client's part alone decide on a Cluster's slot.
-        Self { key: format!("{prefix}:{{{key}}}"), values: vec![action.to_owned()] }
+        Self { key: format!("{prefix}:{{{key}}}"), action, values: SmallVec::new() }
+    }
+
+    /// Adds the keys and arguments to a command, number by number: nothing is written down in between.
+    fn write(&self, cmd: &mut Cmd) {
+        cmd.arg(1).arg(&self.key).arg(self.action);
+        for number in &self.values {
+            cmd.arg(*number);
+        }
     }
 
     pub(super) fn take(prefix: &str, key: &str) -> Self {
@@ -107,7 +119,7 @@ impl Arguments {
     pub(super) fn probe(prefix: &str) -> Self {
         let mut arguments = Self::new(prefix, "probe", "take");
         let numbers: [u64; ARGUMENTS] = [0, 3, 1_000_000, 1_000_000, 1_000_000, 1, 1, 1, 0];
-        arguments.values.extend(numbers.iter().map(ToString::to_string));
+        arguments.values.extend_from_slice(&numbers);
         arguments
     }
 
@@ -146,14 +158,14 @@ impl Arguments {
             u64::from(divisor),
             u64::from(limit.is_shadow()),
         ];
-        self.values.extend(numbers.iter().map(ToString::to_string));
+        self.values.extend_from_slice(&numbers);
     }
 }
 
-/// How long units taken from Redis may be spent: a 128th of the window, 15 ms to 2 s. It depends on the window
+/// How long units taken from Redis may be spent: a 64th of the window, 10 ms to 2 s. It depends on the window
 /// alone, so that all nodes count alike.
 pub(super) fn lease_length(window: Nanos) -> Nanos {
-    (window / 128).clamp(15_000_000, 2_000_000_000)
+    (window / 64).clamp(10_000_000, 2_000_000_000)
 }
 
 /// Reads an answer for `limits` limits; `None` for anything that is not one.
