@@ -121,6 +121,10 @@ async fn answer(
     } else {
         shared.pipeline.handle(worker, peer, incoming).await
     };
+    let mut reply = reply;
+    if let Some(alt_svc) = &context.alt_svc {
+        reply.headers.entry(http::header::ALT_SVC).or_insert_with(|| alt_svc.clone());
+    }
     Ok(response(reply, finishing, is_head))
 }
 
@@ -141,7 +145,7 @@ fn response(reply: Reply, mut finishing: Finishing, is_head: bool) -> Response<R
 }
 
 /// Fields that HTTP/2 forbids (RFC 9113, section 8.2.2).
-fn remove_h1_fields(headers: &mut HeaderMap) {
+pub(super) fn remove_h1_fields(headers: &mut HeaderMap) {
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
         headers.remove(name);
     }

@@ -139,7 +139,7 @@ pub struct Kernel {
     folder: PathBuf,
     root: PathBuf,
     heartbeat_timeout: Duration,
-    _lock: OwnedFd,
+    lock: Mutex<Option<OwnedFd>>,
 }
 
 struct State {
@@ -214,7 +214,7 @@ impl Kernel {
             folder,
             root,
             heartbeat_timeout: config.heartbeat_timeout,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         if !adopted {
             kernel.set_modes(Modes::all(Mode::Enforce));
@@ -231,6 +231,11 @@ impl Kernel {
     /// True when this daemon adopted the maps of an earlier one.
     pub fn adopted(&self) -> bool {
         self.state().loaded.adopted
+    }
+
+    /// Lets another daemon open the same pinned state. From here on nothing may be written through this value.
+    pub fn let_go(&self) {
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Puts the programs on interfaces. An interface that has our link already gets the program swapped in place.

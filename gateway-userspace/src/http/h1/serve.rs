@@ -29,6 +29,8 @@ use crate::wire::{Body, Framing, HeadLimits, RequestHead, Scan, parse_request};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How much of an unread body is read to save a connection.
 const DRAIN_BYTES: usize = 256 << 10;
+/// How long a connection between two requests stays open once draining has begun.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// How long that may take, and how long a closed connection lingers.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Bytes that may arrive ahead while a request is answered.
@@ -148,9 +150,11 @@ impl Connection {
                     }
                 } else if !is_draining && drain.as_mut().poll(cx).is_ready() {
                     is_draining = true;
-                }
-                if is_draining && !has_begun && requests > 0 {
-                    return Poll::Ready(Head::Closed);
+                    if requests > 0 {
+                        // A request may be on its way: it would be lost with the connection. It is answered, and the
+                        // answer says that the connection closes.
+                        io.set_deadline(Instant::now() + DRAIN_GRACE);
+                    }
                 }
                 match io.poll_fill_head(cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Head::Closed),
@@ -217,6 +221,9 @@ impl Connection {
                 return Next::Tunnel(Box::new((reply, finishing)));
             }
             return Next::Close;
+        }
+        if let Some(alt_svc) = &self.context.alt_svc {
+            reply.headers.entry(http::header::ALT_SVC).or_insert_with(|| alt_svc.clone());
         }
         let is_draining = *self.context.phase.borrow() != Phase::Run;
         let (is_done, owes) = {

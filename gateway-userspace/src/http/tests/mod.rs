@@ -3,6 +3,7 @@
 mod bounds;
 mod gates;
 mod h2;
+mod h3;
 mod harness;
 mod life;
 mod mtls;

@@ -53,7 +53,9 @@ impl Lab {
     /// curl with the certificate of `who`: status and body, or its exit code.
     fn curl(&self, port: u16, path: &str, who: Option<&str>, more: &[&str]) -> Result<(u16, String), i32> {
         let mut command = Command::new("curl");
-        command.args(["-s", "--max-time", "10", "-w", "\n%{http_code}", "--cacert"]).arg(self.path("staff.pem"));
+        command
+            .args(["-s", "--max-time", "10", "-w", "\n%{http_code}", "--cacert"])
+            .arg(self.path("staff.pem"));
         command.args(["-H", "X-SSL-Client-S-DN: CN=root", "-H", "X-SSL-Client-Verify: SUCCESS"]).args(more);
         if let Some(who) = who {
             command.arg("--cert").arg(self.path(&format!("{who}.pem")));
@@ -167,8 +169,14 @@ fn listeners_and_routes_ask_for_certificates() {
     assert_eq!(told(optional, "/quiet", Some("alice")), ["-"; 5]);
     assert_eq!(told(off, "/", Some("alice")), ["-"; 5]);
     let metrics = gateway.metrics();
-    assert!(metrics.contains("gateway_tls_handshakes_failed_total{reason=\"no_client_certificate\"} 2"), "{metrics}");
-    assert!(metrics.contains("gateway_tls_handshakes_failed_total{reason=\"bad_client_certificate\"} 2"), "{metrics}");
+    assert!(
+        metrics.contains("gateway_tls_handshakes_failed_total{reason=\"no_client_certificate\"} 2"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("gateway_tls_handshakes_failed_total{reason=\"bad_client_certificate\"} 2"),
+        "{metrics}"
+    );
 }
 
 /// A session begun where no certificate is asked for must not resume where one is required.
