@@ -45,6 +45,11 @@ pub enum AppError {
     /// The control socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The gateway that runs doesn't hand over.
+    #[error(
+        "the running gateway doesn't hand over: {0}. It serves on; stop it and start this one without --take-over."
+    )]
+    TakeOver(io::Error),
     /// The control listener.
     #[error(
         "the control listener can't listen on {address}: {source}. Set [control] listen to a free address, or to \"off\"."

@@ -17,6 +17,11 @@ pub fn reloading() {
     }
 }
 
+/// Another process has taken over.
+pub fn main_process(pid: u32) {
+    send(&[NotifyState::MainPid(pid)]);
+}
+
 /// Draining.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -17,6 +18,7 @@ use super::capture::Captures;
 use super::certificates::{self as tls_files, Watch};
 use super::decisions::{self, Decisions};
 use super::error::AppError;
+use super::handover::TakeOver;
 use super::push_back::PushBack;
 use super::{kernel, starting, watch_every, xdp};
 use crate::access::{self, AccessLog};
@@ -148,6 +150,8 @@ pub struct Running {
     access_writer: Mutex<Option<access::Writer>>,
     audit_writer: Mutex<Option<AuditWriter>>,
     pub(super) started: Instant,
+    /// Whether a successor holds what only one process may hold.
+    released: AtomicBool,
 }
 
 /// The rule files in force and how they looked.
@@ -169,11 +173,20 @@ impl Running {
     ///
     /// # Errors
     /// What can't be had: ports, the kernel side, files.
-    pub fn start(checked: Checked, log: LogControl, handed_over: Vec<TcpListener>) -> Result<Self, AppError> {
+    pub fn start(
+        checked: Checked,
+        log: LogControl,
+        handed_over: Vec<TcpListener>,
+        before: Option<&TakeOver>,
+    ) -> Result<Self, AppError> {
         let Checked { config, file, rules: loaded, certificates, provider } = checked;
         let workers = config.server.workers;
         let bound = listen::bind(&config.edge.listeners, handed_over)?;
         let protected: Vec<IpNetwork> = protected(&config);
+        // As late as possible: until here whoever runs now loses nothing when this start fails.
+        if let Some(before) = before {
+            before.release().map_err(AppError::TakeOver)?;
+        }
         let (kernel, attached) = kernel::open(&config.kernel, &protected)?.unzip();
         let attached = attached.unwrap_or_default();
         // What fails from here on takes the program off again.
@@ -253,6 +266,7 @@ impl Running {
             access_writer: Mutex::new(Some(access_writer)),
             audit_writer: Mutex::new(Some(audit_writer)),
             started: Instant::now(),
+            released: AtomicBool::new(false),
             config,
         })
     }
@@ -274,6 +288,7 @@ impl Running {
             admission: Arc::clone(&self.admission),
             pipeline: Arc::clone(&self.pipeline),
             workers: self.config.server.workers,
+            cpus: self.config.server.cpus.clone(),
         })?;
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
         health.set(Phase::Ready);
@@ -287,7 +302,7 @@ impl Running {
 
     /// Tells the kernel side that the daemon lives.
     pub fn beat(&self) {
-        if let Some(kernel) = &self.kernel {
+        if let Some(kernel) = self.kernel.as_ref().filter(|_| !self.has_released()) {
             kernel.heartbeat();
             self.captures.expire(kernel);
         }
@@ -302,7 +317,7 @@ impl Running {
 
     /// Clears what has expired from the kernel's tables.
     pub fn sweep(&self) {
-        if let Some(kernel) = &self.kernel {
+        if let Some(kernel) = self.kernel.as_ref().filter(|_| !self.has_released()) {
             kernel.sweep();
         }
     }
@@ -324,6 +339,26 @@ impl Running {
         // A file that is bad is told once, not every two seconds.
         watched.stamp = now;
         changed
+    }
+
+    /// The listening sockets, for a successor.
+    pub(super) fn listening(&self) -> Vec<Arc<TcpListener>> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.iter().flat_map(Server::listeners).map(|bound| Arc::clone(&bound.socket)).collect()
+    }
+
+    /// Lets go of the decisions' database and the kernel's tables, for a successor.
+    pub(super) async fn release(&self) {
+        self.released.store(true, Relaxed);
+        self.bans.stop().await;
+        if let Some(kernel) = &self.kernel {
+            kernel.let_go();
+        }
+    }
+
+    /// Whether a successor holds them.
+    pub(super) fn has_released(&self) -> bool {
+        self.released.load(Relaxed)
     }
 
     /// Stops accepting, lets connections finish, stops the workers; the connections that were cut off.

@@ -33,6 +33,23 @@ pub fn drop_all_but_needed() -> io::Result<()> {
     caps::set(None, CapSet::Permitted, &kept).map_err(other)
 }
 
+/// Runs `start` while a program that it starts from this thread keeps the capabilities; without this a program run as
+/// another user than root has none (capabilities(7)).
+pub fn while_inheritable<T>(start: impl FnOnce() -> T) -> T {
+    let set = || -> Result<(), caps::errors::CapsError> {
+        let kept = caps::read(None, CapSet::Permitted)?;
+        caps::set(None, CapSet::Inheritable, &kept)?;
+        caps::set(None, CapSet::Ambient, &kept)
+    };
+    if let Err(e) = set() {
+        tracing::debug!("capabilities are not passed on: {e}");
+    }
+    let started = start();
+    let _ = caps::clear(None, CapSet::Ambient);
+    let _ = caps::clear(None, CapSet::Inheritable);
+    started
+}
+
 /// Whether this process may load and attach XDP programs.
 pub fn may_use_bpf() -> bool {
     [Capability::CAP_BPF, Capability::CAP_NET_ADMIN]

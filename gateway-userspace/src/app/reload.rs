@@ -66,7 +66,7 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     let site = Site::new(&config.edge, config.waf.mode, ruleset, workers, Some(&before))
         .map_err(|e| e.to_string())?;
     // From here on nothing is refused but by the system.
-    if let Some(k) = &running.kernel {
+    if let Some(k) = running.kernel.as_ref().filter(|_| !running.has_released()) {
         kernel::apply_policy(k, &config.kernel).map_err(fail)?;
         k.set_allowlist(&kernel::targets(&config.kernel.allow), &kernel::targets(&protected(config)))
             .map_err(|e| e.to_string())?;

@@ -60,7 +60,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the gateway in the foreground, as systemd wants it.
-    Run(ConfigArgs),
+    Run(RunArgs),
     /// Check the configuration, the certificates and the rules, and start nothing.
     Check(ConfigArgs),
     /// How the running gateway is.
@@ -109,6 +109,18 @@ pub struct ConfigArgs {
     /// embedded defaults.
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// How to run.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Take the listening sockets from the gateway that runs with this configuration's control socket, and let it
+    /// drain; where none runs, start as usual.
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 /// A configuration and where it came from.

@@ -9,6 +9,8 @@ use super::{Problems, Span};
 
 /// Most worker threads.
 pub const MAX_WORKERS: usize = 256;
+/// CPUs that can be named: 0 to one less (CPU_SETSIZE of sched_setaffinity(2)).
+pub const MAX_CPUS: usize = 1024;
 
 /// As written.
 #[derive(Debug, Default, Deserialize)]
@@ -16,6 +18,7 @@ pub const MAX_WORKERS: usize = 256;
 pub struct Raw {
     workers: Option<Spanned<usize>>,
     drain: Option<Spanned<Span>>,
+    cpus: Option<Spanned<Vec<usize>>>,
 }
 
 /// Worker threads and draining.
@@ -25,6 +28,8 @@ pub struct Server {
     pub workers: usize,
     /// How long connections may finish after SIGTERM; default 30 s, at most 1 h.
     pub drain: Duration,
+    /// The CPUs that workers are pinned to, one after the other; default none: the kernel places them. 0 to 1,023.
+    pub cpus: Vec<usize>,
 }
 
 pub(super) fn check(raw: Raw, problems: &mut Problems<'_>) -> Server {
@@ -48,5 +53,18 @@ pub(super) fn check(raw: Raw, problems: &mut Problems<'_>) -> Server {
             Duration::ZERO
         }
     };
-    Server { workers, drain }
+    let cpus = raw.cpus.map_or_else(Vec::new, |list| {
+        let names = list.get_ref();
+        if names.is_empty() || names.len() > MAX_WORKERS || names.iter().any(|cpu| *cpu >= MAX_CPUS) {
+            problems.at(
+                list.span(),
+                format!(
+                    "`cpus` lists 1 to {MAX_WORKERS} CPUs from 0 to {}; `lscpu -e` shows them.",
+                    MAX_CPUS - 1
+                ),
+            );
+        }
+        list.into_inner()
+    });
+    Server { workers, drain, cpus }
 }

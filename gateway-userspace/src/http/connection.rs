@@ -42,6 +42,7 @@ pub(super) async fn serve(
         worker: Arc::clone(worker),
         peer: Arc::new(peer),
         redirect: bound.listener.redirect_to_https,
+        alt_svc: bound.listener.http3.then(|| alt_svc(bound.local.port())),
         phase,
     };
     if context.peer.tls.as_ref().is_some_and(|tls| tls.is_h2) {
@@ -62,3 +63,9 @@ pub(super) async fn serve(
 
 /// The stream beneath an HTTP/1.1 connection that became something else.
 pub(super) type BoxedStream = Box<Stream>;
+
+/// HTTP/3 on this port, for a day.
+fn alt_svc(port: u16) -> http::HeaderValue {
+    let text = format!("h3=\":{port}\"; ma=86400");
+    http::HeaderValue::try_from(text).unwrap_or(http::HeaderValue::from_static("clear"))
+}

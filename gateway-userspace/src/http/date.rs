@@ -23,6 +23,14 @@ pub(super) fn write(out: &mut Vec<u8>) {
     });
 }
 
+/// The field's value.
+pub(super) fn value() -> http::HeaderValue {
+    let mut line = Vec::with_capacity(40);
+    write(&mut line);
+    let value = line.get("date: ".len()..line.len().saturating_sub(2)).unwrap_or_default();
+    http::HeaderValue::from_bytes(value).unwrap_or(http::HeaderValue::from_static(""))
+}
+
 /// IMF-fixdate (RFC 9110, section 5.6.7) of seconds since 1970.
 fn imf_fixdate(seconds: u64) -> String {
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);

@@ -91,7 +91,7 @@ async fn answer(
     limits: Limits,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (mut parts, body) = request.into_parts();
-    let Context { shared, worker, peer, redirect, phase } = &*context;
+    let Context { shared, worker, peer, redirect, phase, alt_svc } = &*context;
     let handshake = websocket::begin(&mut parts, worker);
     let is_head = parts.method == http::Method::HEAD;
     let target = parts
@@ -123,10 +123,13 @@ async fn answer(
     } else {
         shared.pipeline.handle(worker, peer, incoming).await
     };
-    let (reply, finishing) = match handshake {
+    let (mut reply, finishing) = match handshake {
         None => (reply, Some(finishing)),
         Some(handshake) => handshake.end(reply, finishing, phase.clone()),
     };
+    if let Some(alt_svc) = alt_svc {
+        reply.headers.entry(http::header::ALT_SVC).or_insert_with(|| alt_svc.clone());
+    }
     Ok(response(reply, finishing, is_head))
 }
 
@@ -149,7 +152,7 @@ fn response(reply: Reply, mut finishing: Option<Finishing>, is_head: bool) -> Re
 }
 
 /// Fields that HTTP/2 forbids (RFC 9113, section 8.2.2).
-fn remove_h1_fields(headers: &mut HeaderMap) {
+pub(super) fn remove_h1_fields(headers: &mut HeaderMap) {
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
         headers.remove(name);
     }

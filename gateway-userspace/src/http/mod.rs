@@ -4,6 +4,7 @@ mod connection;
 mod date;
 mod h1;
 mod h2;
+mod h3;
 mod numbers;
 mod redirect;
 mod server;

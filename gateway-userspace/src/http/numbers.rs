@@ -9,6 +9,7 @@ use crate::listen::Admission;
 pub(super) struct Numbers {
     h1: AtomicU64,
     h2: AtomicU64,
+    h3: AtomicU64,
     handshakes_failed: AtomicU64,
     accepts_failed: AtomicU64,
 }
@@ -20,6 +21,10 @@ impl Numbers {
 
     pub(super) fn h2_opened(&self) {
         self.h2.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn h3_opened(&self) {
+        self.h3.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn handshake_failed(&self) {
@@ -36,9 +41,10 @@ impl Numbers {
         writeln!(out, "# HELP {name} Connections established, by protocol.\n# TYPE {name} counter")?;
         writeln!(
             out,
-            "{name}{{protocol=\"h1\"}} {}\n{name}{{protocol=\"h2\"}} {}",
+            "{name}{{protocol=\"h1\"}} {}\n{name}{{protocol=\"h2\"}} {}\n{name}{{protocol=\"h3\"}} {}",
             get(&self.h1),
-            get(&self.h2)
+            get(&self.h2),
+            get(&self.h3)
         )?;
         let name = "gateway_listen_refused_connections_total";
         writeln!(

@@ -22,6 +22,8 @@ pub struct ServerParts {
     pub pipeline: Arc<Pipeline>,
     /// Threads.
     pub workers: usize,
+    /// The CPUs that they are pinned to, one after the other; empty: wherever the kernel likes.
+    pub cpus: Vec<usize>,
 }
 
 /// Why the server can't start.
@@ -63,6 +65,7 @@ pub(super) struct Shared {
     pub(super) admission: Arc<Admission>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) numbers: Numbers,
+    pub(super) workers: usize,
 }
 
 /// The running data plane.
@@ -79,12 +82,19 @@ impl Server {
     /// # Errors
     /// When a worker can't be started; those that were are stopped.
     pub fn start(parts: ServerParts) -> Result<Self, StartError> {
-        let ServerParts { listeners, admission, pipeline, workers } = parts;
-        let shared = Arc::new(Shared { listeners, admission, pipeline, numbers: Numbers::default() });
+        let ServerParts { listeners, admission, pipeline, workers, cpus } = parts;
+        let shared = Arc::new(Shared {
+            listeners,
+            admission,
+            pipeline,
+            numbers: Numbers::default(),
+            workers: workers.max(1),
+        });
         let (phase, _) = watch::channel(Phase::Run);
         let mut server = Self { shared, phase, threads: Vec::with_capacity(workers) };
         for index in 0..workers.max(1) {
-            match worker::start(index, Arc::clone(&server.shared), server.phase.subscribe()) {
+            let cpu = cpus.get(index % cpus.len().max(1)).copied();
+            match worker::start(index, cpu, Arc::clone(&server.shared), server.phase.subscribe()) {
                 Ok(thread) => server.threads.push(thread),
                 // Dropping the server stops the workers that run.
                 Err(source) => return Err(StartError::Worker { index, source }),

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::connection;
 use super::server::{Phase, Shared, past};
+use super::{connection, h3};
 use crate::pipeline::Worker;
 use crate::upstream::SWEEP_INTERVAL;
 
@@ -19,6 +19,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) fn start(
     index: usize,
+    cpu: Option<usize>,
     shared: Arc<Shared>,
     phase: watch::Receiver<Phase>,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -31,10 +32,22 @@ pub(super) fn start(
         }
     }
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        if let Some(cpu) = cpu {
+            pin(index, cpu);
+        }
         runtime.block_on(run(index, shared, sockets, phase));
         // Connections that are still open are cut off here.
         runtime.shutdown_background();
     })
+}
+
+/// Keeps this thread on one CPU.
+fn pin(worker: usize, cpu: usize) {
+    let mut cpus = rustix::thread::CpuSet::new();
+    cpus.set(cpu);
+    if let Err(e) = rustix::thread::sched_setaffinity(None, &cpus) {
+        tracing::warn!(worker, cpu, "a worker can't be pinned to its CPU and runs on any: {e}");
+    }
 }
 
 async fn run(
@@ -46,6 +59,11 @@ async fn run(
     let worker = Arc::new(Worker::new(index));
     for (listener, socket) in sockets.into_iter().enumerate() {
         tokio::spawn(accept(listener, socket, Arc::clone(&shared), Arc::clone(&worker), phase.clone()));
+    }
+    for (listener, (bound, _)) in shared.listeners.iter().enumerate() {
+        if bound.listener.http3 && listener % shared.workers == index {
+            tokio::spawn(h3::serve(listener, Arc::clone(&shared), Arc::clone(&worker), phase.clone()));
+        }
     }
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     loop {

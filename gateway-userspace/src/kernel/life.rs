@@ -63,7 +63,7 @@ impl Kernel {
             root,
             config: config.clone(),
             carried,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         if !adopted {
             kernel.set_modes(Modes::all(Mode::Enforce));

@@ -152,7 +152,7 @@ pub struct Kernel {
     root: PathBuf,
     config: KernelConfig,
     carried: Option<Carried>,
-    _lock: OwnedFd,
+    lock: Mutex<Option<OwnedFd>>,
 }
 
 struct State {
@@ -206,6 +206,11 @@ impl Kernel {
     /// True when this daemon adopted the maps of an earlier one.
     pub fn adopted(&self) -> bool {
         self.state().loaded.adopted
+    }
+
+    /// Lets another daemon open the same pinned state. From here on nothing may be written through this value.
+    pub fn let_go(&self) {
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// What was taken over from an earlier daemon's maps of another size or layout; `None` where there were none.

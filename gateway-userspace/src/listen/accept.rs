@@ -108,6 +108,16 @@ impl Acceptor {
         Self { name, tls, numbers, proxy_protocol, asks_certificate, timeout }
     }
 
+    /// How long a handshake may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Whether clients are asked for certificates.
+    pub fn asks_certificate(&self) -> bool {
+        self.asks_certificate
+    }
+
     /// Reads the PROXY header where one is required and does the handshake where there is TLS.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ mod identity;
 pub mod ja4;
 mod numbers;
 mod ocsp;
+pub mod pass;
+pub mod quic;
 mod recorder;
 mod socket;
 mod stream;

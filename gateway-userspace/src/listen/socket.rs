@@ -5,7 +5,7 @@
 //! socket closes in a restart, and would hide that another program has the port.
 #![allow(unsafe_code)]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::FromRawFd;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ pub struct Bound {
     pub local: SocketAddr,
     /// Non-blocking.
     pub socket: Arc<TcpListener>,
+    /// For HTTP/3; none where a predecessor still has the port.
+    pub udp: Option<Arc<UdpSocket>>,
 }
 
 /// A listener without a socket.
@@ -75,6 +77,7 @@ pub fn adopt() -> Vec<TcpListener> {
 /// The first listener that can't listen, with what to do.
 pub fn bind(listeners: &[Listener], handed_over: Vec<TcpListener>) -> Result<Vec<Bound>, BindError> {
     let mut handed_over = handed_over;
+    let has_predecessor = !handed_over.is_empty();
     let mut bound = Vec::with_capacity(listeners.len());
     for listener in listeners {
         let at = handed_over.iter().position(|s| s.local_addr().is_ok_and(|a| a == listener.address));
@@ -84,15 +87,20 @@ pub fn bind(listeners: &[Listener], handed_over: Vec<TcpListener>) -> Result<Vec
         };
         let ready = socket.and_then(|socket| {
             socket.set_nonblocking(true)?;
-            Ok((socket.local_addr()?, socket))
+            let local = socket.local_addr()?;
+            let udp = match listener.http3.then(|| super::quic::open(local)).transpose() {
+                Err(e) if has_predecessor && e.kind() == std::io::ErrorKind::AddrInUse => None,
+                opened => opened?.map(Arc::new),
+            };
+            Ok((local, socket, udp))
         });
-        let (local, socket) = ready.map_err(|source| BindError {
+        let (local, socket, udp) = ready.map_err(|source| BindError {
             name: listener.name.clone(),
             address: listener.address,
             remedy: remedy(&source),
             source,
         })?;
-        bound.push(Bound { listener: listener.clone(), local, socket: Arc::new(socket) });
+        bound.push(Bound { listener: listener.clone(), local, socket: Arc::new(socket), udp });
     }
     for socket in handed_over {
         tracing::warn!(

@@ -7,6 +7,7 @@ pub mod compiler;
 pub mod crowdsec;
 pub mod linker;
 pub mod packages;
+pub mod python;
 
 use std::time::Instant;
 
@@ -41,6 +42,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     for_build(paths)?;
     if !args.build_only {
         packages::ensure(&[Group::Test, Group::Vm])?;
+        python::ensure(paths)?;
     }
     println!("Set up in {}.", ui::seconds(start.elapsed()));
     Ok(())
@@ -57,6 +59,7 @@ pub fn for_build(paths: &Paths) -> Result<Tools> {
 /// Makes sure that the end-to-end tests have their programs.
 pub fn for_tests(paths: &Paths) -> Result<()> {
     packages::ensure(&[Group::Test])?;
+    python::ensure(paths)?;
     crowdsec::ensure(paths)
 }
 

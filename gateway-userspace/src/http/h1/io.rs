@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _};
 use tokio::time::{Instant, Sleep};
 
 use crate::listen::Stream;
@@ -105,12 +105,21 @@ impl Io {
 
     /// As [`Io::poll_fill`], with the buffer of heads.
     pub(super) fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        self.poll_fill(cx, SMALL_BUFFER)
+        if self.inbound.capacity() > 0 {
+            return self.poll_fill(cx, SMALL_BUFFER);
+        }
+        // A connection that waits has no buffer: the first bytes come over the stack.
+        let mut first = [std::mem::MaybeUninit::uninit(); SMALL_BUFFER];
+        let mut read = tokio::io::ReadBuf::uninit(&mut first);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        self.inbound.reserve(SMALL_BUFFER.max(read.filled().len()));
+        self.inbound.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
     }
 
     /// Gives the buffer back when nothing is in it.
     pub(super) fn rest(&mut self) {
-        if self.inbound.is_empty() && self.inbound.capacity() > SMALL_BUFFER {
+        if self.inbound.is_empty() {
             self.inbound = BytesMut::new();
         }
     }

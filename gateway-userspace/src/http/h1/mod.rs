@@ -30,6 +30,8 @@ pub(super) struct Context {
     pub(super) peer: Arc<Peer>,
     /// The port of `redirect_to_https`.
     pub(super) redirect: Option<u16>,
+    /// Where HTTP/3 is served, for `Alt-Svc` (RFC 7838).
+    pub(super) alt_svc: Option<http::HeaderValue>,
     pub(super) phase: watch::Receiver<Phase>,
 }
 

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::EXPECT;
@@ -27,6 +28,8 @@ use crate::wire::{Body, Framing, HeadLimits, RequestHead, Scan, parse_request};
 
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a connection between two requests stays open once draining has begun.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// Bytes that may arrive ahead while a request is answered.
 const MAX_AHEAD: usize = 64 << 10;
 
@@ -144,9 +147,11 @@ impl Connection {
                     }
                 } else if !is_draining && drain.as_mut().poll(cx).is_ready() {
                     is_draining = true;
-                }
-                if is_draining && !has_begun && requests > 0 {
-                    return Poll::Ready(Head::Closed);
+                    if requests > 0 {
+                        // A request may be on its way: it would be lost with the connection. It is answered, and the
+                        // answer says that the connection closes.
+                        io.set_deadline(Instant::now() + DRAIN_GRACE);
+                    }
                 }
                 match io.poll_fill_head(cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Head::Closed),
@@ -214,6 +219,9 @@ impl Connection {
                 return Next::Tunnel(Box::new((reply, finishing)));
             }
             return Next::Close;
+        }
+        if let Some(alt_svc) = &self.context.alt_svc {
+            reply.headers.entry(http::header::ALT_SVC).or_insert_with(|| alt_svc.clone());
         }
         let is_draining = *self.context.phase.borrow() != Phase::Run;
         let can_go_on = {

@@ -246,9 +246,14 @@ impl Gateway {
             edge.http.max_connections,
             edge.http.max_connections_per_source,
         ));
-        let server =
-            Server::start(ServerParts { listeners, admission, pipeline: Arc::clone(&pipeline), workers })
-                .expect("started");
+        let server = Server::start(ServerParts {
+            listeners,
+            admission,
+            pipeline: Arc::clone(&pipeline),
+            workers,
+            cpus: config.server.cpus.clone(),
+        })
+        .expect("started");
         Self {
             server: Some(server),
             pipeline,

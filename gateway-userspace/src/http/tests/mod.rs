@@ -4,6 +4,7 @@ mod bodies;
 mod bounds;
 mod gates;
 mod h2;
+mod h3;
 mod harness;
 mod life;
 mod mtls;
