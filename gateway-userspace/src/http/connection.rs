@@ -15,6 +15,7 @@ pub(super) async fn serve(
     listener: usize,
     socket: TcpStream,
     peer: SocketAddr,
+    is_shed: bool,
     shared: &Arc<Shared>,
     worker: &Arc<Worker>,
     phase: watch::Receiver<Phase>,
@@ -38,6 +39,7 @@ pub(super) async fn serve(
         worker: Arc::clone(worker),
         peer: Arc::new(peer),
         redirect: bound.listener.redirect_to_https,
+        is_shed,
         phase,
     };
     if context.peer.tls.as_ref().is_some_and(|tls| tls.is_h2) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::numbers::Numbers;
+use super::overload::Overload;
 use super::worker;
 use crate::listen::{Acceptor, Admission, Bound};
 use crate::pipeline::Pipeline;
@@ -63,6 +64,7 @@ pub(super) struct Shared {
     pub(super) admission: Arc<Admission>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) numbers: Numbers,
+    pub(super) overload: Overload,
 }
 
 /// The running data plane.
@@ -80,7 +82,13 @@ impl Server {
     /// When a worker can't be started; those that were are stopped.
     pub fn start(parts: ServerParts) -> Result<Self, StartError> {
         let ServerParts { listeners, admission, pipeline, workers } = parts;
-        let shared = Arc::new(Shared { listeners, admission, pipeline, numbers: Numbers::default() });
+        let shared = Arc::new(Shared {
+            listeners,
+            admission,
+            pipeline,
+            numbers: Numbers::default(),
+            overload: Overload::of_system(),
+        });
         let (phase, _) = watch::channel(Phase::Run);
         let mut server = Self { shared, phase, threads: Vec::with_capacity(workers) };
         for index in 0..workers.max(1) {
@@ -121,7 +129,8 @@ impl Server {
     /// # Errors
     /// When `out` fails.
     pub fn metrics(&self, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
-        self.shared.numbers.write(out, &self.shared.admission)
+        self.shared.numbers.write(out, &self.shared.admission)?;
+        self.shared.overload.write(out)
     }
 
     fn stop(&mut self) {

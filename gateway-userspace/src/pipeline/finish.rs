@@ -56,6 +56,7 @@ impl Drop for Finishing {
         let closed = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST);
         let status = trace.status.unwrap_or(closed);
         pipeline.numbers.finished(status, took, *sent);
+        pipeline.site.load().by_route.of(trace.route.as_deref().unwrap_or("")).count(status.as_u16(), took);
         pipeline.access.record(
             worker.index,
             &Record {

@@ -86,6 +86,13 @@ impl Pipeline {
         self.numbers.write(out)?;
         self.offences.metrics(out)?;
         self.inspector.metrics(out)?;
-        self.site.load().upstreams.metrics(out)
+        let site = self.site.load();
+        site.by_route.write(
+            out,
+            "route",
+            ("gateway_route_responses_total", "Responses of a route, by class of status."),
+            ("gateway_route_request_seconds", "From a request's head to the end of its response, by route."),
+        )?;
+        site.upstreams.metrics(out)
     }
 }

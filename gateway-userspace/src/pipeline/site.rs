@@ -7,6 +7,7 @@ use http::Method;
 use super::router::Router;
 use crate::client::Trust;
 use crate::config;
+use crate::telemetry::RedByName;
 use crate::upstream::{UpstreamTlsError, Upstreams};
 
 /// Everything that requests are judged and sent by.
@@ -21,6 +22,7 @@ pub struct Site {
     pub(super) rules: HttpRules,
     pub(super) router: Router,
     pub(super) waf: config::waf::Mode,
+    pub(super) by_route: RedByName,
 }
 
 /// What every request must keep to.
@@ -52,6 +54,7 @@ impl Site {
             rules: HttpRules::new(&edge.http),
             router: Router::new(&edge.routes),
             waf,
+            by_route: RedByName::new(edge.routes.iter().map(|r| &r.name), before.map(|b| &b.by_route)),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Logs and the metrics page. Knows nothing of what is logged or counted.
 
 mod metrics;
+mod red;
 mod sparse;
 
 use std::io::IsTerminal;
@@ -13,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::log::{Format, Log};
 
 pub use metrics::{Registry, Source};
+pub use red::{MAX_NAMED, OTHER, Red, RedByName, Series};
 pub use sparse::Sparse;
 
 /// Changes the level of a running daemon.

@@ -30,6 +30,8 @@ pub(super) struct Context {
     pub(super) peer: Arc<Peer>,
     /// The port of `redirect_to_https`.
     pub(super) redirect: Option<u16>,
+    /// Answered with 503: descriptors are short.
+    pub(super) is_shed: bool,
     pub(super) phase: watch::Receiver<Phase>,
 }
 
