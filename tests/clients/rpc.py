@@ -1,6 +1,7 @@
 """grpcio through the gateway over TLS: unary and all kinds of streams, status and trailers. Arguments: tls port, CA."""
 
 import sys
+import threading
 
 import grpc
 
@@ -18,15 +19,17 @@ with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
     assert channel.stream_unary("/echo.Echo/Client")(iter(pieces), timeout=10) == b"".join(pieces)
     # Both ways at once: each message waits for the answer to the one before.
     answers = []
+    arrived = threading.Semaphore(1)
 
     def questions():
         for n in range(100):
-            assert len(answers) == n, "an answer was held back"
+            assert arrived.acquire(timeout=10), "an answer was held back"
             yield f"q{n}".encode()
 
     for answer in channel.stream_stream("/echo.Echo/Both")(questions(), timeout=20):
         answers.append(answer)
         assert answer == f"Q{len(answers) - 1}".encode()
+        arrived.release()
     assert len(answers) == 100
     try:
         channel.unary_unary("/echo.Echo/Fails")(b"", timeout=10)

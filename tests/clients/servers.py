@@ -1,6 +1,9 @@
-"""The services behind the gateway: a site with a page, a WebSocket echo, a gRPC service. Prints their ports."""
+"""The services behind the gateway: a site with a page, a WebSocket echo, a gRPC service. Prints their ports.
+
+Argument: the file for what the page reports."""
 
 import json
+import os
 import sys
 import threading
 from concurrent import futures
@@ -13,7 +16,7 @@ LARGE = bytes(range(256)) * 4096  # 1 MiB
 
 PAGE = b"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>page</title>
 <link rel="icon" href="data:,"><link rel="stylesheet" href="/site/style.css"></head>
-<body><p id="result">not yet</p><script src="/site/app.js"></script></body></html>"""
+<body><p>a page</p><script src="/site/app.js"></script></body></html>"""
 
 # Everything a page does: fetch, post, an image's worth of bytes, a WebSocket; then it says how it came.
 SCRIPT = b"""
@@ -29,8 +32,8 @@ SCRIPT = b"""
     socket.onmessage = event => { resolve(event.data); socket.close(); };
     socket.onerror = () => reject('socket');
   });
-  document.getElementById('result').textContent = JSON.stringify(out);
-})().catch(error => { document.getElementById('result').textContent = 'failed: ' + error; });
+  await fetch('/site/report', {method: 'POST', body: JSON.stringify(out)});
+})().catch(error => fetch('/site/report', {method: 'POST', body: JSON.stringify('failed: ' + error)}));
 """
 
 
@@ -76,6 +79,13 @@ class Site(BaseHTTPRequestHandler):
 
     def do_POST(self):
         length = 0
+        if self.path == "/site/report":
+            report = self.rfile.read(int(self.headers["Content-Length"]))
+            with open(sys.argv[1] + ".new", "wb") as file:
+                file.write(report)
+            os.rename(sys.argv[1] + ".new", sys.argv[1])
+            self.answer(200, b"")
+            return
         if self.headers.get("Transfer-Encoding") == "chunked":
             while size := int(self.rfile.readline(), 16):
                 length += len(self.rfile.read(size))

@@ -47,6 +47,7 @@ pub fn start(log: &Log) -> Result<LogControl, tracing_subscriber::util::TryInitE
 fn filter(log: &Log) -> EnvFilter {
     match std::env::var("RUST_LOG") {
         Ok(spec) if !spec.is_empty() => EnvFilter::new(spec),
-        _ => EnvFilter::new(log.level.as_str()),
+        // rustls warns of whatever a client's handshake holds: lines that anybody can cause without bound.
+        _ => EnvFilter::new(format!("{},rustls=error", log.level.as_str())),
     }
 }

@@ -125,7 +125,7 @@ fn curl(stage: &Stage, version: &str, expected: &str) -> Result<String> {
 fn curl_h2c(stage: &Stage) -> Result<String> {
     let url = format!("http://localhost:{}/", stage.plain);
     let text = output(curl_command(stage).args(["--http2-prior-knowledge", "-w", "%{http_version}", &url]))?;
-    if text != "hello\n2" {
+    if text != "GET / HTTP/1.12" {
         bail!("curl says: {text}");
     }
     Ok("HTTP/2 by prior knowledge".to_owned())

@@ -41,6 +41,7 @@ impl Stage {
         let programs = paths.root.join("tests/clients");
         let mut servers = Command::new(&python)
             .arg(programs.join("servers.py"))
+            .arg(folder.join("report"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
