@@ -103,7 +103,7 @@ fn spend(
             if !may_insert(record, control) {
                 return 1;
             }
-            way = stalest(bucket, now);
+            way = mine_or_stalest(bucket, tag, now);
         }
         // SAFETY: a way of the bucket, which is a map element.
         let place = unsafe { (*bucket).cells.as_mut_ptr().add(way as usize & (CELL_WAYS - 1)) };
@@ -153,15 +153,19 @@ fn find(bucket: *mut CellBucket, tag: u64) -> u64 {
     ABSENT
 }
 
-/// The way that has been idle longest.
+/// The way that has been idle longest; or the one that carries the tag by now, as another CPU may just have put it there.
+/// Without that look two CPUs that meet a source for the first time at once would each give it a burst of its own.
 #[inline(always)]
-fn stalest(bucket: *mut CellBucket, now: u64) -> u64 {
+fn mine_or_stalest(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
     let mut stalest = 0;
     let mut longest = 0;
     let mut way = 0;
     while way < CELL_WAYS {
         // SAFETY: the bucket is a map element with as many cells.
         let cell = unsafe { core::ptr::read_volatile((*bucket).cells.as_ptr().add(way)) };
+        if gcra::tagged(cell, tag) {
+            return way as u64;
+        }
         let idle = if cell == 0 { TAT_MASK } else { gcra::idle(cell, now) };
         if idle > longest {
             longest = idle;
@@ -191,7 +195,7 @@ fn bar(bucket: *mut CellBucket, hash: u64, now: u64, penalty: u64) {
     let tag = gcra::tag(hash, Kind::Penalty as u64);
     let mut way = find(bucket, tag);
     if way == ABSENT {
-        way = stalest(bucket, now);
+        way = mine_or_stalest(bucket, tag, now);
     }
     // SAFETY: a way of the bucket, which is a map element.
     unsafe {

@@ -167,3 +167,23 @@ fn an_allowlisted_address_is_refused_but_never_banned() -> Result<()> {
     ensure!(!is_dropped(&lab, Lab::ATTACKER.http()), "an allowlisted address was dropped");
     Ok(())
 }
+
+#[test]
+fn with_bans_off_nobody_is_banned() -> Result<()> {
+    let lab = Lab::new()?;
+    let gateway = lab.start(&lab.settings().with("[bans]\nenabled = false"))?;
+    for number in 1..=MOST_ATTACKS {
+        let answer = get(&lab.attacker, Lab::ATTACKER.http(), ATTACK)?;
+        ensure!(answer.status == 403, "attack {number} was answered with {}", answer.status);
+    }
+    ensure!(!is_dropped(&lab, Lab::ATTACKER.http()), "the attacker was dropped");
+    let list = gateway.ask(&["ban", "list"])?;
+    ensure!(list["enabled"] == false && list["decisions"] == serde_json::json!([]), "{list}");
+    let said = gateway.say(&["ban", "list"])?;
+    ensure!(said.contains("bans are off ([bans] enabled = false)"), "{said}");
+    let top = gateway.ask(&["xdp", "status"])?;
+    ensure!(top["tables"][0]["used"] == 0, "{top}");
+    // An operator's word holds all the same.
+    gateway.ask(&["ban", "add", &Lab::ATTACKER.client().to_string(), "--for", "10m"])?;
+    wait_until("the operator's ban", SOON, || is_dropped(&lab, Lab::ATTACKER.http()).then_some(()))
+}

@@ -7,6 +7,8 @@
 
 mod acme;
 mod adapters;
+mod capture;
+mod certificates;
 mod control;
 mod decisions;
 mod error;
@@ -14,7 +16,9 @@ mod kernel;
 mod notify;
 mod parts;
 mod privileges;
+mod push_back;
 mod reload;
+mod xdp;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,7 +59,11 @@ pub fn run(args: &ConfigArgs) -> Result<(), AppError> {
         .map_err(AppError::Runtime)?;
     runtime.block_on(async {
         let running = Arc::new(Running::start(checked, log, handed_over)?);
-        live(&running, args).await
+        let lived = live(&running, args).await;
+        if lived.is_err() {
+            running.give_up();
+        }
+        lived
     })
 }
 
@@ -78,6 +86,7 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(io)?;
+    let mut rotated = signal(SignalKind::user_defined1()).map_err(io)?;
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     let mut swept = Instant::now();
     running.serve(&health)?;
@@ -89,16 +98,19 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                running.access.reopen();
+                running.reopen_logs();
                 // The outcome is in the log; there is nobody else to tell.
                 let _ = reload::reload(running, args).await;
             }
+            _ = rotated.recv() => running.reopen_logs(),
             Some(answer) = reloads.recv() => {
                 // The caller may have gone away meanwhile.
                 let _ = answer.send(reload::reload(running, args).await);
             }
             _ = heartbeat.tick() => {
                 running.beat();
+                running.forget_limits();
+                tokio::task::block_in_place(|| running.look_after_certificates());
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
                     running.sweep();

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::output::{Output, table, write_out};
 use super::{ConfigArgs, exit};
-use crate::config::waf::{Mode, Rules as Origin, Waf};
+use crate::config::waf::{Rules as Origin, Waf};
 use crate::rules::{self, Loaded, RulesError};
 
 /// Largest request file that is explained, in bytes.
@@ -93,7 +93,7 @@ fn check(files: &[PathBuf], config: &ConfigArgs, out: Output) -> Result<(), Fail
     let loaded = if files.is_empty() {
         configured(config)
     } else {
-        let waf = Waf { mode: Mode::Block, rules: Origin::Files(files.to_vec()), audit_log: None };
+        let waf = Waf { rules: Origin::Files(files.to_vec()), ..Waf::default() };
         rules::load(&waf).map_err(Failure::from)
     };
     let loaded = match loaded {

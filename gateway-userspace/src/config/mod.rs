@@ -10,9 +10,11 @@ pub mod control;
 pub mod duration;
 pub mod edge;
 pub mod kernel;
+pub mod kernel_capacity;
 pub mod kernel_policy;
 pub mod limits;
 pub mod log;
+pub mod policy;
 mod problems;
 pub mod server;
 pub mod waf;
@@ -109,6 +111,7 @@ impl Config {
         };
         let base = Base(file.parent().unwrap_or(Path::new("")).to_owned());
         let p = &mut problems;
+        let mut policies = policy::Policies::default();
         let edge = edge::check(
             edge::RawEdge {
                 listeners: raw.listeners,
@@ -118,19 +121,22 @@ impl Config {
                 upstreams: raw.upstreams,
                 routes: raw.routes,
             },
+            &mut policies,
             &base,
             p,
         );
+        let max_decisions_at = raw.bans.max_decisions_at();
         let config = Self {
             server: server::check(raw.server, p),
             control: control::check(raw.control, p),
             log: log::check(raw.log, &base, p),
             kernel: kernel::check(raw.kernel, p),
-            waf: waf::check(raw.waf, &base, p),
+            waf: waf::check(raw.waf, policies.into_list(), &base, p),
             limits: limits::check(raw.limits, raw.limit_store, &base, p),
             bans: bans::check(raw.bans, &base, p),
             edge,
         };
+        kernel_capacity::contradictions(&config.kernel, &config.bans, max_decisions_at, p);
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems: problems.into_sorted() }) }
     }
 }

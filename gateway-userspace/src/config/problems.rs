@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::policy::Place;
+
 /// One problem of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -40,11 +42,21 @@ impl<'a> Problems<'a> {
         Self { file, text, found: Vec::new() }
     }
 
-    /// Adds a problem at a byte range of the text; say what is wrong, then what to do.
-    pub fn at(&mut self, span: Range<usize>, message: impl Into<String>) {
+    /// Where a byte range of the text begins.
+    pub fn place(&self, span: &Range<usize>) -> Place {
+        let (line, column) = self.line_and_column(span);
+        Place { file: self.file.display().to_string().into(), line: line as u32, column: column as u32 }
+    }
+
+    fn line_and_column(&self, span: &Range<usize>) -> (usize, usize) {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        (line, before.rsplit('\n').next().unwrap_or("").chars().count() + 1)
+    }
+
+    /// Adds a problem at a byte range of the text; say what is wrong, then what to do.
+    pub fn at(&mut self, span: Range<usize>, message: impl Into<String>) {
+        let (line, column) = self.line_and_column(&span);
         self.found.push(Problem { file: self.file.to_owned(), line, column, message: message.into() });
     }
 

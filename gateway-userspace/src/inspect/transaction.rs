@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use gateway_waf::{BodyOutcome, Connection, Transaction, Verdict};
+use gateway_waf::{BodyOutcome, Connection, Disruption, EngineMode, Transaction, Verdict};
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body_util::BodyExt as _;
 
 use super::WafDenial;
-use super::body::{Buffered, Replay};
+use super::body::{Buffered, Holding, Replay};
+use crate::config::policy::POLICY_KEY;
 use crate::config::waf::Mode;
 use crate::wire::Body;
 
@@ -38,6 +38,41 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
     /// Fields that the client sent and that go no further.
     pub withheld: &'a HeaderMap,
+    /// What the handshake showed; `None` without TLS.
+    pub tls: Option<TlsFacts<'a>>,
+}
+
+/// What rules see of a handshake, in the `TX` collection: `ssl_protocol`, `ja4`, `ssl_server_name`,
+/// `ssl_client_verify`, `ssl_client_s_dn`, `ssl_client_i_dn`, `ssl_client_san`.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsFacts<'a> {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'a str,
+    /// The fingerprint of the client's hello.
+    pub ja4: Option<&'a str>,
+    /// SNI.
+    pub server_name: Option<&'a str>,
+    /// Subject, issuer and alternative names of a verified client certificate.
+    pub certificate: Option<[&'a str; 3]>,
+}
+
+impl TlsFacts<'_> {
+    fn tell(&self, tx: &mut Transaction) {
+        let mut set = |name: &str, value: &str| tx.set_tx(name, value.as_bytes());
+        set("ssl_protocol", self.version);
+        if let Some(ja4) = self.ja4 {
+            set("ja4", ja4);
+        }
+        if let Some(name) = self.server_name {
+            set("ssl_server_name", name);
+        }
+        set("ssl_client_verify", if self.certificate.is_some() { "SUCCESS" } else { "NONE" });
+        if let Some([subject, issuer, names]) = self.certificate {
+            set("ssl_client_s_dn", subject);
+            set("ssl_client_i_dn", issuer);
+            set("ssl_client_san", names);
+        }
+    }
 }
 
 /// What matched, for logs and offences.
@@ -53,8 +88,11 @@ pub struct Findings {
 pub struct Inspection {
     transaction: Option<Box<Transaction>>,
     mode: Mode,
-    bytes: Arc<AtomicU64>,
+    policy: u32,
+    holding: Option<Arc<Holding>>,
     would_refuse: bool,
+    has_begun: bool,
+    has_response: bool,
     took: Duration,
 }
 
@@ -70,18 +108,27 @@ impl Inspection {
         Self {
             transaction: None,
             mode: Mode::Off,
-            bytes: Arc::default(),
+            policy: 0,
+            holding: None,
             would_refuse: false,
+            has_begun: false,
+            has_response: false,
             took: Duration::ZERO,
         }
     }
 
-    pub(super) fn new(transaction: Box<Transaction>, mode: Mode, bytes: Arc<AtomicU64>) -> Self {
-        Self { transaction: Some(transaction), mode, bytes, would_refuse: false, took: Duration::ZERO }
+    pub(super) fn new(transaction: Box<Transaction>, mode: Mode, policy: u32, holding: Arc<Holding>) -> Self {
+        Self { transaction: Some(transaction), mode, policy, holding: Some(holding), ..Self::off() }
     }
 
-    pub(super) fn take_transaction(&mut self) -> Option<Box<Transaction>> {
-        self.transaction.take()
+    /// The transaction, ready for its logging phase: with the status that the client got, if no server answered. None
+    /// of one that never began.
+    pub(super) fn take_transaction(&mut self, status: u16) -> Option<Box<Transaction>> {
+        let mut transaction = self.transaction.take()?;
+        if !self.has_response {
+            transaction.response_line(status, b"HTTP/1.1", b"");
+        }
+        self.has_begun.then_some(transaction)
     }
 
     pub(super) fn took(&self) -> Duration {
@@ -113,6 +160,15 @@ impl Inspection {
             unique_id: view.request_id,
             web_app_id: "default",
         });
+        // The route's own mode, whatever the rules were compiled with; `ctl:ruleEngine` may change it again.
+        tx.set_engine_mode(if self.mode == Mode::Block { EngineMode::On } else { EngineMode::DetectionOnly });
+        if self.policy != 0 {
+            tx.set_tx(POLICY_KEY, self.policy.to_string().as_bytes());
+        }
+        self.has_begun = true;
+        if let Some(tls) = &view.tls {
+            tls.tell(tx);
+        }
         tx.request_line(view.method.as_str().as_bytes(), view.target, protocol(view.version));
         for (name, value) in view.headers.iter().chain(view.withheld) {
             tx.request_header(name.as_str().as_bytes(), value.as_bytes());
@@ -130,8 +186,8 @@ impl Inspection {
     pub async fn request_body(&mut self, body: Body) -> Result<Body, WafDenial> {
         let Some(tx) = &mut self.transaction else { return Ok(body) };
         let mut body = body;
-        if tx.wants_request_body() {
-            let held = hold(tx, body, &self.bytes, &mut self.took, Transaction::write_request_body).await?;
+        if let Some(holding) = self.holding.as_ref().filter(|_| tx.wants_request_body()) {
+            let held = hold(tx, body, holding, &mut self.took, Transaction::write_request_body).await?;
             body = match held {
                 Held::Body(body) => body,
                 Held::Stopped(verdict, body) => {
@@ -160,6 +216,7 @@ impl Inspection {
     ) -> Result<Body, WafDenial> {
         let Some(tx) = &mut self.transaction else { return Ok(body) };
         let started = Instant::now();
+        self.has_response = true;
         tx.response_line(status.as_u16(), b"HTTP/1.1", b"");
         for (name, value) in headers {
             tx.response_header(name.as_str().as_bytes(), value.as_bytes());
@@ -169,8 +226,8 @@ impl Inspection {
         self.judge(verdict)?;
         let Some(tx) = &mut self.transaction else { return Ok(body) };
         let mut body = body;
-        if tx.wants_response_body() {
-            let held = hold(tx, body, &self.bytes, &mut self.took, Transaction::write_response_body).await?;
+        if let Some(holding) = self.holding.as_ref().filter(|_| tx.wants_response_body()) {
+            let held = hold(tx, body, holding, &mut self.took, Transaction::write_response_body).await?;
             body = match held {
                 Held::Body(body) => body,
                 Held::Stopped(verdict, body) => {
@@ -189,10 +246,7 @@ impl Inspection {
 
     /// What matched so far.
     pub fn findings(&self) -> Findings {
-        let Some(tx) = &self.transaction else { return Findings::default() };
-        let rules = tx.matches().iter().map(|m| m.rule.id).take(MAX_RULES).collect();
-        let scores = tx.scores();
-        Findings { score: scores.inbound_detection.max(scores.inbound), rules }
+        self.transaction.as_ref().map_or_else(Findings::default, |tx| findings(tx))
     }
 
     /// A verdict in this mode: only blocking carries it out.
@@ -210,6 +264,19 @@ impl Inspection {
     }
 }
 
+/// What matched so far.
+pub(super) fn findings(tx: &Transaction) -> Findings {
+    let rules = tx.matches().iter().map(|m| m.rule.id).take(MAX_RULES).collect();
+    let scores = tx.scores();
+    Findings { score: scores.inbound_detection.max(scores.inbound), rules }
+}
+
+/// Whether a rule would have refused, had it been let.
+pub(super) fn would_refuse(tx: &Transaction) -> bool {
+    let refuses = |action| matches!(action, Disruption::Deny | Disruption::Drop | Disruption::Redirect);
+    tx.matches().iter().any(|m| refuses(m.action))
+}
+
 enum Held {
     /// The whole body, or its beginning in memory and the rest as it comes.
     Body(Body),
@@ -221,12 +288,12 @@ enum Held {
 async fn hold(
     tx: &mut Transaction,
     body: Body,
-    budget: &Arc<AtomicU64>,
+    holding: &Arc<Holding>,
     took: &mut Duration,
     write: fn(&mut Transaction, &[u8]) -> BodyOutcome,
 ) -> Result<Held, WafDenial> {
     let mut body = body;
-    let mut buffered = Buffered::new(Arc::clone(budget));
+    let mut buffered = Buffered::new(Arc::clone(holding));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(WafDenial::Body)?;
         let data = match frame.into_data() {
@@ -239,16 +306,25 @@ async fn hold(
         let started = Instant::now();
         let outcome = write(tx, &data);
         *took += started.elapsed();
-        if !buffered.push(data) {
+        if !buffered.push(data).await {
             return Err(WafDenial::Overload);
         }
         match outcome {
             BodyOutcome::Continue => {}
-            BodyOutcome::Enough => return Ok(Held::Body(Replay::join(buffered, body))),
-            BodyOutcome::Stop(verdict) => return Ok(Held::Stopped(verdict, Replay::join(buffered, body))),
+            BodyOutcome::Enough => return join(buffered, body).await.map(Held::Body),
+            BodyOutcome::Stop(verdict) => {
+                return join(buffered, body).await.map(|body| Held::Stopped(verdict, body));
+            }
         }
     }
-    Ok(Held::Body(Replay::join(buffered, Body::Empty)))
+    join(buffered, Body::Empty).await.map(Held::Body)
+}
+
+async fn join(buffered: Buffered, rest: Body) -> Result<Body, WafDenial> {
+    Replay::join(buffered, rest).await.map_err(|e| {
+        tracing::error!("a spooled body can't be read back: {e}");
+        WafDenial::Overload
+    })
 }
 
 fn protocol(version: Version) -> &'static [u8] {

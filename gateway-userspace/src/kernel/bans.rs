@@ -19,10 +19,10 @@ use serde::{Serialize, Serializer};
 
 use super::{
     error::BanError,
-    host_table::HostTable,
+    host_table::{Full, HostEntry, HostTable},
     load::Loaded,
     target::Target,
-    wide_table::{Piece, WideTable},
+    wide_table::{Piece, WideEntry, WideTable},
 };
 
 /// A ban as it stands in the kernel.
@@ -103,6 +103,25 @@ impl Loaded {
             }
         }
         Ok(fresh)
+    }
+
+    /// Adds an entry of another generation's host table.
+    pub fn restore_host(&self, entry: &HostEntry, now: u32) -> Result<(), Full> {
+        let v4 = entry.address;
+        mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
+        self.host_table().restore(entry, now)
+    }
+
+    /// Adds an entry of another generation's wide table.
+    pub fn restore_wide(&self, entry: &WideEntry, now: u32) -> Result<(), Full> {
+        let table = self.wide_table();
+        let piece = entry.piece;
+        let target = Target::of(piece.address, ban_length(piece.code) as u8);
+        self.mark_wide(&target);
+        if !target.is_v4() {
+            mark_bit(&self.marks6, table.places(&piece).mark);
+        }
+        table.restore(entry, now)
     }
 
     /// Brings what bans on these targets will touch into the cache, all at once.
@@ -202,6 +221,15 @@ impl Loaded {
             }
         }
         bans
+    }
+
+    /// Entries of the host table and of the wide table that stand.
+    pub fn used(&self) -> (u64, u64) {
+        let now = self.clock.expiry_now();
+        let (hosts, wide) = (self.host_table(), self.wide_table());
+        let hosts = hosts.entries(0..hosts.buckets.len()).filter(|(_, entry)| entry.tag.holds(now)).count();
+        let wide = wide.entries(0..wide.buckets.len()).filter(|(_, entry)| entry.tag.holds(now)).count();
+        (hosts as u64, wide as u64)
     }
 
     /// Clears entries whose time is up, and rebuilds the marks from what stands when anything was cleared.

@@ -68,6 +68,18 @@ pub struct FeedFull {
 }
 
 impl Feeds {
+    /// Hosts, and IPv6 entries, of the set in force.
+    pub fn used(&self) -> (u64, u64) {
+        let generation = (self.control[0].feed_generation.load(Relaxed) & 1) as usize;
+        let half = |all: usize| (all / 2) * generation..(all / 2) * (generation + 1);
+        let hosts = self.hosts[half(self.hosts.len())].iter().flat_map(|cell| &cell.addresses);
+        let wide = self.wide[half(self.wide.len())].iter().flat_map(|cell| &cell.tags);
+        (
+            hosts.filter(|address| address.load(Relaxed) != 0).count() as u64,
+            wide.filter(|tag| tag.load(Relaxed) != 0).count() as u64,
+        )
+    }
+
     /// Replaces the whole set. Packets are judged by the old set until the new one is complete. True in the second
     /// value when the set has any member.
     pub fn replace(&mut self, targets: &mut dyn Iterator<Item = Target>) -> Result<FeedLoad, FeedFull> {

@@ -126,6 +126,15 @@ impl HostTable<'_> {
         Ok(true)
     }
 
+    /// Adds an entry of another table, its hits with it.
+    pub fn restore(&self, entry: &HostEntry, now: u32) -> Result<(), Full> {
+        self.insert(entry.address, entry.tag, now)?;
+        if let Some(place) = self.find(entry.address) {
+            self.hits(place).store(entry.hits, Relaxed);
+        }
+        Ok(())
+    }
+
     /// Frees a way of a full bucket by moving an entry whose first bucket this is to its second, making room there
     /// first if need be.
     fn make_room(&self, bucket: u32, now: u32, moves: u32) -> Option<Place> {

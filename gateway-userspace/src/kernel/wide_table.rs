@@ -158,6 +158,15 @@ impl WideTable<'_> {
         Ok(true)
     }
 
+    /// Adds an entry of another table, its hits with it.
+    pub fn restore(&self, entry: &WideEntry, now: u32) -> Result<(), Full> {
+        self.insert(&entry.piece, entry.tag, now)?;
+        if let Some(place) = self.find(&entry.piece) {
+            self.hits(place).store(entry.hits, Relaxed);
+        }
+        Ok(())
+    }
+
     fn make_room(&self, bucket: u32, now: u32, moves: u32) -> Option<Place> {
         if moves == 0 {
             return None;

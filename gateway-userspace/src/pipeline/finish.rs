@@ -8,7 +8,8 @@ use http::StatusCode;
 use super::trace::{self, Trace};
 use super::{Pipeline, Worker};
 use crate::access::Record;
-use crate::inspect::{Findings, Inspection};
+use crate::inspect::{Ended, Inspection};
+use crate::limits::Holding;
 
 /// The status in the log of a request whose client left before it was answered (nginx's number for it).
 const CLIENT_CLOSED: u16 = 499;
@@ -19,6 +20,8 @@ pub struct Finishing {
     worker: Arc<Worker>,
     pub(super) trace: Trace,
     pub(super) inspection: Inspection,
+    /// Places among the concurrent requests: free again when the body has gone out.
+    pub(super) holding: Option<Holding>,
     sent: u64,
     is_complete: bool,
 }
@@ -26,7 +29,7 @@ pub struct Finishing {
 impl Finishing {
     pub(super) fn new(pipeline: Arc<Pipeline>, worker: Arc<Worker>, trace: Trace) -> Self {
         let inspection = Inspection::default();
-        Self { pipeline, worker, trace, inspection, sent: 0, is_complete: false }
+        Self { pipeline, worker, trace, inspection, holding: None, sent: 0, is_complete: false }
     }
 
     /// Counts bytes of the response's body that went out.
@@ -47,14 +50,18 @@ impl Finishing {
 
 impl Drop for Finishing {
     fn drop(&mut self) {
-        let Self { pipeline, worker, trace, inspection, sent, is_complete } = self;
-        if trace.findings == Findings::default() {
-            trace.findings = inspection.findings();
-        }
+        let Self { pipeline, worker, trace, inspection, sent, is_complete, .. } = self;
         let took = trace.started.elapsed();
-        pipeline.inspector.end(worker.index, std::mem::take(inspection), trace::unix_ns());
         let closed = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST);
         let status = trace.status.unwrap_or(closed);
+        let ended = Ended {
+            began_unix_nanos: trace.unix_ns,
+            ended_unix_nanos: trace::unix_ns(),
+            status: status.as_u16(),
+        };
+        if let Some(findings) = pipeline.inspector.end(worker.index, std::mem::take(inspection), ended) {
+            trace.findings = findings;
+        }
         pipeline.numbers.finished(status, took, *sent);
         pipeline.site.load().by_route.of(trace.route.as_deref().unwrap_or("")).count(status.as_u16(), took);
         pipeline.access.record(

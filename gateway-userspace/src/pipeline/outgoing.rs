@@ -10,7 +10,7 @@ use super::Worker;
 use super::router::below;
 use super::trace::Trace;
 use crate::client::{ForwardedHeader, Reach};
-use crate::config::edge::{PathMatch, Route};
+use crate::config::edge::{ClientHeaders, PathMatch, Route};
 use crate::respond::REQUEST_ID;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -25,9 +25,7 @@ static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const MAX_TRACEPARENT: usize = 256;
 
 /// Fields by which a client could speak in the gateway's name.
-const CLAIMS: [&str; 9] = [
-    "x-client-cert-sha256",
-    "x-client-cert-names",
+const CLAIMS: [&str; 7] = [
     "x-forwarded-port",
     "x-forwarded-server",
     "x-forwarded-prefix",
@@ -87,16 +85,44 @@ pub(super) fn describe_client(headers: &mut HeaderMap, trace: &Trace, carried: O
         headers.insert(&X_FORWARDED_HOST, host);
     }
     headers.insert(&REQUEST_ID, trace.request_id.clone());
-    if let Some(certificate) = trace.peer.tls.as_ref().and_then(|t| t.client_certificate.as_ref()) {
-        for (name, value) in [
-            ("x-client-cert-sha256", certificate.sha256.as_ref()),
-            ("x-client-cert-names", &certificate.names.join(",")),
-        ] {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
+}
+
+/// Tells the upstream of the client's certificate, and takes away what a client says of one. A trusted proxy that has
+/// checked a certificate itself may say so, where this listener asks for none.
+pub(super) fn describe_certificate(
+    headers: &mut HeaderMap,
+    trace: &Trace,
+    names: &ClientHeaders,
+    is_told: bool,
+    is_trusted: bool,
+) {
+    let asks = trace.peer.tls.as_ref().is_some_and(|tls| tls.asks_certificate);
+    if is_trusted && !asks {
+        return;
+    }
+    for name in names.all() {
+        if !name.is_empty() {
+            headers.remove(name);
         }
     }
+    if !asks || !is_told {
+        return;
+    }
+    let mut set = |name: &str, value: &str| {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
+            headers.insert(name, value);
+        }
+    };
+    let Some(certificate) = trace.certificate() else {
+        set(&names.verify, "NONE");
+        return;
+    };
+    set(&names.verify, "SUCCESS");
+    set(&names.subject, &certificate.subject);
+    set(&names.issuer, &certificate.issuer);
+    set(&names.names, &certificate.alternatives);
+    set(&names.sha256, &certificate.sha256);
 }
 
 /// Puts a trusted peer's list before ours, its lines joined.
@@ -220,6 +246,7 @@ mod tests {
                 methods: None,
                 upstream: 0,
                 waf: None,
+                waf_policy: 0,
                 max_body: None,
                 total_timeout: None,
                 replace_prefix: replacement.map(str::to_owned),
@@ -228,6 +255,7 @@ mod tests {
                 security_headers: crate::config::edge::SecurityProfile::Off,
                 override_security_headers: false,
                 cors: None,
+                clients: crate::config::edge::ClientCertificates::default(),
             };
             let got = rewrite(&route, Bytes::from_static(target.as_bytes()), path_len);
             assert_eq!(String::from_utf8_lossy(&got), expected, "{prefix} {replacement:?} {target}");

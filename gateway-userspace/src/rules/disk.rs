@@ -16,10 +16,26 @@ pub const MAX_FILES: usize = 4096;
 #[derive(Debug, Default)]
 pub struct DiskSource {
     read: RefCell<BTreeSet<PathBuf>>,
+    before: Option<Before>,
+}
+
+/// A text that globs give before a file of some name, as if it lay there.
+#[derive(Debug)]
+struct Before {
+    file: &'static str,
+    name: &'static str,
+    text: String,
 }
 
 impl DiskSource {
-    /// The files read so far.
+    /// Has a text, by the name `name`, stand before the file that is called `file`, wherever a glob finds it.
+    #[must_use]
+    pub fn with_before(mut self, file: &'static str, name: &'static str, text: String) -> Self {
+        self.before = Some(Before { file, name, text });
+        self
+    }
+
+    /// The files read so far, and the folders in which globs looked.
     pub fn into_files(self) -> Vec<PathBuf> {
         self.read.into_inner().into_iter().collect()
     }
@@ -36,6 +52,9 @@ fn unreadable(path: &Path, e: &std::io::Error) -> SourceError {
 impl FileSource for DiskSource {
     fn read(&self, path: &str) -> Result<Vec<u8>, SourceError> {
         let file = Path::new(path);
+        if let Some(before) = self.before.as_ref().filter(|before| before.name == path) {
+            return Ok(before.text.clone().into_bytes());
+        }
         if self.read.borrow().len() >= MAX_FILES {
             let reason = format!("a rule set reads at most {MAX_FILES} files");
             return Err(SourceError::Unreadable { path: path.to_owned(), reason });
@@ -68,6 +87,18 @@ impl FileSource for DiskSource {
             }
         }
         found.sort();
+        if !found.is_empty() || pattern.contains('*') {
+            // Its time changes when a file comes or goes.
+            let folder = Path::new(pattern).parent().unwrap_or(Path::new("."));
+            if folder.is_dir() {
+                self.read.borrow_mut().insert(folder.to_owned());
+            }
+        }
+        if let Some(before) = &self.before
+            && let Some(at) = found.iter().position(|path| Path::new(path).ends_with(before.file))
+        {
+            found.insert(at, before.name.to_owned());
+        }
         Ok(found)
     }
 }

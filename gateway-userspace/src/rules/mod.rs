@@ -1,18 +1,21 @@
 //! Rules: files -> compiled -> swapped. A transaction keeps the set it began with; a bad file keeps
 //! the old set and says file, line, column and why.
 
+mod crs;
 mod disk;
+mod policies;
 mod watch;
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use gateway_waf::{CompileOptions, Diagnostic, Entry, Level, Ruleset};
 
 use crate::config::waf::{Mode, Rules as Origin, Waf};
+
+use policies::Exclusions;
 
 pub use disk::{DiskSource, MAX_FILE_BYTES, MAX_FILES};
 pub use watch::{Stamp, WATCH_INTERVAL, stamp};
@@ -53,53 +56,81 @@ impl std::fmt::Display for RulesError {
     }
 }
 
-/// Reads and compiles the rules that the configuration names. The configured mode comes last, so
-/// that it wins over a `SecRuleEngine` in the files.
+/// Reads and compiles the rules that the configuration names, with what routes change about them. The configured mode
+/// comes last, so that it wins over a `SecRuleEngine` in the files.
 ///
 /// # Errors
 /// Everything wrong in the files, with places.
 pub fn load(waf: &Waf) -> Result<Loaded, RulesError> {
+    load_with(waf, true)
+}
+
+/// As [`load`]; without the prefilter every rule is asked, which is what a profile of the rules needs.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(waf: &Waf, prefilter: bool) -> Result<Loaded, RulesError> {
     let start = Instant::now();
-    let paths: Vec<String> = match &waf.rules {
-        Origin::BuiltIn => Vec::new(),
-        Origin::Files(files) => files.iter().map(|f| f.to_string_lossy().into_owned()).collect(),
+    let files: Vec<Named> = match &waf.rules {
+        Origin::BuiltIn => vec![Named::Text("builtin.conf".to_owned(), BUILT_IN.to_owned())],
+        Origin::Files(files) => files.iter().map(|f| Named::new(f)).collect(),
     };
-    let mut entries: Vec<Entry<'_>> = match &waf.rules {
-        Origin::BuiltIn => vec![Entry::Text { name: "builtin.conf", text: BUILT_IN }],
-        Origin::Files(_) => paths.iter().map(|p| Entry::File(p)).collect(),
-    };
+    let exclusions = Exclusions::new(&waf.policies);
+    let levels = policies::levels(&waf.policies, 0);
+    let mut entries = Vec::with_capacity(files.len() + 3);
+    if !waf.policies.is_empty() {
+        entries.push(Entry::Text { name: policies::EXCLUSIONS, text: &exclusions.text });
+        entries.push(Entry::Text { name: policies::LEVELS, text: &levels });
+    }
+    entries.extend(files.iter().map(Named::entry));
     let text = match waf.mode {
         Mode::Off => "SecRuleEngine Off",
         Mode::Detect => "SecRuleEngine DetectionOnly",
         Mode::Block => "SecRuleEngine On",
     };
     entries.push(Entry::Text { name: "[waf] mode", text });
-    let source = DiskSource::default();
+    let mut source = DiskSource::default();
+    if !levels.is_empty() {
+        let text = policies::levels(&waf.policies, 1);
+        source = source.with_before(crs::INITIALISATION, policies::LEVELS, text);
+    }
     // The memo's hash is keyed, so that nobody outside can aim at its slots.
-    let options = CompileOptions { hash_seed: RandomState::new().hash_one(0), ..CompileOptions::default() };
+    let options = CompileOptions { hash_seed: RandomState::new().hash_one(0), prefilter };
+    let compiled = Ruleset::compile(&source, &entries, &options);
+    let locate = |mut diagnostics: Vec<Diagnostic>| {
+        diagnostics.iter_mut().for_each(|d| exclusions.locate(d));
+        diagnostics
+    };
     let (ruleset, notices) =
-        Ruleset::compile(&source, &entries, &options).map_err(|diagnostics| RulesError { diagnostics })?;
-    Ok(Loaded { ruleset: Arc::new(ruleset), notices, files: source.into_files(), took: start.elapsed() })
+        compiled.map_err(|diagnostics| RulesError { diagnostics: locate(diagnostics) })?;
+    Ok(Loaded {
+        ruleset: Arc::new(ruleset),
+        notices: locate(notices),
+        files: source.into_files(),
+        took: start.elapsed(),
+    })
 }
 
-/// The rule set in force; requests take it with one pointer load.
-#[derive(Debug)]
-pub struct Rules(ArcSwap<Ruleset>);
+/// What an entry of `[waf] rules` comes to.
+enum Named {
+    File(String),
+    Text(String, String),
+}
 
-impl Rules {
-    /// Starts with a loaded set.
-    pub fn new(ruleset: Arc<Ruleset>) -> Self {
-        Self(ArcSwap::new(ruleset))
+impl Named {
+    fn new(path: &Path) -> Self {
+        if path.is_dir() {
+            Self::Text(crs::name(path), crs::directives(path))
+        } else {
+            Self::File(path.to_string_lossy().into_owned())
+        }
     }
 
-    /// The set for a transaction that begins now.
-    pub fn current(&self) -> Arc<Ruleset> {
-        self.0.load_full()
-    }
-
-    /// Puts another set in force; transactions under way finish on theirs.
-    pub fn swap(&self, ruleset: Arc<Ruleset>) {
-        self.0.store(ruleset);
+    fn entry(&self) -> Entry<'_> {
+        match self {
+            Self::File(path) => Entry::File(path),
+            Self::Text(name, text) => Entry::Text { name, text },
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::*;
 const BENIGN: &str = include_str!("../../crates/waf/tests/data/benign.tsv");
 
 fn built_in() -> Arc<Ruleset> {
-    load(&Waf { mode: Mode::Block, rules: Origin::BuiltIn, audit_log: None }).expect("built-in rules").ruleset
+    load(&Waf::default()).expect("built-in rules").ruleset
 }
 
 struct Request<'a> {
@@ -145,15 +145,14 @@ fn a_bad_file_is_refused_with_its_place() {
     std::fs::create_dir_all(&folder).expect("folder");
     let file = folder.join("bad.conf");
     std::fs::write(&file, "SecRuleEngine On\nSecRule ARGS \"@rx (\" \"id:1,phase:2,deny\"\n").expect("file");
-    let error = load(&Waf { mode: Mode::Block, rules: Origin::Files(vec![file.clone()]), audit_log: None })
+    let error = load(&Waf { rules: Origin::Files(vec![file.clone()]), ..Waf::default() })
         .expect_err("refused")
         .to_string();
     assert!(error.contains(&format!("{}:2:", file.display())), "{error}");
     let missing = folder.join("none.conf");
-    let error =
-        load(&Waf { mode: Mode::Block, rules: Origin::Files(vec![missing.clone()]), audit_log: None })
-            .expect_err("refused")
-            .to_string();
+    let error = load(&Waf { rules: Origin::Files(vec![missing.clone()]), ..Waf::default() })
+        .expect_err("refused")
+        .to_string();
     assert!(error.contains(&missing.display().to_string()), "{error}");
     std::fs::remove_dir_all(&folder).expect("folder");
 }

@@ -8,8 +8,10 @@ use toml::Spanned;
 
 use super::http::{hosts, methods};
 use super::response::{self, Cors, RawCors, SecurityProfile};
+use super::tls::{ClientAuth, ClientCertificates};
 use super::{Upstream, bounds};
-use crate::config::{Problems, Size, Span, waf};
+use crate::config::policy::{self, Policies, RawExclusion};
+use crate::config::{Base, Problems, Size, Span, waf};
 
 /// Most routes.
 pub const MAX_ROUTES: usize = 4096;
@@ -26,6 +28,9 @@ pub struct RawRoute {
     methods: Option<Spanned<Vec<String>>>,
     upstream: Option<Spanned<String>>,
     waf: Option<waf::Mode>,
+    waf_paranoia_level: Option<Spanned<u8>>,
+    waf_inbound_threshold: Option<Spanned<u32>>,
+    waf_exclude: Vec<Spanned<RawExclusion>>,
     max_body: Option<Spanned<Size>>,
     total_timeout: Option<Spanned<Span>>,
     replace_prefix: Option<Spanned<String>>,
@@ -34,6 +39,8 @@ pub struct RawRoute {
     security_headers: SecurityProfile,
     override_security_headers: bool,
     cors: Option<RawCors>,
+    client_auth: Option<Spanned<ClientAuth>>,
+    client_ca: Option<Spanned<String>>,
 }
 
 /// An entry of `headers` as written.
@@ -80,6 +87,8 @@ pub struct Route {
     pub upstream: usize,
     /// Mode of the rules on this route; default that of `[waf]`.
     pub waf: Option<waf::Mode>,
+    /// The number of its policy in [`waf::Waf::policies`], from 1: paranoia level, threshold, exclusions. 0: none.
+    pub waf_policy: u32,
     /// A request body in bytes; default that of `[http]`. Past it: 413.
     pub max_body: Option<u64>,
     /// From the request's head to the response's end; default: none; at most 1 day. Past it: 504, or the response is cut.
@@ -96,9 +105,19 @@ pub struct Route {
     pub override_security_headers: bool,
     /// Cross-origin requests; default: the server's business.
     pub cors: Option<Cors>,
+    /// Clients' certificates. `required`: a request without one is refused with 403. `off`: the upstream isn't told
+    /// of one. Default `optional`. With `ca`, those who count are signed by it, besides what the listener asks for.
+    pub clients: ClientCertificates,
 }
 
-pub(super) fn check(raw: Vec<RawRoute>, upstreams: &[Upstream], problems: &mut Problems<'_>) -> Vec<Route> {
+pub(super) fn check(
+    raw: Vec<RawRoute>,
+    upstreams: &[Upstream],
+    is_asked: bool,
+    policies: &mut Policies,
+    base: &Base,
+    problems: &mut Problems<'_>,
+) -> Vec<Route> {
     if raw.len() > MAX_ROUTES {
         problems.whole(format!("there are {} routes; at most {MAX_ROUTES} are possible.", raw.len()));
     }
@@ -106,7 +125,39 @@ pub(super) fn check(raw: Vec<RawRoute>, upstreams: &[Upstream], problems: &mut P
         return vec![everything()];
     }
     let mut names = Vec::new();
-    raw.into_iter().enumerate().map(|(i, raw)| one(i, raw, upstreams, &mut names, problems)).collect()
+    raw.into_iter()
+        .enumerate()
+        .map(|(i, mut raw)| {
+            let clients = clients(raw.client_auth.take(), raw.client_ca.take(), is_asked, base, problems);
+            Route { clients, ..one(i, raw, upstreams, &mut names, policies, problems) }
+        })
+        .collect()
+}
+
+/// Whether a route wants clients' certificates; `is_asked` is whether any listener asks for them.
+fn clients(
+    auth: Option<Spanned<ClientAuth>>,
+    ca: Option<Spanned<String>>,
+    is_asked: bool,
+    base: &Base,
+    problems: &mut Problems<'_>,
+) -> ClientCertificates {
+    let auth_is = auth.as_ref().map_or(ClientAuth::Optional, |a| *a.get_ref());
+    if let Some(auth) = &auth
+        && auth_is == ClientAuth::Required
+        && !is_asked
+    {
+        problems.at(
+            auth.span(),
+            "no listener asks for certificates: set `client_auth = \"optional\"` in [tls] or a listener too.",
+        );
+    }
+    if let Some(ca) = &ca
+        && auth_is != ClientAuth::Required
+    {
+        problems.at(ca.span(), "`client_ca` of a route goes with `client_auth = \"required\"`.");
+    }
+    ClientCertificates { auth: auth_is, ca: ca.map(|ca| base.path(ca.get_ref())) }
 }
 
 /// The route of a file that has one upstream and no routes.
@@ -118,6 +169,7 @@ fn everything() -> Route {
         methods: None,
         upstream: 0,
         waf: None,
+        waf_policy: 0,
         max_body: None,
         total_timeout: None,
         replace_prefix: None,
@@ -126,6 +178,7 @@ fn everything() -> Route {
         security_headers: SecurityProfile::default(),
         override_security_headers: false,
         cors: None,
+        clients: told(),
     }
 }
 
@@ -134,6 +187,7 @@ fn one(
     raw: RawRoute,
     upstreams: &[Upstream],
     names: &mut Vec<String>,
+    policies: &mut Policies,
     p: &mut Problems<'_>,
 ) -> Route {
     let named = raw.name.as_ref().map(Spanned::span);
@@ -165,6 +219,14 @@ fn one(
         methods: raw.methods.map(|m| methods(Some(m), p)),
         upstream,
         waf: raw.waf,
+        waf_policy: policies.add(
+            policy::Raw {
+                paranoia_level: raw.waf_paranoia_level,
+                inbound_threshold: raw.waf_inbound_threshold,
+                exclude: raw.waf_exclude,
+            },
+            p,
+        ),
         max_body: raw.max_body.map(|m| bounds::size("max_body", Some(m), 0, 0..=64 << 30, p)),
         total_timeout: raw.total_timeout.map(|t| {
             bounds::duration(
@@ -181,7 +243,13 @@ fn one(
         security_headers: raw.security_headers,
         override_security_headers: raw.override_security_headers,
         cors: raw.cors.map(|c| response::check(c, p)),
+        clients: told(),
     }
+}
+
+/// Clients' certificates as they are without a word on them.
+fn told() -> ClientCertificates {
+    ClientCertificates { auth: ClientAuth::Optional, ca: None }
 }
 
 fn path(

@@ -302,7 +302,7 @@ fn tls_get(address: SocketAddr, ca: &PathBuf, own: Option<(&PathBuf, &PathBuf)>)
     let socket = std::net::TcpStream::connect(address).map_err(|e| e.to_string())?;
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
     let mut stream = rustls::StreamOwned::new(session, socket);
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Client-Cert-Sha256: spoofed\r\n\r\n").map_err(|e| e.to_string())?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Ssl-Client-Sha256: spoofed\r\nX-SSL-Client-Verify: SUCCESS\r\n\r\n").map_err(|e| e.to_string())?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(|e| e.to_string())?;
     Ok(text)
@@ -326,10 +326,12 @@ fn clients_certificates() {
         origin.seen.lock().expect("lock").clear();
         let shown = tls_get(gateway.addresses[0], &ca, Some((&certificate, &key)));
         assert_eq!(shown.is_ok_and(|t| t.contains("hello")), with, "{mode}");
-        let told = origin.requests()[0].field("x-client-cert-sha256").map(str::len);
+        let told = origin.requests()[0].field("x-ssl-client-sha256").map(str::len);
         assert_eq!(told, (mode != "off").then_some(64), "{mode}");
-        let names = origin.requests()[0].field("x-client-cert-names").map(str::to_owned);
-        assert_eq!(names.as_deref(), (mode != "off").then_some("localhost"), "{mode}");
+        let names = origin.requests()[0].field("x-ssl-client-san").map(str::to_owned);
+        assert_eq!(names.as_deref(), (mode != "off").then_some("DNS:localhost"), "{mode}");
+        let verify = origin.requests()[0].field("x-ssl-client-verify").map(str::to_owned);
+        assert_eq!(verify.as_deref(), (mode != "off").then_some("SUCCESS"), "{mode}");
         let bare = tls_get(gateway.addresses[0], &ca, None);
         assert_eq!(bare.is_ok_and(|t| t.contains("hello")), without, "{mode}");
         let line = &gateway.log_lines(1)[0];

@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use gateway_waf::{CompileOptions, Entry, Ruleset, Services};
+use gateway_waf::Services;
 
 use crate::access;
 use crate::bans::Offence;
+use crate::config::waf::{Mode, Rules, Waf};
 use crate::config::{Config, log};
 use crate::http::{Server, ServerParts};
-use crate::inspect::Inspector;
+use crate::inspect::{self, AuditTarget, AuditWriter, Inspector, Spool};
 use crate::listen::{self, Acceptor, Admission, Certificates};
 use crate::pipeline::{DenyList, LimitGate, Offences, Parts, Pipeline, Site};
-use crate::rules::Rules;
+use crate::rules;
 
 /// How long any read of a test may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -171,6 +172,7 @@ pub(super) struct Gateway {
     pub(super) offences: tokio::sync::mpsc::Receiver<Offence>,
     log: std::path::PathBuf,
     writer: Option<access::Writer>,
+    audit: Option<AuditWriter>,
 }
 
 static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
@@ -193,40 +195,49 @@ impl Gateway {
         let log = log::Log { access: log::AccessTarget::File(path.clone()), ..config.log.clone() };
         let workers = 2;
         let (access, writer) = access::start(&log, workers).expect("access log");
-        let files = gateway_waf::source::MemorySource::default();
-        let entries = [Entry::Text { name: "test.conf", text: options.rules }];
-        let (ruleset, _) = Ruleset::compile(&files, &entries, &CompileOptions::default())
-            .unwrap_or_else(|d| panic!("{d:?}"));
+        let file = path.with_extension("conf");
+        std::fs::write(&file, options.rules).expect("rules");
+        let waf = Waf { rules: Rules::Files(vec![file]), ..config.waf.clone() };
+        let loaded = rules::load(&waf).unwrap_or_else(|e| panic!("{e}"));
+        let target = AuditTarget::of(&waf, &loaded.ruleset);
+        let (audit, audit_writer) = inspect::start_audit(target).expect("audit log");
+        let services = Services { upload_memory: Some(waf.spool.above as usize), ..Services::default() };
         let (queue, offences) = tokio::sync::mpsc::channel(64);
-        let mode = if options.rules.is_empty() { crate::config::waf::Mode::Off } else { config.waf.mode };
-        let site = Site::new(&config.edge, mode, workers, None).expect("upstreams");
+        let mode = if options.rules.is_empty() { Mode::Off } else { config.waf.mode };
+        let site = Site::new(&config.edge, mode, loaded.ruleset, workers, None).expect("upstreams");
         let pipeline = Arc::new(Pipeline::new(Parts {
             site,
-            rules: Arc::new(Rules::new(Arc::new(ruleset))),
-            inspector: Inspector::new(workers, Services::default()),
+            inspector: Inspector::new(
+                workers,
+                services,
+                Some(audit),
+                Arc::new(Spool::new(waf.spool.clone())),
+            ),
             access,
             limits: options.limits,
             deny_list: options.deny_list,
             well_known: None,
-            offences: Offences::new(Some(queue)),
+            offences: Offences::new(Some(Arc::new(Told(queue)))),
+            counted: config.bans.offences.clone(),
         }));
         let edge = &config.edge;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let certificates =
-            Arc::new(Certificates::load(&edge.tls.certificates, &provider).expect("certificates"));
-        let tls = listen::server_config(&edge.tls, certificates, provider).expect("TLS");
-        let tls = Arc::new(ArcSwap::new(tls));
+            Arc::new(Certificates::load(&edge.tls.certificates, &provider, 0).expect("certificates"));
+        let numbers = Arc::new(listen::TlsNumbers::default());
         let bound = listen::bind(&edge.listeners, Vec::new()).expect("free ports");
         let addresses = bound.iter().map(|b| b.local).collect();
         let listeners: Vec<_> = bound
             .into_iter()
             .map(|b| {
-                let acceptor = Acceptor {
-                    name: Arc::clone(&b.listener.name),
-                    proxy_protocol: b.listener.proxy_protocol,
-                    tls: b.listener.tls.then(|| Arc::clone(&tls)),
-                    timeout: edge.tls.handshake_timeout,
-                };
+                let tls = b.listener.tls.then(|| {
+                    let certificates = Arc::clone(&certificates);
+                    let provider = Arc::clone(&provider);
+                    let tls = listen::server_config(&edge.tls, &b.listener.clients, certificates, provider);
+                    Arc::new(ArcSwap::new(tls.expect("TLS")))
+                });
+                let timeout = edge.tls.handshake_timeout;
+                let acceptor = Acceptor::new(&b.listener, tls, timeout, Arc::clone(&numbers));
                 (b, acceptor)
             })
             .collect();
@@ -238,7 +249,15 @@ impl Gateway {
         let server =
             Server::start(ServerParts { listeners, admission, pipeline: Arc::clone(&pipeline), workers })
                 .expect("started");
-        Self { server: Some(server), pipeline, addresses, offences, log: path, writer: Some(writer) }
+        Self {
+            server: Some(server),
+            pipeline,
+            addresses,
+            offences,
+            log: path,
+            writer: Some(writer),
+            audit: Some(audit_writer),
+        }
     }
 
     pub(super) fn server(&self) -> &Server {
@@ -287,7 +306,9 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.server = None;
         self.writer = None;
+        self.audit = None;
         let _ = std::fs::remove_file(&self.log);
+        let _ = std::fs::remove_file(self.log.with_extension("conf"));
     }
 }
 
@@ -374,5 +395,15 @@ impl Client {
                 Err(e) => return e.kind() == std::io::ErrorKind::ConnectionReset,
             }
         }
+    }
+}
+
+/// Offences into a channel of the test.
+struct Told(tokio::sync::mpsc::Sender<Offence>);
+
+impl crate::pipeline::OffenceSink for Told {
+    fn tell(&self, offence: Offence) {
+        // A test that does not look at offences lets them pile up.
+        let _full = self.0.try_send(offence);
     }
 }

@@ -7,6 +7,7 @@ mod gates;
 mod h2;
 mod harness;
 mod life;
+mod mtls;
 mod rules;
 mod servers;
 mod smuggling;

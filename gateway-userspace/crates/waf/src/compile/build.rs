@@ -84,6 +84,8 @@ pub(super) fn build(
     }
     diagnostics.extend(builder.findings.iter().map(|f| diagnostic(f, document)));
     let score_keys = SCORE_KEYS.map(|name| builder.symbols.tx.find(name.as_bytes()));
+    let mut targets = builder.rules.iter().flat_map(|r| &r.targets);
+    let reads_uploads = targets.any(|t| t.variable == Variable::FilesTmpContent);
     let mut next_plan = 0;
     let plans = std::array::from_fn(|phase| {
         let order = flow.phases.get(phase).filter(|_| options.prefilter)?;
@@ -103,6 +105,7 @@ pub(super) fn build(
         removals,
         target_removals,
         relevant_status,
+        reads_uploads,
         score_keys,
     }
 }

@@ -30,6 +30,9 @@ pub struct Services {
     pub rbl: Option<Arc<dyn crate::operators::RblLookup>>,
     /// Persistent collections; without one, `initcol` makes a collection that lives as long as the transaction.
     pub store: Option<Arc<dyn CollectionStore>>,
+    /// Bytes of an uploaded file that are kept: what comes after is left out of memory, and only counted, unless a rule
+    /// asks for FILES_TMP_CONTENT. None: files are kept whole.
+    pub upload_memory: Option<usize>,
     /// Environment variables for ENV, taken once at start.
     pub environment: Arc<[(String, String)]>,
 }

@@ -36,9 +36,9 @@ pub struct Record {
     #[serde(skip)]
     lines: Vec<String>,
     #[serde(skip)]
-    unix_nanos: u64,
+    pub(super) unix_nanos: u64,
     #[serde(skip)]
-    utc_offset_seconds: i32,
+    pub(super) utc_offset_seconds: i32,
     #[serde(skip)]
     form: Option<Text>,
     #[serde(skip)]
@@ -298,7 +298,7 @@ impl Message {
 }
 
 /// The match with everything hidden that is to be.
-fn masked(matched: &MatchedRule, mask: &Mask) -> MatchedRule {
+pub(super) fn masked(matched: &MatchedRule, mask: &Mask) -> MatchedRule {
     let mut own = matched.clone();
     own.message = Text::from(mask.text(&own.message).as_slice());
     own.data = Text::from(mask.text(&own.data).as_slice());

@@ -13,7 +13,7 @@ SecRule ARGS "@contains attack" "id:2,phase:2,deny,status:403,log,auditlog,msg:'
     logdata:'%{MATCHED_VAR}',severity:CRITICAL,tag:'t/1'"
 "#;
 
-fn record(parts: &str) -> Record {
+fn transaction(parts: &str) -> Transaction {
     let text = format!("{RULES}SecAuditLogParts {parts}\n");
     let entries = [Entry::Text { name: "test.conf", text: &text }];
     let compiled = Ruleset::compile(&MemorySource::new(), &entries, &CompileOptions::default());
@@ -35,6 +35,11 @@ fn record(parts: &str) -> Record {
     let _ = tx.write_request_body(b"password=hunter2&note=attack+hunter2");
     tx.request_body();
     tx.logging(1_795_228_799_500_000_000);
+    tx
+}
+
+fn record(parts: &str) -> Record {
+    let mut tx = transaction(parts);
     assert!(tx.is_for_audit());
     let context = RecordContext {
         unix_nanos: 1_795_228_799_000_000_000,
@@ -87,4 +92,26 @@ fn native_has_the_parts_asked_for() {
     }
     assert!(!text.contains("hunter2") && !text.contains("Bearer"), "{text}");
     assert!(!record("AZ").native("b0").contains("--b0-B--"));
+}
+
+#[test]
+fn lines_hide_what_is_to_be_hidden() {
+    let got = super::lines(&mut transaction("ABZ"), 403, 10);
+    let [line] = &*got else { panic!("{got:?}") };
+    let begins = "[client 192.0.2.7] ModSecurity: Access denied with code 403 (phase 2). ";
+    assert!(line.starts_with(begins), "{line}");
+    assert!(line.contains("[data \"attack *******\"]") && !line.contains("hunter2"), "{line}");
+    assert!(super::lines(&mut transaction("ABZ"), 403, 0).is_empty());
+}
+
+#[test]
+fn a_record_of_its_own_has_a_path_that_leads_nowhere_else() {
+    let mut record = record("ABZ");
+    assert_eq!(record.path(), "20261121/20261121-0239/20261121-023959-unique-1");
+    let line = record.index_line("/x/y", 7);
+    let expected = "192.0.2.1 192.0.2.7 - - [21/Nov/2026:02:39:59 +0000] \"POST /login?password=*******&x=1 HTTP/1.1\" \
+        403 7 \"-\" \"-\" unique-1 \"-\" /x/y 0 7";
+    assert_eq!(line, expected);
+    record.transaction.unique_id = b"../../etc/x".as_slice().into();
+    assert_eq!(record.path(), "20261121/20261121-0239/20261121-023959-______etc_x");
 }
