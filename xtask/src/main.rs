@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod check;
+mod clients;
 #[cfg(feature = "measure")]
 mod crs;
 mod demo;
@@ -47,6 +48,8 @@ enum Verb {
     Package(package::Args),
     /// The whole suite: unit tests, then end-to-end tests in network namespaces (root)
     Test(test::Args),
+    /// Real clients through the daemon to real servers, attackers' tools among them
+    Clients(clients::Args),
     /// Load, attach and drop on Debian's kernel, in a virtual machine
     VmTest(vm::Args),
     /// Every fuzz target for a bounded time
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Demo => done(demo::run(&paths)),
         Verb::Package(args) => done(package::run(&args, &paths)),
         Verb::Test(args) => done(test::run(&args, &paths)),
+        Verb::Clients(args) => done(clients::run(&args, &paths)),
         Verb::VmTest(args) => done(vm::run(&args, &paths)),
         #[cfg(feature = "measure")]
         Verb::Bench(args) => bench::run(&args),

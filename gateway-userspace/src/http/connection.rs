@@ -16,6 +16,7 @@ pub(super) async fn serve(
     listener: usize,
     socket: TcpStream,
     peer: SocketAddr,
+    is_shed: bool,
     shared: &Arc<Shared>,
     worker: &Arc<Worker>,
     phase: watch::Receiver<Phase>,
@@ -43,6 +44,7 @@ pub(super) async fn serve(
         peer: Arc::new(peer),
         redirect: bound.listener.redirect_to_https,
         alt_svc: bound.listener.http3.then(|| alt_svc(bound.local.port())),
+        is_shed,
         phase,
     };
     if context.peer.tls.as_ref().is_some_and(|tls| tls.is_h2) {

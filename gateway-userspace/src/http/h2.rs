@@ -16,6 +16,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::activity::{Activity, Open, Verdict};
+use super::frames::Guarded;
 use super::h1::Context;
 use super::server::{Phase, past};
 use super::{redirect, websocket};
@@ -23,7 +25,7 @@ use crate::config::edge::Http;
 use crate::listen::Stream;
 use crate::pipeline::{Finishing, Incoming};
 use crate::respond::{Afterwards, Denial, Reply};
-use crate::wire::{Body, BodyError, HeadError, keep_trailers};
+use crate::wire::{Body, BodyError, HeadError, Pace, keep_trailers};
 
 /// Flow-control window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -53,27 +55,44 @@ pub(super) async fn serve(stream: Stream, read: Bytes, context: Context, http: &
         .auto_date_header(true)
         .enable_connect_protocol();
     let mut phase = context.phase.clone();
+    let shared = Arc::clone(&context.shared);
+    let activity = Arc::new(Activity::new(http));
+    let seen = Arc::clone(&activity);
     let context = Arc::new(context);
     let limits = Limits {
         headers: http.max_headers as usize,
         target: http.max_uri_bytes as usize,
-        body_timeout: http.body_timeout,
+        pace: Pace::new(http.body_timeout, http.min_rate),
     };
-    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&context), request, limits));
-    let io = TokioIo::new(Prefixed { prefix: read, stream });
+    let service =
+        hyper::service::service_fn(move |request| answer(Arc::clone(&context), request, limits, seen.open()));
+    let io = TokioIo::new(Guarded::new(Prefixed { prefix: read, stream }));
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = past(&mut phase, Phase::Run) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut ticks = tokio::time::interval(activity.tick());
+    let mut is_leaving = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = past(&mut phase, Phase::Run), if !is_leaving => {
+                is_leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = ticks.tick() => match activity.judge() {
+                Verdict::Fine => {}
+                Verdict::Idle if is_leaving => return,
+                Verdict::Idle => {
+                    is_leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                Verdict::Stalled => {
+                    shared.numbers.h2_stalled();
+                    return;
+                }
+            },
         }
     };
     if let Err(error) = ended {
+        shared.numbers.h2_broken();
         tracing::debug!("an HTTP/2 connection ended: {error}");
     }
 }
@@ -82,16 +101,17 @@ pub(super) async fn serve(stream: Stream, read: Bytes, context: Context, http: &
 struct Limits {
     headers: usize,
     target: usize,
-    body_timeout: Duration,
+    pace: Pace,
 }
 
 async fn answer(
     context: Arc<Context>,
     request: Request<HyperBody>,
     limits: Limits,
+    open: Open,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (mut parts, body) = request.into_parts();
-    let Context { shared, worker, peer, redirect, phase, alt_svc } = &*context;
+    let Context { shared, worker, peer, redirect, phase, alt_svc, is_shed } = &*context;
     let handshake = websocket::begin(&mut parts, worker);
     let is_head = parts.method == http::Method::HEAD;
     let target = parts
@@ -104,7 +124,7 @@ async fn answer(
     let body = if handshake.is_some() || http_body::Body::is_end_stream(&body) {
         Body::Empty
     } else {
-        Body::stream(RequestBody::new(body, length.as_ref(), limits.body_timeout))
+        Body::stream(RequestBody::new(body, length.as_ref(), limits.pace))
     };
     let incoming = Incoming {
         method: parts.method,
@@ -114,7 +134,9 @@ async fn answer(
         headers: parts.headers,
         body,
     };
-    let (reply, finishing) = if too_many {
+    let (reply, finishing) = if shared.overload.sheds() || *is_shed {
+        shared.pipeline.refuse(worker, peer, &Denial::Overload)
+    } else if too_many {
         shared.pipeline.refuse(worker, peer, &Denial::Head(HeadError::TooMany))
     } else if too_long {
         shared.pipeline.refuse(worker, peer, &Denial::Head(HeadError::TargetTooLong))
@@ -125,15 +147,21 @@ async fn answer(
     };
     let (mut reply, finishing) = match handshake {
         None => (reply, Some(finishing)),
-        Some(handshake) => handshake.end(reply, finishing, phase.clone()),
+        Some(handshake) => handshake.end(reply, finishing, phase.clone(), open.clone()),
     };
     if let Some(alt_svc) = alt_svc {
         reply.headers.entry(http::header::ALT_SVC).or_insert_with(|| alt_svc.clone());
     }
-    Ok(response(reply, finishing, is_head))
+    Ok(response(reply, finishing, open, is_head))
 }
 
-fn response(reply: Reply, mut finishing: Option<Finishing>, is_head: bool) -> Response<ResponseBody> {
+fn response(
+    reply: Reply,
+    mut finishing: Option<Finishing>,
+    open: Open,
+    is_head: bool,
+) -> Response<ResponseBody> {
+    open.waits_for_server(false);
     let Reply { status, mut headers, body, connection, .. } = reply;
     let body = if is_head || connection == Afterwards::Drop { Body::Empty } else { body };
     if !is_head && status != http::StatusCode::NOT_MODIFIED {
@@ -145,7 +173,7 @@ fn response(reply: Reply, mut finishing: Option<Finishing>, is_head: bool) -> Re
     {
         finishing.complete();
     }
-    let mut response = Response::new(ResponseBody { body, finishing });
+    let mut response = Response::new(ResponseBody { body, finishing, open });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
@@ -162,15 +190,14 @@ pub(super) fn remove_h1_fields(headers: &mut HeaderMap) {
 struct RequestBody {
     body: HyperBody,
     left: Option<u64>,
-    timeout: Duration,
+    pace: Pace,
     timer: Pin<Box<Sleep>>,
-    is_waiting: bool,
 }
 
 impl RequestBody {
-    fn new(body: HyperBody, length: Option<&http::HeaderValue>, timeout: Duration) -> Self {
+    fn new(body: HyperBody, length: Option<&http::HeaderValue>, pace: Pace) -> Self {
         let left = length.and_then(|l| l.to_str().ok()).and_then(|l| l.parse().ok());
-        Self { body, left, timeout, timer: Box::pin(tokio::time::sleep(timeout)), is_waiting: false }
+        Self { body, left, pace, timer: Box::pin(tokio::time::sleep(Duration::ZERO)) }
     }
 }
 
@@ -185,9 +212,8 @@ impl HttpBody for RequestBody {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => {
-                if !this.is_waiting {
-                    this.is_waiting = true;
-                    this.timer.as_mut().reset(Instant::now() + this.timeout);
+                if let Some(deadline) = this.pace.wait(Instant::now().into_std()) {
+                    this.timer.as_mut().reset(deadline.into());
                 }
                 this.timer.as_mut().poll(cx).map(|()| Some(Err(BodyError::Slow)))
             }
@@ -195,7 +221,8 @@ impl HttpBody for RequestBody {
             // h2 has checked the length and the framing; what is left is a reset or a broken connection.
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Closed))),
             Poll::Ready(Some(Ok(mut frame))) => {
-                this.is_waiting = false;
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                this.pace.moved(Instant::now().into_std(), bytes);
                 if let Some(trailers) = frame.trailers_mut() {
                     keep_trailers(trailers);
                 }
@@ -217,6 +244,7 @@ struct ResponseBody {
     body: Body,
     /// None where the request goes on in a tunnel.
     finishing: Option<Finishing>,
+    open: Open,
 }
 
 impl HttpBody for ResponseBody {
@@ -229,6 +257,11 @@ impl HttpBody for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            // Waiting for the server is no stall of the client's.
+            Poll::Pending => this.open.waits_for_server(true),
+            Poll::Ready(_) => this.open.moved(),
+        }
         let Some(finishing) = &mut this.finishing else { return polled };
         match &polled {
             Poll::Ready(None) => finishing.complete(),

@@ -12,6 +12,8 @@ pub(super) struct Numbers {
     h3: AtomicU64,
     handshakes_failed: AtomicU64,
     accepts_failed: AtomicU64,
+    h2_broken: AtomicU64,
+    h2_stalled: AtomicU64,
 }
 
 impl Numbers {
@@ -29,6 +31,14 @@ impl Numbers {
 
     pub(super) fn handshake_failed(&self) {
         self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn h2_broken(&self) {
+        self.h2_broken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn h2_stalled(&self) {
+        self.h2_stalled.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn accept_failed(&self) {
@@ -61,6 +71,18 @@ impl Numbers {
                 "Connections without a good PROXY header or TLS handshake.",
                 "counter",
                 get(&self.handshakes_failed),
+            ),
+            (
+                "gateway_http_h2_broken_total",
+                "HTTP/2 connections that ended in an error: floods, broken frames, lost clients.",
+                "counter",
+                get(&self.h2_broken),
+            ),
+            (
+                "gateway_http_h2_stalled_total",
+                "HTTP/2 connections closed because the client read nothing.",
+                "counter",
+                get(&self.h2_stalled),
             ),
             (
                 "gateway_listen_failed_accepts_total",

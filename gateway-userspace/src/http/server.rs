@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::numbers::Numbers;
+use super::overload::Overload;
 use super::worker;
 use crate::listen::{Acceptor, Admission, Bound};
 use crate::pipeline::Pipeline;
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) numbers: Numbers,
     pub(super) workers: usize,
+    pub(super) overload: Overload,
 }
 
 /// The running data plane.
@@ -89,6 +91,7 @@ impl Server {
             pipeline,
             numbers: Numbers::default(),
             workers: workers.max(1),
+            overload: Overload::of_system(),
         });
         let (phase, _) = watch::channel(Phase::Run);
         let mut server = Self { shared, phase, threads: Vec::with_capacity(workers) };
@@ -132,6 +135,7 @@ impl Server {
     /// When `out` fails.
     pub fn metrics(&self, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
         self.shared.numbers.write(out, &self.shared.admission)?;
+        self.shared.overload.write(out)?;
         // The numbers of handshakes are shared by all listeners.
         self.shared.listeners.first().map_or(Ok(()), |(_, acceptor)| acceptor.numbers.write(out))
     }

@@ -13,6 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
+use super::activity::Open;
 use super::h1::Tunnel;
 use super::server::Phase;
 use crate::pipeline::{Finishing, Worker};
@@ -59,6 +60,7 @@ impl Handshake {
         reply: Reply,
         finishing: Finishing,
         phase: watch::Receiver<Phase>,
+        open: Open,
     ) -> (Reply, Option<Finishing>) {
         let Reply { status, mut headers, upgraded, connection, body } = reply;
         let Some(upgraded) = upgraded else {
@@ -79,9 +81,12 @@ impl Handshake {
         }
         let upgrade = self.upgrade;
         tokio::spawn(async move {
+            // A tunnel may be silent for as long as it likes.
+            open.waits_for_server(true);
             if let Ok(client) = upgrade.await {
                 Tunnel { client: TokioIo::new(client), upgraded, finishing, phase }.run().await;
             }
+            drop(open);
         });
         (Reply { status: StatusCode::OK, headers, upgraded: None, connection, body: Body::Empty }, None)
     }

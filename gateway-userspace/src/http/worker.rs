@@ -2,6 +2,7 @@
 //! request to another thread.
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::overload::{LOOK_INTERVAL, Room};
 use super::server::{Phase, Shared, past};
 use super::{connection, h3};
 use crate::pipeline::Worker;
@@ -65,6 +67,9 @@ async fn run(
             tokio::spawn(h3::serve(listener, Arc::clone(&shared), Arc::clone(&worker), phase.clone()));
         }
     }
+    if index == 0 {
+        tokio::spawn(watch_memory(Arc::clone(&shared), phase.clone()));
+    }
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         tokio::select! {
@@ -76,6 +81,17 @@ async fn run(
                     site.upstreams.start_checks(index);
                 }
             }
+        }
+    }
+}
+
+/// Looks at memory until the server stops.
+async fn watch_memory(shared: Arc<Shared>, mut phase: watch::Receiver<Phase>) {
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            () = past(&mut phase, Phase::Drain) => return,
+            _ = ticks.tick() => shared.overload.look(shared.pipeline.site().http.max_memory),
         }
     }
 }
@@ -119,7 +135,13 @@ fn admit(
 ) {
     let Some((bound, _)) = shared.listeners.get(listener) else { return };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let is_proxy = shared.pipeline.site().trust.trusts(peer.ip());
+    let site = shared.pipeline.site();
+    let descriptor = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+    let room = shared.overload.room(descriptor, site.http.spare_descriptors);
+    if room == Room::None {
+        return;
+    }
+    let is_proxy = site.trust.trusts(peer.ip());
     let source = (!is_proxy).then(|| peer.ip());
     let Ok(permit) = shared.admission.admit(listener, bound.listener.max_connections, source) else {
         // Counted by the admission. Closing costs the least that can be done.
@@ -128,6 +150,6 @@ fn admit(
     let (shared, worker, phase) = (Arc::clone(shared), Arc::clone(worker), phase.clone());
     tokio::spawn(async move {
         let _permit = permit;
-        connection::serve(listener, stream, peer, &shared, &worker, phase).await;
+        connection::serve(listener, stream, peer, room == Room::Little, &shared, &worker, phase).await;
     });
 }

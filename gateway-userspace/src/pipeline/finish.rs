@@ -63,6 +63,7 @@ impl Drop for Finishing {
             trace.findings = findings;
         }
         pipeline.numbers.finished(status, took, *sent);
+        pipeline.site.load().by_route.of(trace.route.as_deref().unwrap_or("")).count(status.as_u16(), took);
         pipeline.access.record(
             worker.index,
             &Record {

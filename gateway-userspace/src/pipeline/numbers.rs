@@ -85,6 +85,13 @@ impl Pipeline {
     pub fn metrics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         self.numbers.write(out)?;
         self.inspector.metrics(out)?;
-        self.site.load().upstreams.metrics(out)
+        let site = self.site.load();
+        site.by_route.write(
+            out,
+            "route",
+            ("gateway_route_responses_total", "Responses of a route, by class of status."),
+            ("gateway_route_request_seconds", "From a request's head to the end of its response, by route."),
+        )?;
+        site.upstreams.metrics(out)
     }
 }

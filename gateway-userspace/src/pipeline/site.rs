@@ -10,6 +10,7 @@ use super::router::Router;
 use crate::client::Trust;
 use crate::config;
 use crate::listen::{ClientAuthority, TlsError};
+use crate::telemetry::RedByName;
 use crate::upstream::{UpstreamTlsError, Upstreams};
 
 /// Everything that requests are judged and sent by.
@@ -24,6 +25,7 @@ pub struct Site {
     pub(super) rules: HttpRules,
     pub(super) router: Router,
     pub(super) waf: config::waf::Mode,
+    pub(super) by_route: RedByName,
     /// The rules, swapped with the routes whose policies they know.
     pub(super) ruleset: Arc<Ruleset>,
     pub(super) client_headers: config::edge::ClientHeaders,
@@ -79,6 +81,7 @@ impl Site {
             rules: HttpRules::new(&edge.http),
             router: Router::new(&edge.routes),
             waf,
+            by_route: RedByName::new(edge.routes.iter().map(|r| &r.name), before.map(|b| &b.by_route)),
             ruleset,
             client_headers: edge.tls.client_headers.clone(),
             authorities,

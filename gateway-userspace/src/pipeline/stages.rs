@@ -298,6 +298,8 @@ pub(super) async fn forward(
         }
     };
     trace.server_took = Some(started.elapsed());
+    let status = answered.as_ref().map_or(StatusCode::BAD_GATEWAY, |a| a.status).as_u16();
+    site.upstreams.count(&upstream.config().name, status, started.elapsed());
     let mut answer = answered.map_err(Denial::Upstream)?;
     trace.server = Some(Arc::clone(&answer.server));
     if let Some(total) = route.total_timeout

@@ -99,10 +99,13 @@ impl Denial {
             Self::Waf(WafDenial::Body(e)) => body_status(*e),
             Self::Waf(WafDenial::Overload) | Self::Overload => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream(e) => match e {
-                UpstreamError::Unhealthy | UpstreamError::Full => StatusCode::SERVICE_UNAVAILABLE,
+                UpstreamError::Unhealthy | UpstreamError::Full | UpstreamError::Exhausted => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
                 UpstreamError::ConnectTimeout | UpstreamError::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
                 UpstreamError::RequestBody(e) => body_status(*e),
                 UpstreamError::Connect
+                | UpstreamError::Unresolved
                 | UpstreamError::Handshake
                 | UpstreamError::Closed
                 | UpstreamError::Malformed(_)
@@ -153,6 +156,8 @@ impl Denial {
             Self::Upstream(e) => match e {
                 UpstreamError::Unhealthy => "upstream_unhealthy",
                 UpstreamError::Full => "upstream_full",
+                UpstreamError::Exhausted => "overload",
+                UpstreamError::Unresolved => "upstream_name",
                 UpstreamError::Connect => "upstream_connect",
                 UpstreamError::Handshake => "upstream_handshake",
                 UpstreamError::ConnectTimeout => "upstream_connect_timeout",
@@ -204,7 +209,9 @@ impl Denial {
             Self::Limited { retry_after, .. } => Some(*retry_after),
             Self::Overload
             | Self::Waf(WafDenial::Overload)
-            | Self::Upstream(UpstreamError::Unhealthy | UpstreamError::Full) => Some(1),
+            | Self::Upstream(UpstreamError::Unhealthy | UpstreamError::Full | UpstreamError::Exhausted) => {
+                Some(1)
+            }
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! Logs and the metrics page. Knows nothing of what is logged or counted.
 
 mod metrics;
+mod red;
 mod sparse;
 
 use std::io::IsTerminal;
@@ -13,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::log::{Format, Log};
 
 pub use metrics::{Registry, Source};
+pub use red::{MAX_NAMED, OTHER, Red, RedByName, Series};
 pub use sparse::Sparse;
 
 /// Changes the level of a running daemon.
@@ -45,6 +47,7 @@ pub fn start(log: &Log) -> Result<LogControl, tracing_subscriber::util::TryInitE
 fn filter(log: &Log) -> EnvFilter {
     match std::env::var("RUST_LOG") {
         Ok(spec) if !spec.is_empty() => EnvFilter::new(spec),
-        _ => EnvFilter::new(log.level.as_str()),
+        // rustls warns of whatever a client's handshake holds: lines that anybody can cause without bound.
+        _ => EnvFilter::new(format!("{},rustls=error", log.level.as_str())),
     }
 }

@@ -1,7 +1,7 @@
 //! Which server: pure arithmetic over weights and loads.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::IpAddr;
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher as _;
 
 use crate::config::edge::Balance;
 
@@ -14,15 +14,18 @@ pub(super) struct Candidate {
     pub(super) weight: u32,
     /// Requests in flight.
     pub(super) load: u64,
+    /// The hash of its address.
+    pub(super) seed: u64,
 }
 
-/// Chooses among the candidates; `None` when there are none. `random` is fresh for each call, `turn` counts up.
+/// Chooses among the candidates; `None` when there are none. `random` is fresh for each call, `turn` counts up,
+/// `key` is asked where the request decides.
 pub(super) fn choose(
     balance: Balance,
     candidates: &[Candidate],
     random: u64,
     turn: u64,
-    client: IpAddr,
+    key: impl FnOnce() -> u64,
 ) -> Option<usize> {
     if let [only] = candidates {
         return Some(only.index);
@@ -39,8 +42,9 @@ pub(super) fn choose(
             let total: u64 = candidates.iter().map(|c| u64::from(c.weight)).sum();
             nth(candidates, turn % total.max(1)).map(|c| c.index)
         }
-        Balance::ClientHash => {
-            candidates.iter().max_by(|a, b| score(a, client).total_cmp(&score(b, client))).map(|c| c.index)
+        Balance::ClientHash | Balance::HeaderHash => {
+            let key = key();
+            candidates.iter().max_by(|a, b| score(a, key).total_cmp(&score(b, key))).map(|c| c.index)
         }
     }
 }
@@ -62,12 +66,23 @@ fn nth(candidates: &[Candidate], mut n: u64) -> Option<&Candidate> {
     candidates.first()
 }
 
-/// Weighted rendezvous hashing: -weight / ln(u) with u from a hash of server and client. A server that goes
-/// away moves only its own clients.
-fn score(candidate: &Candidate, client: IpAddr) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    (candidate.index, client).hash(&mut hasher);
-    let u = ((hasher.finish() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+/// A hash that is the same on every node and after every restart. Who can choose the bytes can choose the server,
+/// and no more.
+pub(super) fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// Weighted rendezvous hashing: -weight / ln(u) with u from a hash of server and key. Like a ring with points without
+/// number: shares follow the weights exactly, and a server that goes away moves only its own keys.
+fn score(candidate: &Candidate, key: u64) -> f64 {
+    // The finish of splitmix64: both are hashes already.
+    let mut z = candidate.seed ^ key.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^= z >> 31;
+    let u = ((z >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -f64::from(candidate.weight) / u.ln()
 }
 
@@ -76,7 +91,11 @@ mod tests {
     use super::*;
 
     fn candidates(weights: &[(u32, u64)]) -> Vec<Candidate> {
-        weights.iter().enumerate().map(|(index, &(weight, load))| Candidate { index, weight, load }).collect()
+        weights
+            .iter()
+            .enumerate()
+            .map(|(index, &(weight, load))| Candidate { index, weight, load, seed: hash(&[index as u8]) })
+            .collect()
     }
 
     fn counts(balance: Balance, of: &[Candidate]) -> Vec<u32> {
@@ -88,15 +107,17 @@ mod tests {
             let mut z = state;
             z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let client = IpAddr::from((turn as u32).to_be_bytes());
-            counts[choose(balance, of, z ^ (z >> 31), turn, client).expect("one")] += 1;
+            let key = hash(&turn.to_be_bytes());
+            counts[choose(balance, of, z ^ (z >> 31), turn, || key).expect("one")] += 1;
         }
         counts
     }
 
     #[test]
     fn shares_follow_weights() {
-        for (balance, slack) in [(Balance::RoundRobin, 0), (Balance::ClientHash, 300)] {
+        for (balance, slack) in
+            [(Balance::RoundRobin, 0), (Balance::ClientHash, 300), (Balance::HeaderHash, 300)]
+        {
             let got = counts(balance, &candidates(&[(1, 0), (3, 0), (1, 0)]));
             for (got, want) in got.iter().zip([2000u32, 6000, 2000]) {
                 assert!(got.abs_diff(want) <= slack, "{balance:?} {got} for {want}");
@@ -117,13 +138,13 @@ mod tests {
     fn a_lost_server_moves_only_its_clients() {
         let three = candidates(&[(1, 0), (1, 0), (1, 0)]);
         for n in 0..1000u32 {
-            let client = IpAddr::from(n.to_be_bytes());
-            let before = choose(Balance::ClientHash, &three, 0, 0, client);
-            let after = choose(Balance::ClientHash, &three[..2], 0, 0, client);
+            let client = hash(&n.to_be_bytes());
+            let before = choose(Balance::ClientHash, &three, 0, 0, || client);
+            let after = choose(Balance::ClientHash, &three[..2], 0, 0, || client);
             if before != Some(2) {
                 assert_eq!(before, after, "{client}");
             }
         }
-        assert_eq!(choose(Balance::TwoChoices, &[], 0, 0, IpAddr::from([0; 4])), None);
+        assert_eq!(choose(Balance::TwoChoices, &[], 0, 0, || 0), None);
     }
 }

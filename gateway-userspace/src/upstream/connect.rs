@@ -1,7 +1,9 @@
 //! Connecting to a server.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
@@ -83,9 +85,16 @@ impl Connector {
         self.tls.is_some()
     }
 
-    /// A connection to `address` (`host:port`).
-    pub(super) async fn connect(&self, address: &str) -> Result<Socket, UpstreamError> {
-        let socket = TcpStream::connect(address).await.map_err(|_| UpstreamError::Connect)?;
+    /// A connection to the server at `address` (`host:port`), by one of `addresses` beginning with the `turn`th; each
+    /// gets its share of `within`.
+    pub(super) async fn connect(
+        &self,
+        address: &str,
+        addresses: &[SocketAddr],
+        turn: usize,
+        within: Duration,
+    ) -> Result<Socket, UpstreamError> {
+        let socket = reach(addresses, turn, within).await?;
         let _ = socket.set_nodelay(true);
         let Some(tls) = &self.tls else { return Ok(Socket::Plain(socket)) };
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -97,6 +106,24 @@ impl Connector {
         let stream = tls.connector.connect(name, socket).await.map_err(|_| UpstreamError::Handshake)?;
         Ok(Socket::Tls(Box::new(stream)))
     }
+}
+
+/// A socket to the first address that takes one.
+async fn reach(addresses: &[SocketAddr], turn: usize, within: Duration) -> Result<TcpStream, UpstreamError> {
+    let mut last = UpstreamError::Unresolved;
+    let share = within / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    for n in 0..addresses.len() {
+        let Some(address) = addresses.get((turn + n) % addresses.len()) else { break };
+        last = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(e)) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+                return Err(UpstreamError::Exhausted);
+            }
+            Ok(Err(_)) => UpstreamError::Connect,
+            Err(_) => UpstreamError::ConnectTimeout,
+        };
+    }
+    Err(last)
 }
 
 impl std::fmt::Debug for Connector {

@@ -2,6 +2,7 @@
 //! wake-up stands between a request and its answer.
 
 use std::future::Future as _;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(super) struct Connection {
     pub(super) outbound: Vec<u8>,
     /// Whether an answer came over it before: a server may close such a connection at any time.
     pub(super) is_reused: bool,
+    /// The server's address.
+    pub(super) peer: Option<SocketAddr>,
     timer: Pin<Box<Sleep>>,
     scan: Scan,
     interim: usize,
@@ -39,6 +42,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(io: Socket) -> Self {
         Self {
+            peer: io.peer(),
             io,
             inbound: BytesMut::with_capacity(SMALL_BUFFER),
             outbound: Vec::with_capacity(1024),

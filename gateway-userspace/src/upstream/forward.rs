@@ -1,5 +1,6 @@
 //! Forwarding: choose a server, get a connection, exchange, and try again where that is safe.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -90,6 +91,8 @@ impl Upstream {
             let fresh_only = attempt > 1;
             let opened = match self.open(&backend, worker, fresh_only).await {
                 Ok(opened) => opened,
+                // Our own want says nothing about the server.
+                Err(UpstreamError::Exhausted) => return Err(UpstreamError::Exhausted),
                 Err(error) => {
                     backend.failed(self.config.max_failures, self.config.failure_pause);
                     tried |= 1 << (index % 64);
@@ -155,6 +158,7 @@ impl Upstream {
                 index,
                 weight: b.server.weight,
                 load: b.in_flight.load(Ordering::Relaxed),
+                seed: b.seed,
             })
             .collect();
         if candidates.is_empty() {
@@ -162,10 +166,32 @@ impl Upstream {
         }
         let free: Vec<Candidate> = candidates.into_iter().filter(|c| c.load < max).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let index = balance::choose(self.config.balance, &free, random, turn, request.client);
+        let index = balance::choose(self.config.balance, &free, random, turn, || self.key(request));
         let index = index.ok_or(UpstreamError::Full)?;
         let backend = self.backends.get(index).ok_or(UpstreamError::Full)?;
         backend.enter(max).map(|f| (index, f)).ok_or(UpstreamError::Full)
+    }
+
+    /// What the server is chosen by, where it is chosen by the request.
+    fn key(&self, request: &UpstreamRequest) -> u64 {
+        let field = self.config.hash_header.as_ref().and_then(|name| request.headers.get(name.as_str()));
+        match (field, request.client) {
+            (Some(value), _) => balance::hash(value.as_bytes()),
+            (None, IpAddr::V4(addr)) => balance::hash(&addr.octets()),
+            (None, IpAddr::V6(addr)) => balance::hash(&addr.octets()),
+        }
+    }
+
+    /// Starts the lookups of names that are due, each as a task of its own, bounded in time.
+    pub(super) fn start_lookups(self: &Arc<Self>) {
+        for backend in self.backends.iter().filter(|b| b.resolved.is_due()) {
+            let (upstream, backend) = (Arc::clone(self), Arc::clone(backend));
+            tokio::spawn(async move {
+                backend.resolved.look(upstream.config.resolve_interval).await;
+                backend.pool.leave(|address| backend.resolved.has(address));
+                backend.streams.leave(|address| backend.resolved.has(address));
+            });
+        }
     }
 
     pub(super) async fn exchange(
@@ -205,7 +231,10 @@ impl Upstream {
             return Ok(Opened::Http1(Box::new(connection)));
         }
         let connect = async {
-            let socket = self.connector.connect(&backend.server.address).await?;
+            let addresses = backend.resolved.addresses(self.config.resolve_interval).await;
+            let turn = backend.requests.load(Ordering::Relaxed) as usize;
+            let within = self.config.connect_timeout;
+            let socket = self.connector.connect(&backend.server.address, &addresses, turn, within).await?;
             if is_h2 {
                 backend.streams.open(worker, socket, &self.config).await.map(Opened::Http2)
             } else {

@@ -1,6 +1,7 @@
 //! HTTP/2 to a server, by hyper: one connection for each worker and server, its streams shared.
 
 use std::future::Future as _;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,7 +33,10 @@ const MAX_HEADER_LIST: u32 = 64 << 10;
 
 /// The connections of one server, by worker.
 #[derive(Debug)]
-pub(super) struct Streams(Box<[Mutex<Option<SendRequest<Body>>>]>);
+pub(super) struct Streams(Box<[Mutex<Option<Shared>>]>);
+
+/// A connection and where it leads.
+type Shared = (SendRequest<Body>, Option<SocketAddr>);
 
 impl Streams {
     pub(super) fn new(workers: usize) -> Self {
@@ -42,7 +46,17 @@ impl Streams {
     /// The worker's connection, while it is open.
     pub(super) fn get(&self, worker: usize) -> Option<SendRequest<Body>> {
         let shard = self.0.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner);
-        shard.as_ref().filter(|s| !s.is_closed()).cloned()
+        shard.as_ref().filter(|(s, _)| !s.is_closed()).map(|(s, _)| s.clone())
+    }
+
+    /// Lets go of connections to addresses that are not the server's any more; their streams end as they would.
+    pub(super) fn leave(&self, stays: impl Fn(SocketAddr) -> bool) {
+        for shard in &self.0 {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            if shard.as_ref().is_some_and(|(_, peer)| peer.is_some_and(|p| !stays(p))) {
+                *shard = None;
+            }
+        }
     }
 
     /// Makes a connection over `socket` the worker's.
@@ -52,6 +66,7 @@ impl Streams {
         socket: Socket,
         config: &edge::Upstream,
     ) -> Result<SendRequest<Body>, UpstreamError> {
+        let peer = socket.peer();
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -67,7 +82,7 @@ impl Streams {
             let _ = connection.await;
         });
         if let Some(shard) = self.0.get(worker) {
-            *shard.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender.clone());
+            *shard.lock().unwrap_or_else(PoisonError::into_inner) = Some((sender.clone(), peer));
         }
         Ok(sender)
     }

@@ -9,12 +9,16 @@ use tokio::time::Instant;
 use super::h2::Streams;
 use super::pool::Pool;
 use super::probe::Probes;
+use super::resolve::Resolved;
 use crate::config::edge::Server;
 
 /// A server with its state.
 #[derive(Debug)]
 pub(super) struct Backend {
     pub(super) server: Server,
+    /// What the server is in hashes: the same for the same address, whatever else is configured.
+    pub(super) seed: u64,
+    pub(super) resolved: Resolved,
     pub(super) pool: Pool,
     pub(super) streams: Streams,
     pub(super) probes: Probes,
@@ -30,6 +34,8 @@ pub(super) struct Backend {
 impl Backend {
     pub(super) fn new(server: Server, workers: usize, max_idle: usize, idle_timeout: Duration) -> Self {
         Self {
+            seed: super::balance::hash(server.address.as_bytes()),
+            resolved: Resolved::new(&server.address),
             server,
             pool: Pool::new(workers, max_idle, idle_timeout),
             streams: Streams::new(workers),

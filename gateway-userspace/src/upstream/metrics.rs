@@ -9,7 +9,7 @@ use super::health::Backend;
 /// Name, help, kind, and where the number of a server comes from.
 type Series = (&'static str, &'static str, &'static str, fn(&Backend) -> u64);
 
-const SERVER_SERIES: [Series; 5] = [
+const SERVER_SERIES: [Series; 7] = [
     ("gateway_upstream_requests_total", "Requests sent to a server.", "counter", |b| {
         b.requests.load(Ordering::Relaxed)
     }),
@@ -20,6 +20,12 @@ const SERVER_SERIES: [Series; 5] = [
         b.in_flight.load(Ordering::Relaxed)
     }),
     ("gateway_upstream_idle_connections", "Idle connections to a server.", "gauge", |b| b.pool.idle() as u64),
+    ("gateway_upstream_address_changes_total", "Times a server's name led elsewhere.", "counter", |b| {
+        b.resolved.changes.load(Ordering::Relaxed)
+    }),
+    ("gateway_upstream_failed_lookups_total", "Lookups of a server's name that failed.", "counter", |b| {
+        b.resolved.failures.load(Ordering::Relaxed)
+    }),
     ("gateway_upstream_healthy", "Whether a server gets requests.", "gauge", |b| u64::from(b.is_healthy())),
 ];
 
@@ -42,6 +48,12 @@ impl Upstreams {
                 }
             }
         }
+        self.by_name.write(
+            out,
+            "upstream",
+            ("gateway_upstream_responses_total", "Answers of an upstream by class of status; none is 5xx."),
+            ("gateway_upstream_response_seconds", "From sending a request to the head of its answer."),
+        )?;
         writeln!(out, "# HELP gateway_upstream_retries_total Requests sent once more.")?;
         writeln!(out, "# TYPE gateway_upstream_retries_total counter")?;
         for upstream in self.iter() {

@@ -13,6 +13,7 @@ mod health;
 mod metrics;
 mod pool;
 mod probe;
+mod resolve;
 mod sending;
 mod socket;
 
@@ -25,9 +26,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 pub use connect::{SYSTEM_AUTHORITIES, UpstreamTlsError};
 pub use forward::{MAX_ATTEMPTS, Upstream};
 pub use pool::SWEEP_INTERVAL;
+pub use resolve::MAX_ADDRESSES;
 pub use socket::Socket;
 
 use crate::config;
+use crate::telemetry::RedByName;
 use crate::wire::{Body, BodyError, FramingError, HeadError};
 use health::InFlight;
 
@@ -44,7 +47,7 @@ pub struct UpstreamRequest {
     pub upgrade: Option<HeaderValue>,
     /// Whether the client reads trailers (`TE: trailers`, as gRPC needs it).
     pub wants_trailers: bool,
-    /// The client's address, for choosing by it.
+    /// The client's address, for choosing by it where `hash_header` names no field of the request.
     pub client: IpAddr,
 }
 
@@ -91,6 +94,12 @@ pub enum UpstreamError {
     /// The connect took too long.
     #[error("the connect took too long")]
     ConnectTimeout,
+    /// We have no descriptor or memory for a connection.
+    #[error("the gateway has no descriptor left for a connection")]
+    Exhausted,
+    /// The name of the server can't be resolved.
+    #[error("the server's name can't be resolved")]
+    Unresolved,
     /// The answer took too long.
     #[error("the server's answer took too long")]
     ResponseTimeout,
@@ -113,7 +122,10 @@ pub enum UpstreamError {
 
 /// All upstreams of a configuration, in its order.
 #[derive(Debug, Default)]
-pub struct Upstreams(Vec<Arc<Upstream>>);
+pub struct Upstreams {
+    all: Vec<Arc<Upstream>>,
+    by_name: RedByName,
+}
 
 impl Upstreams {
     /// Upstreams for `workers` workers. What is configured as before keeps its connections and its health.
@@ -126,36 +138,44 @@ impl Upstreams {
         before: &Self,
     ) -> Result<Self, UpstreamTlsError> {
         let one = |configured: &config::edge::Upstream| {
-            let same = before.0.iter().find(|u| u.config() == configured && u.workers() == workers);
+            let same = before.all.iter().find(|u| u.config() == configured && u.workers() == workers);
             match same {
                 Some(same) => Ok(Arc::clone(same)),
                 None => Upstream::new(configured.clone(), workers).map(Arc::new),
             }
         };
-        configured.iter().map(one).collect::<Result<_, _>>().map(Self)
+        let all = configured.iter().map(one).collect::<Result<_, _>>()?;
+        let by_name = RedByName::new(configured.iter().map(|u| &u.name), Some(&before.by_name));
+        Ok(Self { all, by_name })
     }
 
     /// By index in the configuration.
     pub fn get(&self, index: usize) -> Option<&Arc<Upstream>> {
-        self.0.get(index)
+        self.all.get(index)
+    }
+
+    /// Counts an answer of an upstream, or that there was none (as 502).
+    pub fn count(&self, name: &str, status: u16, took: std::time::Duration) {
+        self.by_name.of(name).count(status, took);
     }
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.0.iter()
+        self.all.iter()
     }
 
-    /// Starts the health checks that are due. Call it every [`SWEEP_INTERVAL`] on one worker.
+    /// Starts the health checks and the lookups of names that are due. Call it every [`SWEEP_INTERVAL`] on one worker.
     pub fn start_checks(&self, worker: usize) {
-        for upstream in &self.0 {
+        for upstream in &self.all {
             upstream.start_checks(worker);
+            upstream.start_lookups();
         }
     }
 
     /// Closes connections of `worker` that were idle for too long or that the server closed. Call it every
     /// [`SWEEP_INTERVAL`] on the worker.
     pub fn sweep(&self, worker: usize) {
-        for upstream in &self.0 {
+        for upstream in &self.all {
             upstream.sweep(worker);
         }
     }

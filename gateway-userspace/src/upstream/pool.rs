@@ -1,6 +1,7 @@
 //! Idle connections, kept apart for each worker: a connection stays with the event loop it was made on,
 //! and the lock around a shard is taken by its own worker only (and by metrics).
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +59,14 @@ impl Pool {
         if let Some(shard) = self.shards.get(worker) {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.retain_mut(|idle| idle.since.elapsed() < self.idle_timeout && idle.connection.is_alive());
+        }
+    }
+
+    /// Closes idle connections to addresses that are not the server's any more.
+    pub(super) fn leave(&self, stays: impl Fn(SocketAddr) -> bool) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|idle| idle.connection.peer.is_none_or(&stays));
         }
     }
 

@@ -18,6 +18,14 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// Where it leads.
+    pub(super) fn peer(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Plain(socket) => socket.peer_addr().ok(),
+            Self::Tls(tls) => tls.get_ref().0.peer_addr().ok(),
+        }
+    }
+
     /// Whether the server neither closed nor said anything. A system call only when something happened.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut byte = [0; 1];

@@ -9,6 +9,7 @@ mod chunked;
 mod fields;
 mod framing;
 mod head;
+mod pace;
 mod trailers;
 
 pub use body::{Body, BodyError};
@@ -19,4 +20,5 @@ pub use chunked::{
 pub use fields::{NominationError, strip_hop_by_hop, write_fields};
 pub use framing::{Framing, FramingError};
 pub use head::{HeadError, HeadLimits, RequestHead, ResponseHead, Scan, parse_request, parse_response};
+pub use pace::Pace;
 pub use trailers::keep_trailers;

@@ -3,6 +3,7 @@
 //! Each part first looks for what is there, then installs, and where it can't it says what to install. A second run
 //! with nothing to do takes under a second.
 
+pub mod clients;
 pub mod compiler;
 pub mod crowdsec;
 pub mod linker;
@@ -43,6 +44,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     if !args.build_only {
         packages::ensure(&[Group::Test, Group::Vm])?;
         python::ensure(paths)?;
+        clients::ensure(paths)?;
     }
     println!("Set up in {}.", ui::seconds(start.elapsed()));
     Ok(())

@@ -17,6 +17,8 @@ pub enum Group {
     Build,
     /// The end-to-end tests: namespaces and real clients.
     Test,
+    /// The real clients of `clients`.
+    Clients,
     /// The virtual machine of `vm-test`.
     Vm,
 }
@@ -69,6 +71,16 @@ impl Group {
                 Package { name: "bpftool", probe: Probe::Program("bpftool") },
                 Package { name: "ethtool", probe: Probe::Program("ethtool") },
                 Package { name: "systemd", probe: Probe::Program("systemd-analyze") },
+            ],
+            Self::Clients => &[
+                Package { name: "curl", probe: Probe::Program("curl") },
+                Package { name: "openssl", probe: Probe::Program("openssl") },
+                Package { name: "python3-venv", probe: Probe::File("/usr/share/doc/python3-venv") },
+                Package { name: "nghttp2-client", probe: Probe::Program("h2load") },
+                Package { name: "wrk", probe: Probe::Program("wrk") },
+                Package { name: "chromium", probe: Probe::Program("chromium") },
+                Package { name: "slowhttptest", probe: Probe::Program("slowhttptest") },
+                Package { name: "testssl.sh", probe: Probe::Program("testssl") },
             ],
             Self::Vm => &[
                 Package { name: "qemu-system-x86", probe: Probe::Program("qemu-system-x86_64") },

@@ -23,6 +23,9 @@ pub struct RawHttp {
     max_headers: Option<Spanned<u64>>,
     max_uri_bytes: Option<Spanned<Size>>,
     max_body: Option<Spanned<Size>>,
+    max_memory: Option<Spanned<Size>>,
+    spare_descriptors: Option<Spanned<u64>>,
+    min_rate: Option<Spanned<Size>>,
     h2_streams: Option<Spanned<u64>>,
     header_timeout: Option<Spanned<Span>>,
     body_timeout: Option<Spanned<Span>>,
@@ -51,6 +54,15 @@ pub struct Http {
     pub max_uri_bytes: u64,
     /// A request body in bytes, unless the route says otherwise; default 16 MiB; 0 to 64 GiB. Past it: 413.
     pub max_body: u64,
+    /// Resident memory past which requests are answered with 503, in bytes; default 85 % of what the control group
+    /// allows, or no bound where that allows any; 0: no bound; else 32 MiB to 16 TiB.
+    pub max_memory: Option<u64>,
+    /// Descriptors that new connections leave free, at most a quarter of the limit; default 256; 0 to 1,000,000.
+    /// Into them a connection's first request gets 503; into the last quarter of them it is closed at once.
+    pub spare_descriptors: u64,
+    /// Bytes a second, on average, below which a client that sends a body or reads a response is too slow, counted
+    /// past the first `body_timeout` or `send_timeout`; default 100; 0 (any) to 1 MiB. Past it: as for the timeouts.
+    pub min_rate: u64,
     /// Concurrent streams of one HTTP/2 connection; default 128; 1 to 1,024. Past it the stream is refused.
     pub h2_streams: u64,
     /// From the first byte of a request to the end of its head; default 10 s; 100 ms to 5 min. Past it: 408.
@@ -75,6 +87,9 @@ pub struct Http {
 }
 
 const DEFAULT_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// Least and most of `max_memory`, in bytes.
+const MIN_MEMORY: u64 = 32 << 20;
+const MAX_MEMORY: u64 = 16 << 40;
 const SHORT: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -106,6 +121,9 @@ pub(super) fn check(raw: RawHttp, p: &mut Problems<'_>) -> Http {
         max_headers: bounds::number("max_headers", raw.max_headers, 128, 8..=MAX_HEADERS, p),
         max_uri_bytes: bounds::size("max_uri_bytes", raw.max_uri_bytes, 16 << 10, 128..=65_534, p),
         max_body: bounds::size("max_body", raw.max_body, 16 << 20, 0..=64 << 30, p),
+        max_memory: max_memory(raw.max_memory, p),
+        spare_descriptors: bounds::number("spare_descriptors", raw.spare_descriptors, 256, 0..=1_000_000, p),
+        min_rate: bounds::size("min_rate", raw.min_rate, 100, 0..=1 << 20, p),
         h2_streams: bounds::number("h2_streams", raw.h2_streams, 128, 1..=1024, p),
         header_timeout: bounds::duration(
             "header_timeout",
@@ -129,6 +147,16 @@ pub(super) fn check(raw: RawHttp, p: &mut Problems<'_>) -> Http {
         merge_slashes: raw.merge_slashes.unwrap_or(true),
         sni_must_match_host: raw.sni_must_match_host,
     }
+}
+
+/// 0 for no bound, or one that leaves room to work.
+fn max_memory(written: Option<Spanned<Size>>, problems: &mut Problems<'_>) -> Option<u64> {
+    let written = written?;
+    let bytes = written.get_ref().0;
+    if bytes != 0 && !(MIN_MEMORY..=MAX_MEMORY).contains(&bytes) {
+        problems.at(written.span(), "`max_memory` must be 0 (no bound) or from 32MiB to 16384GiB.");
+    }
+    Some(bytes)
 }
 
 /// Method names, which must be tokens; CONNECT and TRACE can't be allowed.

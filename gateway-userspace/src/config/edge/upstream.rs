@@ -22,6 +22,8 @@ pub struct RawUpstream {
     name: Option<Spanned<String>>,
     servers: Option<Spanned<Vec<Spanned<RawServer>>>>,
     balance: Balance,
+    hash_header: Option<Spanned<String>>,
+    resolve_interval: Option<Spanned<Span>>,
     connect_timeout: Option<Spanned<Span>>,
     response_timeout: Option<Spanned<Span>>,
     read_timeout: Option<Spanned<Span>>,
@@ -123,12 +125,14 @@ pub enum Balance {
     RoundRobin,
     /// The same client address reaches the same server (rendezvous hashing by weight).
     ClientHash,
+    /// The same value of `hash_header` reaches the same server; without the field as `ClientHash`.
+    HeaderHash,
 }
 
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
-    /// `host:port`; a name is resolved at each connect.
+    /// `host:port`; a name is resolved every `resolve_interval`.
     pub address: Arc<str>,
     /// Share of the requests; default 1; 1 to 1,000.
     pub weight: u32,
@@ -141,8 +145,13 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// 1 to 256.
     pub servers: Vec<Server>,
-    /// `two-choices` (the default), `round-robin` or `client-hash`.
+    /// `two-choices` (the default), `round-robin`, `client-hash` or `header-hash`.
     pub balance: Balance,
+    /// The field of `header-hash`, in lower case; needed there and there only.
+    pub hash_header: Option<String>,
+    /// How often the names of servers are resolved again; default 10 s; 1 s to 1 h. When that fails, or while it
+    /// lasts, the addresses known before are used.
+    pub resolve_interval: Duration,
     /// For the TCP connect; default 2 s; 10 ms to 1 min. Past it the next server is tried, then 504.
     pub connect_timeout: Duration,
     /// From the end of the request to the head of the response; default 60 s; 10 ms to 1 h. Past it: 504.
@@ -182,6 +191,7 @@ fn one(i: usize, raw: RawUpstream, names: &mut Vec<String>, base: &Base, p: &mut
     let secs = Duration::from_secs;
     let named = raw.name.as_ref().map(Spanned::span);
     let name = bounds::name("upstream", raw.name, format!("upstream-{}", i + 1), names, p);
+    let named_for_hash = name.clone();
     let servers = match raw.servers {
         Some(list) => {
             if list.get_ref().is_empty() || list.get_ref().len() > MAX_SERVERS {
@@ -202,6 +212,14 @@ fn one(i: usize, raw: RawUpstream, names: &mut Vec<String>, base: &Base, p: &mut
         name,
         servers,
         balance: raw.balance,
+        hash_header: hash_header(raw.hash_header, raw.balance, &named_for_hash, p),
+        resolve_interval: bounds::duration(
+            "resolve_interval",
+            raw.resolve_interval,
+            secs(10),
+            secs(1)..=HOUR,
+            p,
+        ),
         connect_timeout: bounds::duration(
             "connect_timeout",
             raw.connect_timeout,
@@ -225,6 +243,33 @@ fn one(i: usize, raw: RawUpstream, names: &mut Vec<String>, base: &Base, p: &mut
         tls: raw.tls.map(|t| tls(t, base, p)),
         health_check: raw.health_check.map(|h| health_check(h, p)),
         failure_pause: bounds::duration("failure_pause", raw.failure_pause, secs(10), SHORT..=HOUR, p),
+    }
+}
+
+/// The field of `header-hash`.
+fn hash_header(
+    written: Option<Spanned<String>>,
+    balance: Balance,
+    upstream: &str,
+    p: &mut Problems<'_>,
+) -> Option<String> {
+    let wanted = balance == Balance::HeaderHash;
+    match written {
+        None if wanted => {
+            p.whole(format!(
+                "upstream `{upstream}`: `balance = \"header-hash\"` needs `hash_header`, the field's name."
+            ));
+            None
+        }
+        None => None,
+        Some(name) => {
+            if !wanted {
+                p.at(name.span(), "`hash_header` belongs to `balance = \"header-hash\"`.");
+            } else if http::HeaderName::try_from(name.get_ref().as_str()).is_err() {
+                p.at(name.span(), "`hash_header` must be the name of a field, such as x-tenant.");
+            }
+            Some(name.into_inner().to_ascii_lowercase())
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _};
 use tokio::time::{Instant, Sleep};
 
 use crate::listen::Stream;
-use crate::wire::{BodyError, Chunked, Decoded, Framing, keep_trailers};
+use crate::wire::{BodyError, Chunked, Decoded, Framing, Pace, keep_trailers};
 
 /// The first read buffer of a connection; it is given back while the connection is idle.
 const SMALL_BUFFER: usize = 4 << 10;
@@ -26,10 +26,9 @@ pub(super) struct Io {
     pub(super) inbound: BytesMut,
     pub(super) body: Reading,
     timer: Pin<Box<Sleep>>,
-    body_timeout: Duration,
+    pace: Pace,
     /// `100 Continue` is owed before the body is read; what is left to write of it.
     owed: &'static [u8],
-    is_waiting: bool,
 }
 
 /// Where the request's body stands.
@@ -53,15 +52,14 @@ pub(super) fn lock(io: &Mutex<Io>) -> MutexGuard<'_, Io> {
 }
 
 impl Io {
-    pub(super) fn new(stream: Stream, body_timeout: Duration) -> Self {
+    pub(super) fn new(stream: Stream, pace: Pace) -> Self {
         Self {
             stream,
             inbound: BytesMut::new(),
             body: Reading::Done,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            body_timeout,
+            pace,
             owed: b"",
-            is_waiting: false,
         }
     }
 
@@ -72,7 +70,7 @@ impl Io {
             Framing::Chunked => Reading::Chunked(Chunked::default()),
             Framing::None | Framing::Length(_) | Framing::Close => Reading::Done,
         };
-        self.is_waiting = false;
+        self.pace.restart();
         let waits = wants_continue && !matches!(self.body, Reading::Done) && self.inbound.is_empty();
         self.owed = if waits { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" };
     }
@@ -137,9 +135,10 @@ impl Io {
         let polled = self.poll_piece(cx);
         match &polled {
             Poll::Pending => {
-                if !self.is_waiting {
-                    self.is_waiting = true;
-                    self.set_deadline(Instant::now() + self.body_timeout);
+                if !self.pace.is_waiting()
+                    && let Some(deadline) = self.pace.wait(Instant::now().into_std())
+                {
+                    self.set_deadline(deadline.into());
                 }
                 if self.poll_deadline(cx).is_ready() {
                     self.body = Reading::Broken(BodyError::Slow);
@@ -147,7 +146,14 @@ impl Io {
                 }
             }
             Poll::Ready(Some(Err(error))) => self.body = Reading::Broken(*error),
-            Poll::Ready(_) => self.is_waiting = false,
+            Poll::Ready(frame) => {
+                let bytes = frame.iter().flatten().filter_map(Frame::data_ref).map(Bytes::len).sum();
+                if self.pace.is_waiting() {
+                    self.pace.moved(Instant::now().into_std(), bytes);
+                } else {
+                    self.pace.moved_at_once(bytes);
+                }
+            }
         }
         polled
     }

@@ -32,6 +32,8 @@ pub(super) struct Context {
     pub(super) redirect: Option<u16>,
     /// Where HTTP/3 is served, for `Alt-Svc` (RFC 7838).
     pub(super) alt_svc: Option<http::HeaderValue>,
+    /// Answered with 503: descriptors are short.
+    pub(super) is_shed: bool,
     pub(super) phase: watch::Receiver<Phase>,
 }
 

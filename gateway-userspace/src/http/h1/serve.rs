@@ -24,7 +24,7 @@ use crate::http::server::{Phase, past};
 use crate::listen::Stream;
 use crate::pipeline::{Finishing, Incoming};
 use crate::respond::{Afterwards, Denial, Reply};
-use crate::wire::{Body, Framing, HeadLimits, RequestHead, Scan, parse_request};
+use crate::wire::{Body, Framing, HeadLimits, Pace, RequestHead, Scan, parse_request};
 
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -95,8 +95,13 @@ struct Connection {
 impl Connection {
     fn new(stream: Stream, context: Context) -> Self {
         let site = context.shared.pipeline.site();
-        let io = Arc::new(Mutex::new(Io::new(stream, site.http.body_timeout)));
-        Self { io, writer: Writer::new(site.http.send_timeout), context, requests: 0 }
+        let io = Arc::new(Mutex::new(Io::new(stream, Pace::new(site.http.body_timeout, site.http.min_rate))));
+        Self {
+            io,
+            writer: Writer::new(Pace::new(site.http.send_timeout, site.http.min_rate)),
+            context,
+            requests: 0,
+        }
     }
 
     /// Waits for a request and reads its head.
@@ -194,6 +199,10 @@ impl Connection {
             // Bytes behind an upgrade that nobody has accepted: as a request or as the new protocol?
             let early = Denial::Request("bytes_before_upgrade");
             let (reply, finishing) = shared.pipeline.refuse(worker, peer, &early);
+            return self.send(reply, finishing, sent, false).await;
+        }
+        if shared.overload.sheds() || self.context.is_shed {
+            let (reply, finishing) = shared.pipeline.refuse(worker, peer, &Denial::Overload);
             return self.send(reply, finishing, sent, false).await;
         }
         if let Some(port) = *redirect {

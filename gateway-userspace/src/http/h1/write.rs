@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::io::{IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
@@ -17,7 +16,7 @@ use super::io::{Io, SharedIo, lock};
 use super::serve::Sent;
 use crate::pipeline::Finishing;
 use crate::respond::Reply;
-use crate::wire::{Body, write_end, write_fields};
+use crate::wire::{Body, Pace, write_end, write_fields};
 
 /// Pieces up to this size are copied behind the head or the chunk's size; longer ones are written from where
 /// they are.
@@ -46,8 +45,7 @@ pub(super) struct Writer {
     direct: Bytes,
     /// What follows the direct piece: the CRLF of a chunk.
     after: &'static [u8],
-    timeout: Duration,
-    is_waiting: bool,
+    pace: Pace,
 }
 
 /// How the body's end is told.
@@ -60,13 +58,14 @@ pub(super) enum Coding {
 }
 
 impl Writer {
-    pub(super) fn new(timeout: Duration) -> Self {
-        Self { buffer: Vec::new(), written: 0, direct: Bytes::new(), after: b"", timeout, is_waiting: false }
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { buffer: Vec::new(), written: 0, direct: Bytes::new(), after: b"", pace }
     }
 
     /// Queues a response's head; `keeps` is whether the connection stays open.
     pub(super) fn put_head(&mut self, reply: &Reply, sent: Sent, keeps: bool) -> Coding {
         self.buffer.clear();
+        self.pace.restart();
         write_head(&mut self.buffer, reply, sent, keeps)
     }
 
@@ -189,7 +188,11 @@ impl Writer {
             match polled {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
-                    self.is_waiting = false;
+                    if self.pace.is_waiting() {
+                        self.pace.moved(Instant::now().into_std(), n);
+                    } else {
+                        self.pace.moved_at_once(n);
+                    }
                     let of_buffer = n.min(self.buffer.len() - self.written);
                     self.written += of_buffer;
                     self.direct.advance(n - of_buffer);
@@ -224,9 +227,10 @@ impl Writer {
 
     /// The client doesn't read: for how long?
     fn poll_stuck(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        if !self.is_waiting {
-            self.is_waiting = true;
-            io.set_deadline(Instant::now() + self.timeout);
+        if !self.pace.is_waiting()
+            && let Some(deadline) = self.pace.wait(Instant::now().into_std())
+        {
+            io.set_deadline(deadline.into());
         }
         io.poll_deadline(cx).map(|()| Err(std::io::ErrorKind::TimedOut.into()))
     }

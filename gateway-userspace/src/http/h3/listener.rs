@@ -197,6 +197,7 @@ async fn establish(
         peer: Arc::new(peer),
         redirect: None,
         alt_svc: None,
+        is_shed: false,
         phase,
     };
     super::connection(connection, context, &site.http).await;

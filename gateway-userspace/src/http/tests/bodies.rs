@@ -72,7 +72,7 @@ fn a_refused_upload_is_read_until_the_answer_is() {
         client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
         // A client that writes all before it reads must not be reset while it does.
         for _ in 0..16 {
-            client.stream.write_all(&[b'x'; 1 << 16]).expect("taken");
+            client.stream.write_all(&vec![b'x'; 1 << 16]).expect("taken");
         }
         let response = client.response().expect("an answer");
         assert_eq!((response.status(), response.field("connection")), (status, Some("close")));

@@ -1,6 +1,7 @@
 //! Every bound and timeout, provoked; the answer read.
 
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::harness::{Client, Options};
@@ -239,4 +240,66 @@ fn a_client_that_leaves_frees_the_server() {
     assert!(gateway.metrics().contains("gateway_upstream_in_flight{upstream=\"u\""));
     let idle = format!("gateway_upstream_in_flight{{upstream=\"u\",server=\"{}\"}} 0", origin.address);
     assert!(gateway.metrics().contains(&idle), "{}", gateway.metrics());
+}
+
+#[test]
+fn short_memory_is_answered_with_503_then_with_nothing() {
+    let origin = Origin::hello();
+    let gateway = Gateway::before(&origin, "");
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+        statm.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * 4096
+    };
+    let files = gateway_waf::source::MemorySource::default();
+    let none = gateway_waf::Ruleset::compile(&files, &[], &gateway_waf::CompileOptions::default());
+    let rules = none.map(|(rules, _)| Arc::new(rules)).unwrap_or_else(|d| panic!("{d:?}"));
+    // The bound in hundredths of what this process holds now; other tests move that, so it takes a few tries.
+    for (part, expected) in [(97, Some((503, "overload".to_owned()))), (50, None)] {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            assert!(Instant::now() < until, "never shed at {part} %");
+            let text = format!(
+                "[http]\nmax_memory = {}\n[[upstreams]]\nname = \"u\"\nservers = [\"{}\"]\n",
+                (resident() / 100 * part).max(32 << 20),
+                origin.address
+            );
+            let config = crate::config::Config::parse(std::path::Path::new("t.toml"), &text).expect("taken");
+            let off = crate::config::waf::Mode::Off;
+            let site = crate::pipeline::Site::new(&config.edge, off, Arc::clone(&rules), 2, None);
+            gateway.pipeline.set_site(site.expect("a site"));
+            std::thread::sleep(Duration::from_millis(450));
+            let mut client = gateway.connect();
+            client.send(GET);
+            let response = client.response();
+            let retry = response.as_ref().and_then(|r| r.field("retry-after").map(str::to_owned));
+            let got = response.map(|r| (r.status(), r.code()));
+            if got == expected {
+                assert_eq!(retry.as_deref(), expected.as_ref().map(|_| "1"));
+                break;
+            }
+        }
+    }
+    assert!(!gateway.metrics().contains("gateway_http_shed_total{short=\"memory\"} 0"));
+}
+
+#[test]
+fn a_trickle_is_too_slow() {
+    let origin = Origin::hello();
+    // A byte now and then keeps within each pause, but not the rate.
+    let gateway = Gateway::before(&origin, "[http]\nbody_timeout = \"400ms\"\nmin_rate = 1000\n");
+    let mut client = gateway.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
+    let started = Instant::now();
+    client.stream.set_read_timeout(Some(Duration::from_millis(50))).expect("timeout");
+    let mut sent = 0;
+    let response = loop {
+        assert!(started.elapsed() < Duration::from_secs(20), "never cut off");
+        client.send("x");
+        sent += 1;
+        if let Some(response) = client.response() {
+            break response;
+        }
+    };
+    assert_eq!((response.status(), response.code().as_str()), (408, "body_timeout"));
+    assert!(sent < 100, "{sent}");
 }

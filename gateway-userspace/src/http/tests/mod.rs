@@ -2,6 +2,7 @@
 
 mod bodies;
 mod bounds;
+mod floods;
 mod gates;
 mod h2;
 mod h3;

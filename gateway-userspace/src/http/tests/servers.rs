@@ -112,3 +112,125 @@ fn health_checks_take_a_server_out_and_back_in() {
     }
     assert_eq!(plain(&sick), 3);
 }
+
+#[test]
+fn a_header_chooses_the_server_and_keeps_it() {
+    let servers: Vec<Origin> = (0..3).map(|_| Origin::hello()).collect();
+    let all: Vec<&Origin> = servers.iter().collect();
+    let more = "balance = \"header-hash\"\nhash_header = \"X-Tenant\"\n";
+    let gateway = Gateway::start(&config(&all, more), Options::default());
+    for n in 0..30 {
+        for _ in 0..2 {
+            let get = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Tenant: t{n}\r\n\r\n");
+            assert_eq!(status(&gateway, &get), 200);
+        }
+    }
+    let mut homes = 0;
+    for server in &servers {
+        let seen = server.requests();
+        let mut tenants: Vec<_> = seen.iter().filter_map(|r| r.field("x-tenant")).collect();
+        let requests = tenants.len();
+        tenants.sort_unstable();
+        tenants.dedup();
+        assert_eq!(requests, 2 * tenants.len(), "a tenant was at two servers");
+        homes += tenants.len();
+    }
+    assert_eq!(homes, 30);
+    // Without the field the client decides: always the same server.
+    let before: Vec<usize> = servers.iter().map(|s| s.requests().len()).collect();
+    for _ in 0..6 {
+        assert_eq!(status(&gateway, GET), 200);
+    }
+    let grown: Vec<usize> = servers.iter().zip(before).map(|(s, n)| s.requests().len() - n).collect();
+    assert!(grown.contains(&6), "{grown:?}");
+}
+
+#[test]
+fn retries_keep_within_their_budget() {
+    let alive = Origin::hello();
+    let dead: Vec<Origin> = (0..3).map(|_| Origin::hello()).collect();
+    let all: Vec<&Origin> = dead.iter().chain([&alive]).collect();
+    let more = "balance = \"round-robin\"\nmax_failures = 0\n";
+    let gateway = Gateway::start(&config(&all, more), Options::default());
+    drop(dead);
+    std::thread::sleep(Duration::from_millis(50));
+    let requests = 200;
+    let answered = (0..requests).filter(|_| status(&gateway, GET) == 200).count();
+    let metrics = gateway.metrics();
+    let line = metrics.lines().find(|l| l.starts_with("gateway_upstream_retries_total{")).expect("a number");
+    let retries: usize = line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    // Ten at the start, one for five requests: not one more, although every other request fails.
+    assert!((10..=10 + requests / 5).contains(&retries), "{retries}");
+    assert!((20..requests).contains(&answered), "{answered}");
+}
+
+#[test]
+fn idle_connections_are_bounded_and_a_name_is_followed() {
+    let origin = Origin::start(|stream, _| {
+        std::thread::sleep(Duration::from_millis(200));
+        stream.write_all(OK).is_ok()
+    });
+    let text = format!(
+        "[server]\nworkers = 1\n[[listeners]]\naddress = \"127.0.0.1:0\"\n[[upstreams]]\nname = \"u\"\n\
+         servers = [\"localhost:{}\"]\nmax_idle = 2\nidle_timeout = \"30s\"\nresolve_interval = \"1s\"\n",
+        origin.address.port()
+    );
+    let gateway = Gateway::start(&text, Options::default());
+    let mut clients: Vec<_> = (0..12).map(|_| gateway.connect()).collect();
+    for client in &mut clients {
+        client.send(GET);
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().expect("an answer").status(), 200);
+    }
+    let metrics = gateway.metrics();
+    let line =
+        metrics.lines().find(|l| l.starts_with("gateway_upstream_idle_connections{")).expect("a number");
+    let idle: usize = line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    // Two for each of the two workers.
+    assert!((1..=4).contains(&idle), "{line}");
+    // Resolved again by now, to the same place.
+    std::thread::sleep(Duration::from_millis(2200));
+    assert_eq!(status(&gateway, GET), 200);
+    let metrics = gateway.metrics();
+    for (name, expected) in
+        [("gateway_upstream_address_changes_total{", " 0"), ("gateway_upstream_failed_lookups_total{", " 0")]
+    {
+        let line = metrics.lines().find(|l| l.starts_with(name)).expect("a number");
+        assert!(line.ends_with(expected), "{line}");
+    }
+}
+
+#[test]
+fn routes_and_upstreams_are_counted_by_name() {
+    let origin = Origin::start(|stream, request| {
+        let answer: &[u8] = if request.line().contains("/bad") {
+            b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"
+        } else {
+            OK
+        };
+        stream.write_all(answer).is_ok()
+    });
+    let routes = "[[routes]]\nname = \"site\"\nupstream = \"u\"\n[[routes]]\nname = \"api\"\nupstream = \"u\"\npath_prefix = \"/api\"\nmethods = [\"GET\"]\n";
+    let gateway = Gateway::start(&config(&[&origin], routes), Options::default());
+    for (path, expected) in [("/", 200), ("/api/x", 200), ("/api/bad", 500), ("/../x", 400)] {
+        assert_eq!(status(&gateway, &GET.replace("/ ", &format!("{path} "))), expected);
+    }
+    for line in [
+        "gateway_route_responses_total{route=\"site\",class=\"2xx\"} 1",
+        "gateway_route_responses_total{route=\"api\",class=\"2xx\"} 1",
+        "gateway_route_responses_total{route=\"api\",class=\"5xx\"} 1",
+        "gateway_route_responses_total{route=\"other\",class=\"4xx\"} 1",
+        "gateway_route_request_seconds_count{route=\"api\"} 2",
+        "gateway_upstream_responses_total{upstream=\"u\",class=\"2xx\"} 2",
+        "gateway_upstream_responses_total{upstream=\"u\",class=\"5xx\"} 1",
+        "gateway_upstream_response_seconds_count{upstream=\"u\"} 3",
+    ] {
+        // A request is counted once its answer is out: the client may be faster.
+        let until = Instant::now() + Duration::from_secs(5);
+        while !gateway.metrics().lines().any(|l| l == line) {
+            assert!(Instant::now() < until, "{line}\n{}", gateway.metrics());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The servers, the daemon before them, and a clean client.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use gateway_tests::Origin;
+
+use crate::paths::Paths;
+use crate::setup;
+
+/// How long the daemon may take until it listens.
+const READY: Duration = Duration::from_secs(30);
+
+/// Everything that runs. It stops with the value.
+pub struct Stage {
+    pub folder: PathBuf,
+    pub plain: u16,
+    pub tls: u16,
+    python: PathBuf,
+    programs: PathBuf,
+    daemon: Child,
+    servers: Child,
+    _origin: Origin,
+}
+
+impl Stage {
+    /// Starts the servers and the daemon.
+    pub fn start(gateway: &Path, paths: &Paths) -> Result<Self> {
+        if !gateway.exists() {
+            bail!("{} is not there: run `cargo xtask build` first", gateway.display());
+        }
+        let folder = std::env::temp_dir().join(format!("gateway-clients-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        certificates(&folder)?;
+        let python = setup::clients::python(paths);
+        let programs = paths.root.join("tests/clients");
+        let mut servers = Command::new(&python)
+            .arg(programs.join("servers.py"))
+            .arg(folder.join("report"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the Python servers")?;
+        let mut line = String::new();
+        if let Some(out) = servers.stdout.take() {
+            BufReader::new(out).read_line(&mut line)?;
+        }
+        let ports: serde_json::Value =
+            serde_json::from_str(&line).context("the Python servers told no ports")?;
+        let origin = Origin::on(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let (plain, tls) = (free_port()?, free_port()?);
+        let config = folder.join("gateway.toml");
+        let control = folder.join("control.sock");
+        fs::write(
+            &config,
+            format!(
+                "[server]\nworkers = 1\n[log]\naccess = \"off\"\n[waf]\nmode = \"off\"\n[bans]\nenabled = false\n\
+                 [control]\nsocket = {control:?}\nlisten = \"off\"\n\
+                 [http]\nheader_timeout = \"5s\"\nbody_timeout = \"5s\"\nsend_timeout = \"5s\"\nidle_timeout = \"20s\"\n\
+                 [[listeners]]\nname = \"plain\"\naddress = \"127.0.0.1:{plain}\"\n\
+                 [[listeners]]\nname = \"tls\"\naddress = \"127.0.0.1:{tls}\"\ntls = true\n\
+                 [tls]\ncertificates = [{{ certificate = \"cert.pem\", key_file = \"key.pem\" }}]\n\
+                 [[upstreams]]\nname = \"origin\"\nservers = [\"{}\"]\n\
+                 [[upstreams]]\nname = \"site\"\nservers = [\"127.0.0.1:{}\"]\n\
+                 [[upstreams]]\nname = \"ws\"\nservers = [\"127.0.0.1:{}\"]\n\
+                 [[upstreams]]\nname = \"grpc\"\nservers = [\"127.0.0.1:{}\"]\nprotocol = \"http2\"\n\
+                 [[routes]]\nname = \"all\"\nupstream = \"origin\"\nsecurity_headers = \"strict\"\n\
+                 [[routes]]\nname = \"site\"\nupstream = \"site\"\npath_prefix = \"/site\"\n\
+                 [[routes]]\nname = \"ws\"\nupstream = \"ws\"\npath = \"/ws\"\nupgrade = true\n\
+                 [[routes]]\nname = \"grpc\"\nupstream = \"grpc\"\npath_prefix = \"/echo.Echo\"\n",
+                origin.address(),
+                ports["site"],
+                ports["ws"],
+                ports["grpc"]
+            ),
+        )?;
+        let log = fs::File::create(folder.join("gateway.log"))?;
+        let daemon = Command::new(gateway)
+            .arg("run")
+            .arg("--config")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", gateway.display()))?;
+        let mut stage = Self { folder, plain, tls, python, programs, daemon, servers, _origin: origin };
+        let until = Instant::now() + READY;
+        for port in [plain, tls] {
+            while TcpStream::connect(("127.0.0.1", port)).is_err() {
+                if Instant::now() > until || matches!(stage.daemon.try_wait(), Ok(Some(_))) {
+                    bail!("the daemon does not listen on port {port}; its log says:\n{}", stage.log_tail());
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Ok(stage)
+    }
+
+    /// The authority's certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.join("ca.pem")
+    }
+
+    /// One of the Python clients.
+    pub fn python(&self, program: &str) -> Command {
+        let mut command = Command::new(&self.python);
+        command.arg(self.programs.join(program));
+        command
+    }
+
+    /// The end of the daemon's log.
+    pub fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.folder.join("gateway.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// Resident memory of the daemon, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap_or_default();
+        let kib =
+            text.lines().find_map(|l| l.strip_prefix("VmRSS:")).and_then(|l| l.split_whitespace().next());
+        kib.and_then(|k| k.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+
+    /// One request of a clean client on a connection of its own; how long it took.
+    pub fn clean_request(&self) -> Result<Duration> {
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.plain))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        if !text.starts_with("HTTP/1.1 200") {
+            bail!("a clean client got: {}", text.lines().next().unwrap_or("nothing"));
+        }
+        Ok(start.elapsed())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for child in [&mut self.daemon, &mut self.servers] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// An authority, and a certificate for `localhost` as a public authority would make it: with a place for revocations.
+fn certificates(folder: &Path) -> Result<()> {
+    let openssl = |args: &[&str]| {
+        let out =
+            Command::new("openssl").args(args).current_dir(folder).output().context("running openssl")?;
+        if !out.status.success() {
+            bail!("openssl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        }
+        Ok(())
+    };
+    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let ca = [
+        "req",
+        "-x509",
+        "-days",
+        "30",
+        "-subj",
+        "/O=Test/CN=Test authority",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+    ];
+    openssl(&[&ca[..], &curve[..]].concat())?;
+    let request = ["req", "-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.csr"];
+    openssl(&[&request[..], &curve[..]].concat())?;
+    fs::write(
+        folder.join("extensions"),
+        "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\n\
+         extendedKeyUsage=serverAuth\ncrlDistributionPoints=URI:http://localhost/crl\n",
+    )?;
+    openssl(&[
+        "x509",
+        "-req",
+        "-days",
+        "20",
+        "-in",
+        "cert.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-extfile",
+        "extensions",
+        "-out",
+        "leaf.pem",
+    ])?;
+    fs::write(
+        folder.join("cert.pem"),
+        [fs::read(folder.join("leaf.pem"))?, fs::read(folder.join("ca.pem"))?].concat(),
+    )?;
+    Ok(())
+}
