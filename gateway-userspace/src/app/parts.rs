@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::config::edge::Tls;
 use crate::config::waf::Waf;
 use crate::http::{Server, ServerParts};
-use crate::inspect::{self, AuditLog, AuditTarget, AuditWriter, Inspector};
+use crate::inspect::{self, AuditLog, AuditTarget, AuditWriter, Inspector, Spool};
 use crate::kernel::{Attachment, Kernel};
 use crate::limits::Limiter;
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates};
@@ -119,6 +119,7 @@ pub struct Running {
     pub(super) log: LogControl,
     pub(super) health: Arc<Health>,
     pub(super) audit: Arc<AuditLog>,
+    pub(super) spool: Arc<Spool>,
     pub(super) watched: Mutex<Watched>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) challenges: Arc<Challenges>,
@@ -182,10 +183,16 @@ impl Running {
         let (access, access_writer) = access::start(&config.log, workers).map_err(AppError::AccessLog)?;
         let limiter = Limiter::new(&config.limits, random());
         let ruleset = Arc::clone(&loaded.ruleset);
+        let spool = Arc::new(Spool::new(config.waf.spool.clone()));
         let (audit, audit_writer) = audit(&config.waf, &ruleset)?;
         let pipeline = Arc::new(Pipeline::new(Parts {
             site: Site::new(&config.edge, config.waf.mode, ruleset, workers, None)?,
-            inspector: Inspector::new(workers, services(), Some(Arc::clone(&audit))),
+            inspector: Inspector::new(
+                workers,
+                services(&config.waf),
+                Some(Arc::clone(&audit)),
+                Arc::clone(&spool),
+            ),
             access: Arc::clone(&access),
             limits: Some(Arc::new(Limits::new(limiter.clone(), geo))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
@@ -216,6 +223,7 @@ impl Running {
             log,
             health: starting(),
             audit,
+            spool,
             watched: Mutex::new(Watched::new(loaded.files)),
             certificates,
             challenges,
@@ -428,9 +436,10 @@ fn audit(waf: &Waf, ruleset: &Ruleset) -> Result<(Arc<AuditLog>, AuditWriter), A
 }
 
 /// What rules may use beside the request.
-fn services() -> gateway_waf::Services {
+fn services(waf: &Waf) -> gateway_waf::Services {
     let store = gateway_waf::collections::MemoryStore::new(COLLECTION_RECORDS);
-    gateway_waf::Services { store: Some(Arc::new(store)), ..gateway_waf::Services::default() }
+    let upload_memory = Some(usize::try_from(waf.spool.above).unwrap_or(usize::MAX));
+    gateway_waf::Services { store: Some(Arc::new(store)), upload_memory, ..gateway_waf::Services::default() }
 }
 
 /// Two words that nobody outside can guess: the standard library's hash keys come from the system.

@@ -90,6 +90,7 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
         .set_bounds(config.edge.http.max_connections, config.edge.http.max_connections_per_source);
     running.limiter.reload(&config.limits);
     running.audit.set(audit);
+    running.spool.set(config.waf.spool.clone());
     running.log.set(&config.log);
     tell_rules(&fresh.rules);
     let done = Reloaded {

@@ -3,6 +3,7 @@
 mod audit;
 mod body;
 mod metrics;
+mod spool;
 mod transaction;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +14,19 @@ pub use audit::{
     start as start_audit,
 };
 pub use body::Replay;
+pub use spool::Spool;
 pub use transaction::{Findings, Inspection, RequestView};
 
 use gateway_waf::{Ruleset, Services, Transaction};
+
+use body::Holding;
 
 use crate::config::waf::Mode;
 use crate::wire::BodyError;
 
 /// Transactions whose memory one worker keeps; further ones are freed.
 pub const MAX_KEPT: usize = 64;
-/// Bytes of bodies under inspection at a time, of all workers together; past it a request is refused as overload.
+/// Bytes of bodies in memory under inspection at a time, of all workers together; past it a request is refused as overload.
 pub const MAX_INSPECTED_BYTES: u64 = 512 << 20;
 
 /// Why inspection refuses.
@@ -55,17 +59,17 @@ pub enum WafDenial {
     /// The body ended before its end.
     #[error("the body can't be inspected: {0}")]
     Body(BodyError),
-    /// [`MAX_INSPECTED_BYTES`] are under inspection.
+    /// [`MAX_INSPECTED_BYTES`] are under inspection, or the storage for large bodies is full.
     #[error("too many bodies are under inspection")]
     Overload,
 }
 
 /// Makes inspections; keeps their memory for each worker.
 pub struct Inspector {
-    kept: Box<[Mutex<Vec<Box<Transaction>>>]>,
+    kept: Box<[Mutex<Vec<Transaction>>]>,
     services: Services,
     audit: Option<Arc<AuditLog>>,
-    bytes: Arc<AtomicU64>,
+    holding: Arc<Holding>,
     requests: AtomicU64,
     refused: AtomicU64,
     detected: AtomicU64,
@@ -74,13 +78,13 @@ pub struct Inspector {
 
 impl Inspector {
     /// For `workers` workers; `services` is what rules may use (collections, geography); `audit` is where matches are
-    /// written down.
-    pub fn new(workers: usize, services: Services, audit: Option<Arc<AuditLog>>) -> Self {
+    /// written down; `spool` is where large bodies wait.
+    pub fn new(workers: usize, services: Services, audit: Option<Arc<AuditLog>>, spool: Arc<Spool>) -> Self {
         Self {
             kept: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             services,
             audit,
-            bytes: Arc::new(AtomicU64::new(0)),
+            holding: Arc::new(Holding { memory: AtomicU64::new(0), spool }),
             requests: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             detected: AtomicU64::new(0),
@@ -103,9 +107,9 @@ impl Inspector {
                 }
                 transaction
             }
-            None => Box::new(Transaction::new(Arc::clone(ruleset), self.services.clone())),
+            None => Transaction::new(Arc::clone(ruleset), self.services.clone()),
         };
-        Inspection::new(transaction, mode, policy, Arc::clone(&self.bytes))
+        Inspection::new(Box::new(transaction), mode, policy, Arc::clone(&self.holding))
     }
 
     /// Runs the logging phase, writes down what is to be, and takes the memory back. What matched, the logging phase
@@ -126,7 +130,7 @@ impl Inspector {
         if let Some(kept) = self.kept.get(worker) {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() < MAX_KEPT {
-                kept.push(transaction);
+                kept.push(*transaction);
             }
         }
         Some(findings)

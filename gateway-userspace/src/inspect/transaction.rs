@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use gateway_waf::{BodyOutcome, Connection, Disruption, EngineMode, Transaction, Verdict};
@@ -10,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use http_body_util::BodyExt as _;
 
 use super::WafDenial;
-use super::body::{Buffered, Replay};
+use super::body::{Buffered, Holding, Replay};
 use crate::config::policy::POLICY_KEY;
 use crate::config::waf::Mode;
 use crate::wire::Body;
@@ -55,7 +54,7 @@ pub struct Inspection {
     transaction: Option<Box<Transaction>>,
     mode: Mode,
     policy: u32,
-    bytes: Arc<AtomicU64>,
+    holding: Option<Arc<Holding>>,
     would_refuse: bool,
     has_begun: bool,
     has_response: bool,
@@ -75,7 +74,7 @@ impl Inspection {
             transaction: None,
             mode: Mode::Off,
             policy: 0,
-            bytes: Arc::default(),
+            holding: None,
             would_refuse: false,
             has_begun: false,
             has_response: false,
@@ -83,8 +82,8 @@ impl Inspection {
         }
     }
 
-    pub(super) fn new(transaction: Box<Transaction>, mode: Mode, policy: u32, bytes: Arc<AtomicU64>) -> Self {
-        Self { transaction: Some(transaction), mode, policy, bytes, ..Self::off() }
+    pub(super) fn new(transaction: Box<Transaction>, mode: Mode, policy: u32, holding: Arc<Holding>) -> Self {
+        Self { transaction: Some(transaction), mode, policy, holding: Some(holding), ..Self::off() }
     }
 
     /// The transaction, ready for its logging phase: with the status that the client got, if no server answered. None
@@ -149,8 +148,8 @@ impl Inspection {
     pub async fn request_body(&mut self, body: Body) -> Result<Body, WafDenial> {
         let Some(tx) = &mut self.transaction else { return Ok(body) };
         let mut body = body;
-        if tx.wants_request_body() {
-            let held = hold(tx, body, &self.bytes, &mut self.took, Transaction::write_request_body).await?;
+        if let Some(holding) = self.holding.as_ref().filter(|_| tx.wants_request_body()) {
+            let held = hold(tx, body, holding, &mut self.took, Transaction::write_request_body).await?;
             body = match held {
                 Held::Body(body) => body,
                 Held::Stopped(verdict, body) => {
@@ -189,8 +188,8 @@ impl Inspection {
         self.judge(verdict)?;
         let Some(tx) = &mut self.transaction else { return Ok(body) };
         let mut body = body;
-        if tx.wants_response_body() {
-            let held = hold(tx, body, &self.bytes, &mut self.took, Transaction::write_response_body).await?;
+        if let Some(holding) = self.holding.as_ref().filter(|_| tx.wants_response_body()) {
+            let held = hold(tx, body, holding, &mut self.took, Transaction::write_response_body).await?;
             body = match held {
                 Held::Body(body) => body,
                 Held::Stopped(verdict, body) => {
@@ -251,12 +250,12 @@ enum Held {
 async fn hold(
     tx: &mut Transaction,
     body: Body,
-    budget: &Arc<AtomicU64>,
+    holding: &Arc<Holding>,
     took: &mut Duration,
     write: fn(&mut Transaction, &[u8]) -> BodyOutcome,
 ) -> Result<Held, WafDenial> {
     let mut body = body;
-    let mut buffered = Buffered::new(Arc::clone(budget));
+    let mut buffered = Buffered::new(Arc::clone(holding));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(WafDenial::Body)?;
         let data = match frame.into_data() {
@@ -269,16 +268,25 @@ async fn hold(
         let started = Instant::now();
         let outcome = write(tx, &data);
         *took += started.elapsed();
-        if !buffered.push(data) {
+        if !buffered.push(data).await {
             return Err(WafDenial::Overload);
         }
         match outcome {
             BodyOutcome::Continue => {}
-            BodyOutcome::Enough => return Ok(Held::Body(Replay::join(buffered, body))),
-            BodyOutcome::Stop(verdict) => return Ok(Held::Stopped(verdict, Replay::join(buffered, body))),
+            BodyOutcome::Enough => return join(buffered, body).await.map(Held::Body),
+            BodyOutcome::Stop(verdict) => {
+                return join(buffered, body).await.map(|body| Held::Stopped(verdict, body));
+            }
         }
     }
-    Ok(Held::Body(Replay::join(buffered, Body::Empty)))
+    join(buffered, Body::Empty).await.map(Held::Body)
+}
+
+async fn join(buffered: Buffered, rest: Body) -> Result<Body, WafDenial> {
+    Replay::join(buffered, rest).await.map_err(|e| {
+        tracing::error!("a spooled body can't be read back: {e}");
+        WafDenial::Overload
+    })
 }
 
 fn protocol(version: Version) -> &'static [u8] {

@@ -61,6 +61,10 @@ impl Group {
                 Package { name: "redis-sentinel", probe: Probe::Program("redis-sentinel") },
                 Package { name: "redis-tools", probe: Probe::Program("redis-cli") },
                 Package { name: "pebble", probe: Probe::Program("pebble") },
+                Package {
+                    name: "modsecurity-crs",
+                    probe: Probe::File("/usr/share/modsecurity-crs/owasp-crs.load"),
+                },
                 Package { name: "fail2ban", probe: Probe::Program("fail2ban-server") },
                 Package { name: "libsqlite3-0", probe: Probe::File("/usr/share/doc/libsqlite3-0") },
                 Package { name: "systemd", probe: Probe::Program("systemd-analyze") },

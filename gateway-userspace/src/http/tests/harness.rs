@@ -15,7 +15,7 @@ use crate::bans::Offence;
 use crate::config::waf::{Mode, Rules, Waf};
 use crate::config::{Config, log};
 use crate::http::{Server, ServerParts};
-use crate::inspect::{self, AuditTarget, AuditWriter, Inspector};
+use crate::inspect::{self, AuditTarget, AuditWriter, Inspector, Spool};
 use crate::listen::{self, Acceptor, Admission, Certificates};
 use crate::pipeline::{DenyList, LimitGate, Offences, Parts, Pipeline, Site};
 use crate::rules;
@@ -198,12 +198,18 @@ impl Gateway {
         let loaded = rules::load(&waf).unwrap_or_else(|e| panic!("{e}"));
         let target = AuditTarget::of(&waf, &loaded.ruleset);
         let (audit, audit_writer) = inspect::start_audit(target).expect("audit log");
+        let services = Services { upload_memory: Some(waf.spool.above as usize), ..Services::default() };
         let (queue, offences) = tokio::sync::mpsc::channel(64);
         let mode = if options.rules.is_empty() { Mode::Off } else { config.waf.mode };
         let site = Site::new(&config.edge, mode, loaded.ruleset, workers, None).expect("upstreams");
         let pipeline = Arc::new(Pipeline::new(Parts {
             site,
-            inspector: Inspector::new(workers, Services::default(), Some(audit)),
+            inspector: Inspector::new(
+                workers,
+                services,
+                Some(audit),
+                Arc::new(Spool::new(waf.spool.clone())),
+            ),
             access,
             limits: options.limits,
             deny_list: options.deny_list,

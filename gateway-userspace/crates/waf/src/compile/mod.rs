@@ -79,6 +79,8 @@ pub struct Ruleset {
     pub(crate) removals: Vec<RuleSetBits>,
     pub(crate) target_removals: Vec<TargetRemoval>,
     pub(crate) relevant_status: Option<Pattern>,
+    /// Whether a rule looks into uploaded files (FILES_TMP_CONTENT).
+    pub(crate) reads_uploads: bool,
     pub(crate) score_keys: [Option<u32>; 6],
     /// The screens of the phases, where the prefilter is on.
     pub(crate) plans: [Option<PhasePlan>; 5],

@@ -30,6 +30,9 @@ pub struct Services {
     pub rbl: Option<Arc<dyn crate::operators::RblLookup>>,
     /// Persistent collections; without one, `initcol` makes a collection that lives as long as the transaction.
     pub store: Option<Arc<dyn CollectionStore>>,
+    /// Bytes of an uploaded file that are kept: what comes after is left out of memory, and only counted, unless a rule
+    /// asks for FILES_TMP_CONTENT. None: files are kept whole.
+    pub upload_memory: Option<usize>,
     /// Environment variables for ENV, taken once at start.
     pub environment: Arc<[(String, String)]>,
 }
@@ -37,13 +40,13 @@ pub struct Services {
 /// Anomaly scores as CRS keeps them in TX, those that are set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Scores {
-    /// `tx.blocking_inbound_anomaly_score`.
+    /// `tx.blocking_inbound_anomaly_score`; in CRS 3 `tx.anomaly_score`.
     pub inbound: i64,
     /// `tx.detection_inbound_anomaly_score`.
     pub inbound_detection: i64,
     /// `tx.inbound_anomaly_score_threshold`.
     pub inbound_threshold: i64,
-    /// `tx.blocking_outbound_anomaly_score`.
+    /// `tx.blocking_outbound_anomaly_score`; in CRS 3 `tx.outbound_anomaly_score`.
     pub outbound: i64,
     /// `tx.detection_outbound_anomaly_score`.
     pub outbound_detection: i64,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     actions::Sanitised,
+    body::multipart::Elider,
     compile::{Ruleset, rule::RuleSetBits},
     lang::ast::{AuditMode, EngineMode},
     operators::Captures,
@@ -99,6 +100,8 @@ pub(crate) struct Core {
     pub response_body_limit: u64,
     pub force_request_body: bool,
     pub processor: Option<Processor>,
+    /// Leaves large files out of the body, where nobody asks for what is in them.
+    pub elider: Option<Elider>,
     pub request_body_full: bool,
     pub response_body_full: bool,
     pub request_body_seen: u64,
@@ -157,6 +160,7 @@ impl Core {
             response_body_limit: 0,
             force_request_body: false,
             processor: None,
+            elider: None,
             request_body_full: false,
             response_body_full: false,
             request_body_seen: 0,
@@ -204,6 +208,7 @@ impl Core {
         self.response_body_limit = settings.response_body_limit;
         self.force_request_body = false;
         self.processor = None;
+        self.elider = None;
         self.request_body_full = false;
         self.response_body_full = false;
         self.request_body_seen = 0;

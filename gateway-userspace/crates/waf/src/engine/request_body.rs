@@ -7,7 +7,7 @@ use super::{
 use crate::{
     body::{
         json::{self, JsonLimits},
-        multipart::{self, Multipart, MultipartLimits},
+        multipart::{self, Elider, Multipart, MultipartLimits},
         xml::{self, XmlLimits},
     },
     compile::Ruleset,
@@ -35,19 +35,45 @@ impl Core {
         if !self.wants_request_body() || self.request_body_full {
             return BodyOutcome::Enough;
         }
+        let before = self.request_body_seen - piece.len() as u64;
+        if before == 0 {
+            self.elide_files(rules);
+        }
         let mut limit = self.request_body_limit;
         if self.processor != Some(Processor::Multipart) {
             limit = limit.min(rules.settings.request_body_no_files_limit);
         }
         let limit = usize::try_from(limit).unwrap_or(BUFFER_MAX_BYTES).min(BUFFER_MAX_BYTES);
-        let room = limit.saturating_sub(self.arena.len(Buffer::RequestBody));
-        self.arena.push(Buffer::RequestBody, &piece[..piece.len().min(room)]);
+        let room = limit.saturating_sub(usize::try_from(before).unwrap_or(usize::MAX));
+        let taken = &piece[..piece.len().min(room)];
+        match &mut self.elider {
+            None => {
+                self.arena.push(Buffer::RequestBody, taken);
+            }
+            Some(elider) => {
+                let arena = &mut self.arena;
+                elider.push(taken, &mut |bytes| {
+                    arena.push(Buffer::RequestBody, bytes);
+                });
+            }
+        }
         if piece.len() <= room {
             return BodyOutcome::Continue;
         }
         self.request_body_full = true;
         self.store.set_int(Variable::InboundDataError, 1);
         self.over_request_limit(rules)
+    }
+
+    /// Has large files left out, where that makes no difference to the rules.
+    fn elide_files(&mut self, rules: &Ruleset) {
+        let Some(keep) = self.services.upload_memory else { return };
+        if self.processor == Some(Processor::Multipart) && !self.force_request_body && !rules.reads_uploads {
+            let content_type = self.named(Variable::RequestHeaders, b"content-type");
+            if let Some(Value::Bytes(span)) = content_type {
+                self.elider = Elider::new(self.arena.get(span), keep as u64);
+            }
+        }
     }
 
     /// What happens to a request over one of its limits.
@@ -65,6 +91,9 @@ impl Core {
     pub(crate) fn process_request_body(&mut self, rules: &Ruleset) {
         if self.ended.is_some() || self.engine == EngineMode::Off {
             return;
+        }
+        if let Some(elider) = &mut self.elider {
+            elider.finish();
         }
         let body = self.arena.whole(Buffer::RequestBody);
         self.store.set_int(Variable::RequestBodyLength, self.request_body_seen as i64);
@@ -133,7 +162,9 @@ impl Core {
             ..MultipartLimits::default()
         };
         let parsed = multipart::parse(content_type, self.arena.get(body), &limits);
-        let mut in_files = 0;
+        let sizes = self.elider.take();
+        let mut sizes = sizes.iter().flat_map(Elider::sizes);
+        let (mut in_files, mut kept_of_files) = (0, 0);
         for part in &parsed.parts {
             let name = self.arena.data(&part.name);
             for header in &part.headers {
@@ -143,8 +174,10 @@ impl Core {
             self.push_named(List::MultipartName, name, name, rules);
             let content = body.part(part.content.start, part.content.end);
             if part.is_file() {
-                in_files += content.len() as u64;
-                self.push_file(part, name, content, rules);
+                let size = sizes.next().map_or(content.len() as u64, |size| *size);
+                in_files += size;
+                kept_of_files += content.len() as u64;
+                self.push_file(part, name, content, size, rules);
             } else {
                 self.push_argument_span(List::ArgsPost, name, content, rules);
             }
@@ -154,18 +187,18 @@ impl Core {
         if let Some(error) = &parsed.error {
             self.body_error(&format!("Multipart parsing error: {error}"));
         }
-        if body.len() as u64 - in_files.min(body.len() as u64) > rules.settings.request_body_no_files_limit {
+        if (body.len() as u64).saturating_sub(kept_of_files) > rules.settings.request_body_no_files_limit {
             self.over_request_limit(rules);
         }
     }
 
-    fn push_file(&mut self, part: &multipart::Part, name: Span, content: Span, rules: &Ruleset) {
+    fn push_file(&mut self, part: &multipart::Part, name: Span, content: Span, size: u64, rules: &Ruleset) {
         for file_name in [&part.filename, &part.filename_extended].into_iter().flatten() {
             let file_name = self.arena.data(file_name);
             self.push_named(List::Files, name, file_name, rules);
             self.push_named(List::MultipartFilename, name, file_name, rules);
         }
-        let size = self.arena.number(content.len() as i64);
+        let size = self.arena.number(size as i64);
         self.push_named(List::FilesSizes, name, size, rules);
         self.push_named(List::FilesTmpContent, name, content, rules);
     }

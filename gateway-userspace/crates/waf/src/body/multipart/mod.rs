@@ -6,6 +6,7 @@
 
 mod content_type;
 mod disposition;
+mod elide;
 mod lines;
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 
 use std::ops::Range;
 
+pub use elide::Elider;
 use lines::{Line, Marker};
 
 /// Longest `Content-Type` header that is looked at, in bytes.
