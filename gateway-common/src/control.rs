@@ -1,6 +1,6 @@
 //! The one record that tells the program what to do. The daemon writes single words of it through mmap.
 
-use crate::{hash::HashKey, reason::Modes};
+use crate::{gcra::Limit, hash::HashKey, reason::Modes};
 
 /// Prefix lengths (whole bytes) that the wide table can hold for IPv6: 1 to 16 bytes.
 pub const LENGTHS: usize = 16;
@@ -55,6 +55,18 @@ pub struct Control {
     pub capture_budget: u32,
     /// New sources a CPU may give cells in one jiffy.
     pub insert_budget: u32,
+    /// Seed of the sketch, drawn anew at every load.
+    pub sketch_seed: u64,
+    /// New connections that the whole host takes; a cost of zero is no gate.
+    pub gate: Limit,
+    /// New connections that a CPU takes out of the gate at once.
+    pub gate_batch: u32,
+    /// Packets of one untracked source in one window of the sketch; zero is no bound.
+    pub heavy: u32,
+    /// Jiffies are shifted right by this to make windows of the sketch.
+    pub window_shift: u32,
+    /// Bit for each piece length of IPv4 bans that was ever in use: /8, /16, /24, /32.
+    pub lengths4: u32,
 }
 
 const _: () = assert!(size_of::<Control>() == 192);

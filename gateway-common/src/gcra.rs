@@ -12,6 +12,9 @@ pub const TAT_BITS: u32 = 44;
 pub const TAT_MASK: u64 = (1 << TAT_BITS) - 1;
 /// Bits of a cost below one unit of limiter time.
 pub const COST_BITS: u32 = 16;
+/// How far apart the clocks of two CPUs may seem: one reads the tick and is held up before it looks at the cell, while the
+/// other charges it ticks later. A second at 250 ticks.
+const SLACK: u64 = 250 << FINE_BITS;
 /// Cells of a bucket.
 pub const CELL_WAYS: usize = 8;
 /// Classes of limits: 0 is the default, the others are for prefixes.
@@ -79,6 +82,12 @@ pub const fn tag(hash: u64, kind: u64) -> u64 {
     (hash >> TAT_BITS).wrapping_add(kind) << TAT_BITS
 }
 
+/// The way where the cell of a tag is looked for first.
+#[inline(always)]
+pub const fn home(tag: u64) -> u64 {
+    tag >> TAT_BITS & (CELL_WAYS as u64 - 1)
+}
+
 /// True when a cell carries a tag.
 #[inline(always)]
 pub const fn tagged(cell: u64, tag: u64) -> bool {
@@ -106,9 +115,12 @@ pub const fn cost(limit: &Limit, units: u64) -> u64 {
 }
 
 /// The new TAT after `units` more, or `u64::MAX` when that goes over the limit.
+///
+/// A TAT a little farther ahead than the tolerance was written by a CPU with a later tick, and counts; farther yet it is
+/// of a limit that was replaced.
 #[inline(always)]
 pub const fn step(cell: u64, now: u64, limit: &Limit, units: u64) -> u64 {
-    let next = ahead(cell, now, limit.tolerance) + cost(limit, units);
+    let next = ahead(cell, now, limit.tolerance + SLACK) + cost(limit, units);
     if next > limit.tolerance { u64::MAX } else { now.wrapping_add(next) & TAT_MASK }
 }
 
@@ -184,6 +196,18 @@ mod tests {
         let limit = limit(10, 5, TICK);
         for cell in [0, now(5_000_000), now(100), TAT_MASK] {
             assert_ne!(step(cell, now(1_000_000), &limit, 1), u64::MAX);
+        }
+    }
+
+    #[test]
+    fn a_cell_written_a_tick_later_gives_no_second_burst() {
+        let limit = limit(1_000, 300, TICK);
+        for lag in [0, 1, 2, 100] {
+            let (mut cell, later) = (0, now(50_000));
+            while step(cell, later, &limit, 1) != u64::MAX {
+                cell = step(cell, later, &limit, 1);
+            }
+            assert_eq!(step(cell, now(50_000 - lag), &limit, 1), u64::MAX, "{lag} ticks behind");
         }
     }
 

@@ -20,6 +20,7 @@ pub mod capture;
 pub mod control;
 pub mod event;
 pub mod feeds;
+pub mod flood;
 pub mod gcra;
 pub mod hash;
 pub mod marks;
@@ -32,4 +33,9 @@ pub mod time;
 
 /// Version of every record layout in the maps. Any change of a layout or of its meaning raises it; the daemon
 /// adopts pinned maps of its own version only.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
+
+/// The first [`SCHEMA`] with today's ban records: [`bans`], the tables HOSTS and WIDE with their hits, the units of
+/// expiry; `schema` is the first word of [`control::Control`] in all of them. Bans of any schema from here on are carried over into a new one;
+/// a change of those records raises this to the new schema.
+pub const BANS_SINCE: u32 = 1;

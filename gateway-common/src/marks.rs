@@ -12,6 +12,9 @@ pub const PREFIX: u64 = 2;
 pub const FIELDS: u32 = 32;
 /// Words of the IPv4 marks: 2^24 fields.
 pub const V4_WORDS: u32 = (1 << 24) / FIELDS;
+/// Words of the IPv4 filter: one bit for each /24 that a ban, the feed that counts or a policy prefix touches. Most
+/// packets end their checks of the source here.
+pub const NEAR_WORDS: u32 = (1 << 24) / 64;
 /// Bits of the hashed IPv6 marks.
 pub const V6_BITS: u32 = 1 << 24;
 /// Words of the hashed IPv6 marks.
@@ -27,6 +30,28 @@ pub const fn v4_word(address: u32) -> u32 {
 #[inline(always)]
 pub const fn v4_shift(address: u32) -> u32 {
     ((address >> 8) & (FIELDS - 1)) * 2
+}
+
+/// Word of the /24 of an address in the IPv4 filter.
+#[inline(always)]
+pub const fn near_word(address: u32) -> u32 {
+    address >> 14
+}
+
+/// Bit of the /24 of an address inside its word of the IPv4 filter.
+#[inline(always)]
+pub const fn near_bit(address: u32) -> u32 {
+    (address >> 8) & 63
+}
+
+/// One bit for each two-bit field of a word of marks that is not empty.
+pub const fn fields_in_use(word: u64) -> u64 {
+    let mut x = (word | word >> 1) & 0x5555_5555_5555_5555;
+    x = (x | x >> 1) & 0x3333_3333_3333_3333;
+    x = (x | x >> 2) & 0x0f0f_0f0f_0f0f_0f0f;
+    x = (x | x >> 4) & 0x00ff_00ff_00ff_00ff;
+    x = (x | x >> 8) & 0x0000_ffff_0000_ffff;
+    (x | x >> 16) & 0xffff_ffff
 }
 
 /// Words of the policy guard: 65,536 bits for IPv4 /16s, then as many for hashed IPv6 /32s.
@@ -54,8 +79,24 @@ mod tests {
         assert_eq!((v4_word(0), v4_shift(0)), (0, 0));
         assert_eq!((v4_word(u32::MAX), v4_shift(u32::MAX)), (V4_WORDS - 1, 62));
         assert_eq!((v4_word(0x0000_2000), v4_shift(0x0000_2000)), (1, 0));
+        assert_eq!((near_word(u32::MAX), near_bit(u32::MAX)), (NEAR_WORDS - 1, 63));
+        assert_eq!((near_word(0x0000_4100), near_bit(0x0000_4100)), (1, 1));
         assert!(guard_v4(u32::MAX) / 64 < GUARD_WORDS / 2);
         assert!(guard_v6(u64::MAX) / 64 < GUARD_WORDS);
         assert!(guard_v6(0) / 64 >= GUARD_WORDS / 2);
+    }
+
+    #[test]
+    fn fields_become_bits() {
+        for (word, bits) in [
+            (0, 0),
+            (u64::MAX, 0xffff_ffff),
+            (HOSTS, 1),
+            (PREFIX, 1),
+            (PREFIX << 62, 1 << 31),
+            (HOSTS << 2 | PREFIX << 8 | HOSTS << 34, 1 << 1 | 1 << 4 | 1 << 17),
+        ] {
+            assert_eq!(fields_in_use(word), bits, "{word:#x}");
+        }
     }
 }

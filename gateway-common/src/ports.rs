@@ -10,5 +10,7 @@ pub const ICMP: u32 = 2048;
 pub const ICMP6: u32 = 2052;
 /// First word of the IP protocols other than those above.
 pub const PROTOCOLS: u32 = 2056;
+/// First word of the TCP ports whose new connections are answered with cookies under pressure.
+pub const COOKIES: u32 = 2060;
 /// Words in all.
-pub const WORDS: u32 = 2060;
+pub const WORDS: u32 = 3084;

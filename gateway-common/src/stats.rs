@@ -62,8 +62,14 @@ pub struct CpuStats {
     pub insert_tick: u64,
     /// New sources left in that jiffy.
     pub insert_left: u64,
+    /// New connections left of those taken out of the gate.
+    pub gate_left: u64,
+    /// Jiffy in which the gate had nothing left.
+    pub gate_refused: u64,
+    /// Packets of sources that got no cell for want of budget.
+    pub untracked: u64,
     /// Unused, so that records of two CPUs share no cache line.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 4],
 }
 
 const _: () = assert!(size_of::<CpuStats>() == 2048 + 512 + 128 + 192);

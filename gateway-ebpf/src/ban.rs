@@ -10,9 +10,15 @@ use gateway_common::{
 };
 
 use crate::{
-    maps::{CONTROL, HOST_HITS, HOSTS, MARKS4, MARKS6, WIDE, WIDE_HITS},
+    maps::{CONTROL, HOST_HITS, HOSTS, MARKS4, MARKS6, NEAR4, WIDE, WIDE_HITS},
     verdict::Finding,
 };
+
+/// True when a ban, the feed or a policy prefix touches the /24 of an IPv4 source.
+#[inline(always)]
+pub fn near_v4(source: u32) -> bool {
+    NEAR4.get(marks::near_word(source)).is_some_and(|word| word >> marks::near_bit(source) & 1 != 0)
+}
 
 /// The ban on an IPv4 source.
 #[inline(always)]
@@ -24,24 +30,20 @@ pub fn check_v4(control: &Control, jiffies: u64, source: u32) -> Finding {
     }
     let now = expiry_now(jiffies, control.expiry_shift);
     if field & marks::HOSTS != 0 {
-        let found = find_host(u64::from(source), u64::from(now));
+        let found = find_host(control, source, now);
         if found != 0 {
             return Finding::from_word(found);
         }
     }
     if field & marks::PREFIX != 0 {
-        return Finding::from_word(find_prefix(u64::from(source), u64::from(now)));
+        return Finding::from_word(find_prefix(control, source, now));
     }
     Finding::NONE
 }
 
-/// The ban on a single IPv4 address, as a word of [`Finding`]. Exported, as are the others here, so that the verifier
-/// checks it once and its many outcomes do not multiply with those of the rest.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn find_host(source: u64, now: u64) -> u64 {
-    let (source, now) = (source as u32, now as u32);
-    let Some(control) = CONTROL.get(0) else { return 0 };
+/// The ban on a single IPv4 address, as a word of [`Finding`].
+#[inline(always)]
+fn find_host(control: &Control, source: u32, now: u32) -> u64 {
     let places = host_places(&control.key, source, control.host_mask);
     let mut bucket = places.first;
     let mut found = HOSTS.get(bucket).and_then(|cell| cell.find(source, now));
@@ -57,28 +59,35 @@ pub extern "C" fn find_host(source: u64, now: u64) -> u64 {
     Finding::ban(Reason::BanHost, tag.reason(), bucket * HOST_WAYS as u32 + way).word()
 }
 
-/// The ban on a piece that an IPv4 address lies in: the address itself, its /24, /16 or /8.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn find_prefix(source: u64, now: u64) -> u64 {
-    let mut bytes = 16u64;
+/// The ban on a piece that an IPv4 address lies in: the address itself, its /24, /16 or /8, where there is any such ban.
+#[inline(always)]
+fn find_prefix(control: &Control, source: u32, now: u32) -> u64 {
+    let mut bytes = 16u32;
     while bytes > 12 {
-        let mask = u64::from(u32::MAX << (128 - bytes * 8));
-        let found = find_wide(MAPPED_HIGH, MAPPED_LOW | (source & mask), bytes, now);
-        if found != 0 {
-            return found;
+        if control.lengths4 >> (bytes - 13) & 1 != 0 {
+            let mask = u32::MAX << (128 - bytes * 8);
+            let low = MAPPED_LOW | u64::from(source & mask);
+            let found = find_wide(MAPPED_HIGH, low, u64::from(bytes), u64::from(now));
+            if found != 0 {
+                return found;
+            }
         }
         bytes -= 1;
     }
     0
 }
 
-/// The ban on one piece of `bytes` whole bytes.
+/// The ban on one piece of `bytes` whole bytes. Exported, so that the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_wide(high: u64, low: u64, bytes: u64, now: u64) -> u64 {
-    let (bytes, now) = (bytes as u32, now as u32);
     let Some(control) = CONTROL.get(0) else { return 0 };
+    probe_wide(control, high, low, bytes as u32, now as u32)
+}
+
+/// As [`find_wide`], on the spot.
+#[inline(always)]
+fn probe_wide(control: &Control, high: u64, low: u64, bytes: u32, now: u32) -> u64 {
     let places = wide_places(&control.key, high, low, bytes, control.wide_mask, V6_BITS - 1);
     let mut bucket = places.first;
     let mut found = WIDE.get(bucket).and_then(|cell| cell.find(high, low, bytes, now));
@@ -95,9 +104,50 @@ pub extern "C" fn find_wide(high: u64, low: u64, bytes: u64, now: u64) -> u64 {
     Finding::ban(reason, tag.reason(), bucket * WIDE_WAYS as u32 + way).word()
 }
 
-/// The ban on an IPv6 source.
+/// Lengths that are looked at on the spot: more are seldom in use.
+const FIRST_LENGTHS: usize = 3;
+
+/// The ban on an IPv6 source. The first piece with a mark is looked up on the spot; it is mostly the ban.
 #[inline(always)]
 pub fn check_v6(control: &Control, jiffies: u64, source: Wide) -> Finding {
+    let (mut first, mut marked) = (0, Wide { high: 0, low: 0 });
+    let mut i = 0;
+    while i < FIRST_LENGTHS {
+        if i as u32 >= control.length_count {
+            return Finding::NONE;
+        }
+        let bytes = u32::from(control.lengths[i]);
+        let piece = source.masked(bytes * 8);
+        i += 1;
+        if is_marked(control, piece, bytes) {
+            first = bytes;
+            marked = piece;
+            break;
+        }
+    }
+    let now = expiry_now(jiffies, control.expiry_shift);
+    let mut found = 0;
+    if first != 0 {
+        found = probe_wide(control, marked.high, marked.low, first, now);
+    }
+    if found == 0 && (i as u32) < control.length_count {
+        found = check_rest(source.high, source.low, i as u64, u64::from(now));
+    }
+    Finding::from_word(found)
+}
+
+#[inline(always)]
+fn is_marked(control: &Control, piece: Wide, bytes: u32) -> bool {
+    let mark = wide_places(&control.key, piece.high, piece.low, bytes, 0, V6_BITS - 1).mark;
+    MARKS6.get(mark / 64).is_some_and(|word| word >> (mark % 64) & 1 != 0)
+}
+
+/// The ban on an IPv6 source, from the length numbered `from` on.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn check_rest(high: u64, low: u64, from: u64, now: u64) -> u64 {
+    let Some(control) = CONTROL.get(0) else { return 0 };
+    let source = Wide { high, low };
     let mut i = 0;
     while i < LENGTHS {
         if i as u32 >= control.length_count {
@@ -105,19 +155,13 @@ pub fn check_v6(control: &Control, jiffies: u64, source: Wide) -> Finding {
         }
         let bytes = u32::from(control.lengths[i]);
         let piece = source.masked(bytes * 8);
-        let places = wide_places(&control.key, piece.high, piece.low, bytes, 0, V6_BITS - 1);
-        let marked = match MARKS6.get(places.mark / 64) {
-            Some(word) => word >> (places.mark % 64) & 1,
-            None => 0,
-        };
-        if marked != 0 {
-            let now = expiry_now(jiffies, control.expiry_shift);
-            let found = find_wide(piece.high, piece.low, u64::from(bytes), u64::from(now));
+        if i as u64 >= from && is_marked(control, piece, bytes) {
+            let found = find_wide(piece.high, piece.low, u64::from(bytes), now);
             if found != 0 {
-                return Finding::from_word(found);
+                return found;
             }
         }
         i += 1;
     }
-    Finding::NONE
+    0
 }

@@ -8,13 +8,16 @@ use aya_ebpf::{
 use gateway_common::{
     address::Wide,
     control::Control,
+    hash::{hash_v4, hash_wide},
     packet::{self, Fragment, ICMP6},
     reason::{Part, Proto, Reason},
     stats::CpuStats,
 };
 
 use crate::{
-    ban, extensions, feed, limit,
+    ban, extensions, feed,
+    flood::{self, is_syn},
+    limit,
     maps::CONTROL,
     packet::Packet,
     port,
@@ -97,7 +100,8 @@ impl Judged {
         scene.destination = Wide::mapped(header.destination);
         scene.protocol = u32::from(header.protocol);
         scene.proto = class(header.protocol, header.fragment);
-        if on(record, Part::Bans) {
+        let near = ban::near_v4(header.source);
+        if near && on(record, Part::Bans) {
             let finding = ban::check_v4(self.control, record.scene.jiffies, header.source);
             if finding.is_some()
                 && let Some(action) = carry_out(self.ctx, self.control, record, finding)
@@ -105,7 +109,7 @@ impl Judged {
                 return action;
             }
         }
-        if on(record, Part::Feeds) && feed::has_v4(self.control, header.source) {
+        if near && on(record, Part::Feeds) && feed::has_v4(self.control, header.source) {
             let finding = Finding::new(Reason::Feed);
             if let Some(action) = carry_out(self.ctx, self.control, record, finding) {
                 return action;
@@ -114,7 +118,17 @@ impl Judged {
         if let Some(fault) = header.fault {
             return self.malformed(record, fault);
         }
-        self.upper(record, header.protocol, header.payload, header.fragment, false)
+        let hash = hash_v4(&self.control.key, header.source);
+        let upper = Upper {
+            protocol: header.protocol,
+            offset: header.payload,
+            fragment: header.fragment,
+            on_link: false,
+            hash,
+            near,
+            plain: if header.payload == offset + packet::v4::MIN_HEADER { offset } else { 0 },
+        };
+        self.upper(record, &upper)
     }
 
     #[inline(always)]
@@ -151,24 +165,26 @@ impl Judged {
         }
         record.scene.protocol = u32::from(upper.protocol);
         record.scene.proto = class(upper.protocol, upper.fragment);
-        // RFC 4861: only packets that no router has forwarded carry a hop limit of 255.
-        let on_link = header.hop_limit == 255;
-        self.upper(record, upper.protocol, upper.offset, upper.fragment, on_link)
+        let upper = Upper {
+            protocol: upper.protocol,
+            offset: upper.offset,
+            fragment: upper.fragment,
+            // RFC 4861: only packets that no router has forwarded carry a hop limit of 255.
+            on_link: header.hop_limit == 255,
+            hash: hash_wide(&self.control.key, header.source.high, 0, 8),
+            near: true,
+            plain: if upper.offset == offset + packet::v6::FIXED_HEADER { offset } else { 0 },
+        };
+        self.upper(record, &upper)
     }
 
     #[inline(always)]
-    fn upper(
-        &self,
-        record: &mut CpuStats,
-        protocol: u8,
-        offset: u32,
-        fragment: Fragment,
-        on_link: bool,
-    ) -> u32 {
+    fn upper(&self, record: &mut CpuStats, upper: &Upper) -> u32 {
+        let Upper { protocol, fragment, .. } = *upper;
         if fragment == Fragment::Later {
-            return self.limited(record);
+            return self.limited(record, upper);
         }
-        let transport = packet::transport(&self.packet, protocol, offset);
+        let transport = packet::transport(&self.packet, protocol, upper.offset);
         if let Some(fault) = transport.fault {
             // The first fragment must hold the whole transport header (RFC 1858, RFC 7112).
             let tiny = fault == Reason::Truncated && fragment == Fragment::First;
@@ -176,7 +192,7 @@ impl Judged {
         }
         record.scene.ports = u32::from(transport.source) << 16 | u32::from(transport.destination);
         record.scene.tcp_flags = u32::from(transport.flags);
-        if protocol == ICMP6 && on_link && (133..=137).contains(&(transport.destination >> 8)) {
+        if protocol == ICMP6 && upper.on_link && (133..=137).contains(&(transport.destination >> 8)) {
             return pass(record, Reason::Discovery);
         }
         if on(record, Part::Ports) {
@@ -187,22 +203,49 @@ impl Judged {
                 return action;
             }
         }
-        self.limited(record)
+        self.limited(record, upper)
     }
 
-    /// The last check: the source's own limits.
+    /// The last checks: the source's own limits, then those of all sources together.
     #[inline(always)]
-    fn limited(&self, record: &mut CpuStats) -> u32 {
+    fn limited(&self, record: &mut CpuStats, upper: &Upper) -> u32 {
+        let mut word = 0;
         if on(record, Part::Limits) {
-            let word = limit::over_limit(record.scene.jiffies);
+            word = limit::check(self.control, record, upper.hash, upper.near);
             if word != 0
+                && word != limit::UNTRACKED
                 && let Some(action) = carry_out(self.ctx, self.control, record, Finding::from_word(word))
             {
                 return action;
             }
         }
+        if on(record, Part::Flood) {
+            if word == limit::UNTRACKED && flood::heavy(self.control, record, upper.hash) {
+                let finding = Finding::new(Reason::Flood);
+                if let Some(action) = carry_out(self.ctx, self.control, record, finding) {
+                    return action;
+                }
+            }
+            if is_syn(&record.scene) && flood::gate_shut(self.control, record) {
+                return flood::refuse(self.ctx, u64::from(upper.plain));
+            }
+        }
         pass(record, Reason::Clean)
     }
+}
+
+/// What the last checks want to know beside the scene.
+struct Upper {
+    protocol: u8,
+    offset: u32,
+    fragment: Fragment,
+    on_link: bool,
+    /// Hash of the source, for the limiter.
+    hash: u64,
+    /// Whether a policy prefix may match the source.
+    near: bool,
+    /// Offset of the IP header when the transport header follows it directly, else zero.
+    plain: u32,
 }
 
 /// Protocol class for the counters.

@@ -5,8 +5,6 @@ use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use gateway_common::{
     control::Control,
     gcra::{self, CELL_WAYS, CLASSES, CellBucket, Kind, Limit, TAT_MASK},
-    hash::{hash_v4, hash_wide},
-    packet::is_new_connection,
     policy::ALLOW,
     reason::{Part, Reason},
     stats::CpuStats,
@@ -14,6 +12,7 @@ use gateway_common::{
 
 use crate::{
     allow,
+    flood::is_syn,
     maps::{CELLS, CONTROL, LIMITS},
     scene,
 };
@@ -23,103 +22,158 @@ const FIRST_REASON: u64 = Reason::RatePackets as u64;
 const _: () =
     assert!(Reason::RateBytes as u64 == FIRST_REASON + 1 && Reason::RateSyn as u64 == FIRST_REASON + 2);
 
-/// The reason to drop the packet of the scene and its class, as a word of a finding, or zero.
-///
-/// Exported, so that the verifier checks it once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn over_limit(jiffies: u64) -> u64 {
-    let (Some(control), Some(record)) = (CONTROL.get(0), scene::record()) else { return 0 };
+/// The source has no cell, and the budget for new ones is spent: the sketch may look at it.
+pub const UNTRACKED: u64 = 1 << 63;
+
+/// Over the limit.
+const OVER: u64 = 0;
+/// Within it.
+const WITHIN: u64 = 1;
+
+/// The reason to drop the packet of the scene and its class, as a word of a finding; or zero, or [`UNTRACKED`].
+/// `hash`: of the source (its /64 for IPv6). `near`: a policy prefix may match it.
+#[inline(always)]
+pub fn check(control: &Control, record: &mut CpuStats, hash: u64, near: bool) -> u64 {
     let mut class = 0;
-    if let Some(policy) = allow::policy(&record.scene) {
+    if near && let Some(policy) = allow::policy(&record.scene) {
         if policy.flags & ALLOW != 0 {
             return 0;
         }
         class = policy.class & (CLASSES - 1);
     }
     let Some(limits) = LIMITS.get(class) else { return 0 };
-    let source = record.scene.source;
-    let hash = match source.as_v4() {
-        Some(v4) => hash_v4(&control.key, v4),
-        None => hash_wide(&control.key, source.high, 0, 8),
-    };
     let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return 0 };
-    let now = gcra::now(jiffies);
+    let now = gcra::now(record.scene.jiffies);
     let matched = u64::from(class) << 32 | (Part::Limits as u64) << 16;
     if limits.penalty != 0 && barred(bucket, hash, now) != 0 {
         return Reason::Penalty as u64 | matched;
     }
-    let mut over = 0;
-    let mut kind = 0u64;
-    while kind < 3 {
-        let limit = &limits.limits[kind as usize];
-        let units = match kind {
-            0 => 1,
-            1 => u64::from(record.scene.length),
-            _ => {
-                let tcp = record.scene.protocol == 6;
-                u64::from(tcp && is_new_connection(record.scene.tcp_flags as u8))
-            }
-        };
-        if limit.cost != 0
-            && units != 0
-            && spend(bucket, gcra::tag(hash, kind), now, limit, units, record, control) == 0
-        {
-            over = FIRST_REASON + kind;
-            break;
-        }
-        kind += 1;
+    let [packets, bytes, connections] = &limits.limits;
+    let mut over = FIRST_REASON;
+    let mut state = WITHIN;
+    if packets.cost != 0 {
+        state = spend(bucket, hash, 0, now, packets, 1, class, record);
     }
-    if over == 0 {
+    if state == WITHIN && bytes.cost != 0 {
+        over = FIRST_REASON + 1;
+        state = spend(bucket, hash, 1, now, bytes, u64::from(record.scene.length), class, record);
+    }
+    if state == WITHIN && connections.cost != 0 && is_syn(&record.scene) {
+        over = FIRST_REASON + 2;
+        state = spend(bucket, hash, 2, now, connections, 1, class, record);
+    }
+    if state == WITHIN {
         return 0;
     }
+    if state == UNTRACKED {
+        record.untracked += 1;
+        return UNTRACKED;
+    }
     if limits.penalty != 0 {
-        let tag = gcra::tag(hash, Kind::Violations as u64);
-        if spend(bucket, tag, now, &limits.violations, 1, record, control) == 0 {
-            bar(bucket, hash, now, limits.penalty);
-        }
+        violated(hash, u64::from(class));
     }
     over | matched
 }
 
-/// Takes units from a source's cell: 1 when that is within its limit, 0 when not. A cell lost to another CPU is tried
-/// once more; lost again, the packet passes.
+/// Counts a packet over a limit, and bars the source that has too many. Exported, so that the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn violated(hash: u64, class: u64) -> u64 {
+    let (Some(control), Some(record)) = (CONTROL.get(0), scene::record()) else { return 0 };
+    let Some(limits) = LIMITS.get(class as u32 & (CLASSES - 1)) else { return 0 };
+    let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return 0 };
+    if spend_anywhere(hash, Kind::Violations as u64, 1, class) == OVER {
+        bar(bucket, hash, gcra::now(record.scene.jiffies), limits.penalty);
+    }
+    1
+}
+
+/// Takes units from a source's cell: [`WITHIN`] its limit, [`OVER`] it, or [`UNTRACKED`].
+///
+/// A cell is mostly at its home, the way that its tag names: that is done on the spot.
 #[inline(always)]
 fn spend(
     bucket: *mut CellBucket,
-    tag: u64,
+    hash: u64,
+    kind: u64,
     now: u64,
     limit: &Limit,
     units: u64,
-    record: &mut CpuStats,
-    control: &Control,
+    class: u32,
+    record: &CpuStats,
 ) -> u64 {
-    let mut tries = 0;
-    while tries < 2 {
-        let mut way = find(bucket, tag);
-        if way == ABSENT {
-            // A source that is new takes a cell from another. In a flood of ever new sources that is most of the work,
-            // so there is a budget for it; over the budget a new source passes, as it would anyway.
-            if !may_insert(record, control) {
-                return 1;
-            }
-            way = stalest(bucket, now);
-        }
-        // SAFETY: a way of the bucket, which is a map element.
-        let place = unsafe { (*bucket).cells.as_mut_ptr().add(way as usize & (CELL_WAYS - 1)) };
-        // SAFETY: as above; other CPUs write whole words.
-        let cell = unsafe { core::ptr::read_volatile(place) };
-        let known = if gcra::tagged(cell, tag) { cell } else { now.wrapping_sub(1) & TAT_MASK };
-        let next = gcra::step(known, now, limit, units);
+    let tag = gcra::tag(hash, kind);
+    let home = gcra::home(tag);
+    let cell = read(bucket, home);
+    if gcra::tagged(cell, tag) {
+        let next = gcra::step(cell, now, limit, units);
         if next == u64::MAX {
-            return 0;
+            return OVER;
         }
-        if exchange(place, cell, tag | next) {
-            return 1;
+        if exchange(place(bucket, home), cell, tag | next) {
+            return WITHIN;
         }
-        tries += 1;
+    } else if spent(record) && find(bucket, tag) == ABSENT {
+        return UNTRACKED;
     }
-    1
+    spend_anywhere(hash, kind, units, u64::from(class))
+}
+
+/// As [`spend`], for a cell that is elsewhere in the bucket, or nowhere, or was taken by another CPU. Lost once more, the
+/// packet passes. Exported, so that the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn spend_anywhere(hash: u64, kind: u64, units: u64, class: u64) -> u64 {
+    let (Some(control), Some(record)) = (CONTROL.get(0), scene::record()) else { return WITHIN };
+    let Some(limits) = LIMITS.get(class as u32 & (CLASSES - 1)) else { return WITHIN };
+    let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return WITHIN };
+    let limit = match kind {
+        0 => &limits.limits[0],
+        1 => &limits.limits[1],
+        2 => &limits.limits[2],
+        _ => &limits.violations,
+    };
+    let now = gcra::now(record.scene.jiffies);
+    let tag = gcra::tag(hash, kind);
+    let mut way = find(bucket, tag);
+    let (cell, known) = if way == ABSENT {
+        // A source that is new takes a cell from another. In a flood of ever new sources that is most of the work, so there
+        // is a budget for it; over the budget a new source is not tracked.
+        if !may_insert(record, control) {
+            return UNTRACKED;
+        }
+        // Another CPU may just have put the source there; it has no burst of its own then.
+        way = stalest(bucket, tag, now);
+        let cell = read(bucket, way);
+        (cell, if gcra::tagged(cell, tag) { cell } else { now.wrapping_sub(1) & TAT_MASK })
+    } else {
+        let cell = read(bucket, way);
+        (cell, cell)
+    };
+    let next = gcra::step(known, now, limit, units);
+    if next == u64::MAX {
+        return OVER;
+    }
+    exchange(place(bucket, way), cell, tag | next);
+    WITHIN
+}
+
+#[inline(always)]
+fn place(bucket: *mut CellBucket, way: u64) -> *mut u64 {
+    // SAFETY: a way of the bucket, which is a map element.
+    unsafe { (*bucket).cells.as_mut_ptr().add(way as usize & (CELL_WAYS - 1)) }
+}
+
+#[inline(always)]
+fn read(bucket: *mut CellBucket, way: u64) -> u64 {
+    // SAFETY: a way of the bucket, which is a map element; other CPUs write whole words.
+    unsafe { core::ptr::read_volatile((*bucket).cells.as_ptr().add(way as usize & (CELL_WAYS - 1))) }
+}
+
+/// True when this jiffy's budget for new sources is spent.
+#[inline(always)]
+fn spent(record: &CpuStats) -> bool {
+    record.insert_left == 0 && record.insert_tick == record.scene.jiffies
 }
 
 #[inline(always)]
@@ -143,9 +197,7 @@ const ABSENT: u64 = CELL_WAYS as u64;
 fn find(bucket: *mut CellBucket, tag: u64) -> u64 {
     let mut way = 0;
     while way < CELL_WAYS {
-        // SAFETY: the bucket is a map element with as many cells.
-        let cell = unsafe { core::ptr::read_volatile((*bucket).cells.as_ptr().add(way)) };
-        if gcra::tagged(cell, tag) {
+        if gcra::tagged(read(bucket, way as u64), tag) {
             return way as u64;
         }
         way += 1;
@@ -153,19 +205,27 @@ fn find(bucket: *mut CellBucket, tag: u64) -> u64 {
     ABSENT
 }
 
-/// The way that has been idle longest.
+/// The way to take over: the tag's home when its limit is whole again, else the one that has been idle longest; or the one
+/// that carries the tag by now.
 #[inline(always)]
-fn stalest(bucket: *mut CellBucket, now: u64) -> u64 {
-    let mut stalest = 0;
+fn stalest(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
+    let home = gcra::home(tag);
+    let cell = read(bucket, home);
+    if cell == 0 || gcra::tagged(cell, tag) || gcra::idle(cell, now) != 0 {
+        return home;
+    }
+    let mut stalest = home;
     let mut longest = 0;
     let mut way = 0;
-    while way < CELL_WAYS {
-        // SAFETY: the bucket is a map element with as many cells.
-        let cell = unsafe { core::ptr::read_volatile((*bucket).cells.as_ptr().add(way)) };
+    while way < CELL_WAYS as u64 {
+        let cell = read(bucket, way);
+        if gcra::tagged(cell, tag) {
+            return way;
+        }
         let idle = if cell == 0 { TAT_MASK } else { gcra::idle(cell, now) };
         if idle > longest {
             longest = idle;
-            stalest = way as u64;
+            stalest = way;
         }
         way += 1;
     }
@@ -179,10 +239,7 @@ fn barred(bucket: *mut CellBucket, hash: u64, now: u64) -> u64 {
     if way == ABSENT {
         return 0;
     }
-    // SAFETY: a way of the bucket, which is a map element.
-    let cell =
-        unsafe { core::ptr::read_volatile((*bucket).cells.as_ptr().add(way as usize & (CELL_WAYS - 1))) };
-    u64::from(gcra::ahead(cell, now, TAT_MASK >> 1) != 0)
+    u64::from(gcra::ahead(read(bucket, way), now, TAT_MASK >> 1) != 0)
 }
 
 /// Bars the source for a time.
@@ -191,7 +248,7 @@ fn bar(bucket: *mut CellBucket, hash: u64, now: u64, penalty: u64) {
     let tag = gcra::tag(hash, Kind::Penalty as u64);
     let mut way = find(bucket, tag);
     if way == ABSENT {
-        way = stalest(bucket, now);
+        way = stalest(bucket, tag, now);
     }
     // SAFETY: a way of the bucket, which is a map element.
     unsafe {
@@ -201,7 +258,7 @@ fn bar(bucket: *mut CellBucket, hash: u64, now: u64, penalty: u64) {
 }
 
 #[inline(always)]
-fn exchange(place: *mut u64, old: u64, new: u64) -> bool {
+pub fn exchange(place: *mut u64, old: u64, new: u64) -> bool {
     // SAFETY: a word of a map element. Sequentially consistent, as weaker orders are miscompiled for BPF
     // (llvm/llvm-project#210280) and cost the same.
     unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(place, old, new).1 }

@@ -8,8 +8,9 @@ use gateway_common::{
     bans::{HOST_WAYS, HostBucket, WideBucket},
     control::Control,
     feeds::FeedBucket,
+    flood::Sketch,
     gcra::{CLASSES, CellBucket, LimitClass},
-    marks::{GUARD_WORDS, V4_WORDS, V6_WORDS},
+    marks::{GUARD_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
     ports,
     stats::CpuStats,
@@ -29,6 +30,18 @@ pub static STATS: Array<CpuStats, 1, MMAPABLE> = Array::new();
 /// Two bits for each IPv4 /24.
 #[btf_map]
 pub static MARKS4: Array<u64, { V4_WORDS as usize }, MMAPABLE> = Array::new();
+
+/// One bit for each IPv4 /24 that a ban, the feed that counts or a policy prefix touches.
+#[btf_map]
+pub static NEAR4: Array<u64, { NEAR_WORDS as usize }, MMAPABLE> = Array::new();
+
+/// What the whole host has taken of new connections: the theoretical arrival time of the next.
+#[btf_map]
+pub static GATE: Array<u64, 1, MMAPABLE> = Array::new();
+
+/// Sketches of untracked sources, by CPU.
+#[btf_map]
+pub static SKETCH: Array<Sketch, 1, MMAPABLE> = Array::new();
 
 /// A bit for each hashed piece of an IPv6 ban.
 #[btf_map]

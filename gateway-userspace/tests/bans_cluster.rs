@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use gateway::bans::cluster::{ClusterState, Key, Message, Word, join};
 use gateway::bans::{
-    AddBan, DecisionId, Handle, ListBans, Offence, OffenceKind, Origin, Parts, RemoveBan, start,
+    AddBan, DecisionId, Handle, ListBans, Offence, OffenceKind, Origin, Parts, RemoveBan, Spared, start,
 };
 use gateway::client::ClientId;
 use gateway::config::Config;
@@ -73,7 +73,7 @@ fn node(folder: &Path, name: &str, cap: usize) -> (Handle, Arc<ClusterState>) {
     let config = Config::parse(&folder.join("gateway.toml"), &text).expect("configuration").bans;
     let parts = Parts {
         node: name.into(),
-        trusted_proxies: vec!["10.0.0.0/8".parse().expect("network")],
+        spared: Spared { trusted_proxies: vec!["10.0.0.0/8".parse().expect("network")], ..Spared::default() },
         ..Parts::default()
     };
     let handle = start(&config, parts).expect("start");

@@ -5,13 +5,17 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gateway::bans::http::Client;
-use gateway::bans::{BanChange, KernelBan, KernelError, KernelWriter, Parts, crowdsec, start};
-use gateway::client::IpNetwork;
+use gateway::bans::{
+    AddBan, BanChange, KernelBan, KernelError, KernelWriter, ListBans, Offence, OffenceKind, Origin, Parts,
+    RemoveBan, Spared, crowdsec, start,
+};
+use gateway::client::{ClientId, IpNetwork};
 use gateway::config::Config;
+use gateway::config::bans::CrowdSec as CrowdSecConfig;
 
 const KEY: &str = "the-key-of-the-bouncer";
 
@@ -48,20 +52,29 @@ struct CrowdSec {
 }
 
 impl CrowdSec {
-    fn start() -> Self {
+    fn start(name: &str, tls: bool) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
-        let folder = std::env::temp_dir().join(format!("gateway-crowdsec-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("gateway-crowdsec-{name}-{}", std::process::id()));
         for sub in ["data", "hub", "notifications"] {
             std::fs::create_dir_all(folder.join(sub)).expect("folder");
         }
         let at = folder.display();
+        let scheme = if tls { "https" } else { "http" };
+        let listener = if tls {
+            certificates(&folder);
+            format!(
+                ", tls: {{cert_file: {at}/server.pem, key_file: {at}/server.key, ca_cert_path: {at}/ca.pem, client_verification: VerifyClientCertIfGiven, bouncers_allowed_ou: [bouncer-ou], agents_allowed_ou: [agent-ou]}}"
+            )
+        } else {
+            String::new()
+        };
         let config = format!(
             "common: {{daemonize: false, log_media: stdout, working_dir: .}}\n\
              config_paths: {{config_dir: {at}/, data_dir: {at}/data/, simulation_path: {at}/simulation.yaml, hub_dir: {at}/hub/, index_path: {at}/hub/.index.json, notification_dir: {at}/notifications/, plugin_dir: {at}/plugins/}}\n\
              crowdsec_service: {{acquisition_path: {at}/acquis.yaml}}\n\
              cscli: {{output: human}}\n\
              db_config: {{type: sqlite, db_path: {at}/data/crowdsec.db, use_wal: false}}\n\
-             api:\n  client: {{credentials_path: {at}/credentials.yaml}}\n  server: {{listen_uri: '127.0.0.1:{port}', profiles_path: {at}/profiles.yaml}}\n\
+             api:\n  client: {{credentials_path: {at}/credentials.yaml}}\n  server: {{listen_uri: '127.0.0.1:{port}', profiles_path: {at}/profiles.yaml{listener}}}\n\
              prometheus: {{enabled: false}}\n"
         );
         let files = [
@@ -74,13 +87,14 @@ impl CrowdSec {
             ),
             ("credentials.yaml", "url: http://127.0.0.1\nlogin: t\npassword: t\n"),
             ("key", KEY),
+            ("password", "not-a-secret\n"),
         ];
         for (name, text) in files {
             std::fs::write(folder.join(name), text).expect("file");
         }
         let mut crowdsec = Self { folder, port, process: None };
         let credentials = crowdsec.folder.join("credentials.yaml").display().to_string();
-        let url = format!("http://127.0.0.1:{port}");
+        let url = format!("{scheme}://127.0.0.1:{port}");
         crowdsec.cscli(&[
             "machines",
             "add",
@@ -93,7 +107,26 @@ impl CrowdSec {
             &credentials,
             "--force",
         ]);
-        crowdsec.cscli(&["bouncers", "add", "gateway", "-k", KEY]);
+        let machine = crowdsec.folder.join("machine.yaml").display().to_string();
+        crowdsec.cscli(&[
+            "machines",
+            "add",
+            "gateway",
+            "--password",
+            "not-a-secret",
+            "-u",
+            &url,
+            "-f",
+            &machine,
+        ]);
+        if tls {
+            let credentials = crowdsec.folder.join("credentials.yaml");
+            let mut text = std::fs::read_to_string(&credentials).expect("credentials");
+            text.push_str(&format!("ca_cert_path: {}\n", crowdsec.folder.join("ca.pem").display()));
+            std::fs::write(&credentials, text).expect("credentials");
+        } else {
+            crowdsec.cscli(&["bouncers", "add", "gateway", "-k", KEY]);
+        }
         crowdsec.run();
         crowdsec
     }
@@ -119,6 +152,10 @@ impl CrowdSec {
         }
     }
 
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
     fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _gone = process.kill();
@@ -126,7 +163,7 @@ impl CrowdSec {
         }
     }
 
-    fn cscli(&self, args: &[&str]) {
+    fn cscli(&self, args: &[&str]) -> String {
         let output = Command::new("cscli")
             .args(["-c", &self.config()])
             .args(args)
@@ -135,6 +172,22 @@ impl CrowdSec {
             .expect("cscli (Debian's package crowdsec) is needed");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "cscli {args:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Value, scenario and origin of every decision, in order.
+    fn decisions(&self) -> Vec<(String, String, String)> {
+        let listed: serde_json::Value =
+            serde_json::from_str(&self.cscli(&["decisions", "list", "-o", "json"])).expect("JSON");
+        let field = |d: &serde_json::Value, name: &str| d[name].as_str().unwrap_or_default().to_owned();
+        let alerts = listed.as_array().cloned().unwrap_or_default();
+        let mut all: Vec<_> = alerts
+            .iter()
+            .flat_map(|alert| alert["decisions"].as_array().cloned().unwrap_or_default())
+            .map(|d| (field(&d, "value"), field(&d, "scenario"), field(&d, "origin")))
+            .collect();
+        all.sort();
+        all
     }
 }
 
@@ -142,6 +195,28 @@ impl Drop for CrowdSec {
     fn drop(&mut self) {
         self.stop();
         let _gone = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// An authority, a server's certificate and a bouncer's, in a folder.
+fn certificates(folder: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("file");
+    let authority_key = KeyPair::generate().expect("key");
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "an authority of the test");
+    write("ca.pem", &params.self_signed(&authority_key).expect("certificate").pem());
+    let authority = Issuer::new(params, authority_key);
+    for (name, unit) in [("server", "server-ou"), ("bouncer", "bouncer-ou")] {
+        let key = KeyPair::generate().expect("key");
+        let mut params =
+            CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("names");
+        params.distinguished_name.push(DnType::CommonName, format!("{name}.test"));
+        params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
+        params.use_authority_key_identifier_extension = true;
+        write(&format!("{name}.pem"), &params.signed_by(&key, &authority).expect("certificate").pem());
+        write(&format!("{name}.key"), &key.serialize_pem());
     }
 }
 
@@ -166,20 +241,18 @@ fn configuration(folder: &Path, port: u16) -> gateway::config::bans::Bans {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cscli_decides_is_banned_and_released() {
-    let mut neighbour = CrowdSec::start();
+    let mut neighbour = CrowdSec::start("poll", false);
     let config = configuration(&neighbour.folder, neighbour.port);
     let kernel = FakeKernel::default();
     let parts = Parts {
-        trusted_proxies: vec!["10.0.0.0/8".parse().expect("network")],
+        spared: Spared { trusted_proxies: vec!["10.0.0.0/8".parse().expect("network")], ..Spared::default() },
         kernel: Some(Box::new(kernel.clone())),
         ..Parts::default()
     };
     let handle = start(&config, parts).expect("start");
     neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]);
-    let client = Client::new().expect("client");
     let (state, _task) =
-        crowdsec::follow(config.crowdsec.as_ref().expect("crowdsec"), client, handle.clone())
-            .expect("follow");
+        crowdsec::follow(config.crowdsec.as_ref().expect("crowdsec"), None, handle.clone()).expect("follow");
     // What was there at the start.
     until_kernel_holds(&kernel, &["192.0.2.1"], Duration::from_secs(5)).await;
     let interval = Duration::from_secs(3);
@@ -207,16 +280,122 @@ async fn what_cscli_decides_is_banned_and_released() {
     until_kernel_holds(&kernel, &[], Duration::from_secs(15)).await;
 }
 
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn ban(scope: &str) -> AddBan {
+    AddBan {
+        scope: scope.parse().expect("scope"),
+        action: None,
+        for_ms: Some(3_600_000),
+        until_ms: None,
+        reason: "by the test".into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_decisions_are_told_there_and_taken_back() {
+    let neighbour = CrowdSec::start("report", false);
+    let text = format!(
+        "[bans.crowdsec]\nurl = \"http://127.0.0.1:{}/\"\nkey_file = \"key\"\ninterval = \"1s\"\nmetrics_interval = \"1s\"\n\
+         [bans.crowdsec.report]\nmachine = \"gateway\"\npassword_file = \"password\"",
+        neighbour.port
+    );
+    let config = Config::parse(&neighbour.folder.join("gateway.toml"), &text).expect("configuration").bans;
+    let kernel = FakeKernel::default();
+    let parts = Parts { kernel: Some(Box::new(kernel.clone())), ..Parts::default() };
+    let handle = start(&config, parts).expect("start");
+    let crowdsec = config.crowdsec.as_ref().expect("crowdsec");
+    let (state, _task) = crowdsec::follow(crowdsec, None, handle.clone()).expect("follow");
+    for _ in 0..5 {
+        handle.offend(Offence {
+            at_ms: u64::MAX,
+            client: ClientId::direct("192.0.2.66".parse().expect("address")),
+            kind: OffenceKind::Waf,
+            weight: 5,
+            rules: vec![942100],
+            subject: None,
+            request_id: Some("r".into()),
+            ja4: None,
+        });
+    }
+    for scope in ["198.51.100.0/24", "2001:db8:1::/64"] {
+        handle.add(ban(scope)).await.expect("ban");
+    }
+    let row =
+        |value: &str, scenario: &str| (value.to_owned(), scenario.to_owned(), "gateway:gateway".to_owned());
+    let all = [
+        row("192.0.2.66", "gateway/waf"),
+        row("198.51.100.0/24", "gateway/operator"),
+        row("2001:db8:1::/64", "gateway/operator"),
+    ];
+    let start = Instant::now();
+    loop {
+        let known = neighbour.decisions();
+        if known == all {
+            break;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "CrowdSec knows {known:?}\n{state:?}\n{}",
+            neighbour.log()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // They come back in the stream, and are known for our own.
+    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]);
+    until("the stream is read", || state.followed.load(Ordering::Relaxed) == 1).await;
+    let listing =
+        handle.list(ListBans { origin: Some(Origin::CrowdSec), ..ListBans::default() }).await.expect("list");
+    assert_eq!(listing.decisions.len(), 1, "{listing:?}");
+    for scope in ["192.0.2.66", "2001:db8:1::/64"] {
+        handle.remove(RemoveBan::Scope(scope.parse().expect("scope"))).await.expect("removed");
+    }
+    until("they are taken back", || {
+        neighbour.decisions().iter().filter(|(_, _, origin)| origin == "gateway:gateway").count() == 1
+    })
+    .await;
+    // Debian's crowdsec is older than usage metrics: that is seen, and nothing breaks.
+    until("the answer to metrics", || state.metrics_unknown.load(Ordering::Relaxed)).await;
+    assert_eq!(state.last_error(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_certificate_is_enough_to_be_a_bouncer() {
+    let neighbour = CrowdSec::start("mtls", true);
+    let text = format!(
+        "[bans.crowdsec]\nurl = \"https://127.0.0.1:{}/\"\nca_file = \"ca.pem\"\ncertificate_file = \"bouncer.pem\"\n\
+         private_key_file = \"bouncer.key\"\ninterval = \"1s\"",
+        neighbour.port
+    );
+    let config = Config::parse(&neighbour.folder.join("gateway.toml"), &text).expect("configuration").bans;
+    let kernel = FakeKernel::default();
+    let parts = Parts { kernel: Some(Box::new(kernel.clone())), ..Parts::default() };
+    let handle = start(&config, parts).expect("start");
+    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]);
+    let follow = |config: &CrowdSecConfig| crowdsec::follow(config, None, handle.clone()).expect("follow");
+    let crowdsec = config.crowdsec.expect("crowdsec");
+    let (_state, task) = follow(&crowdsec);
+    until_kernel_holds(&kernel, &["192.0.2.1"], Duration::from_secs(20)).await;
+    task.abort();
+    // Without the certificate nobody is let in.
+    let (state, _task) = follow(&CrowdSecConfig { identity: None, ..crowdsec });
+    until("the refusal", || state.last_error().is_some_and(|e| e.contains("refuses the key"))).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_is_a_sentence() {
     let folder = std::env::temp_dir().join(format!("gateway-crowdsec-key-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("folder");
     let config = configuration(&folder, 1);
     let handle = start(&config, Parts::default()).expect("start");
-    let follow = || {
-        let client = Client::new().expect("client");
-        crowdsec::follow(config.crowdsec.as_ref().expect("crowdsec"), client, handle.clone()).map(drop)
-    };
+    let follow =
+        || crowdsec::follow(config.crowdsec.as_ref().expect("crowdsec"), None, handle.clone()).map(drop);
     let missing = follow().expect_err("no file").to_string();
     assert!(missing.contains("key_file"), "{missing}");
     std::fs::write(folder.join("key"), " \n").expect("key");

@@ -78,13 +78,14 @@ impl KernelWriter for FileKernel {
 }
 
 fn start_in(folder: &Path) -> (Handle, Arc<Mutex<BTreeMap<IpNetwork, u64>>>) {
-    let text = "[bans]\ndatabase = \"bans.redb\"\ndefault_scenarios = false\n\
+    let text = "[bans]\ndefault_scenarios = false\n\
         [bans.neighbours]\nenabled = false\n\
         [[bans.scenarios]]\nname = \"first\"\nkinds = [\"waf\"]\ncapacity = 0\nleak = \"1s\"\naction = \"kernel-ban\"\nlength = \"1h\"";
     let config = Config::parse(&folder.join("gateway.toml"), text).expect("configuration");
     let kernel = FileKernel::open(&folder.join("kernel"));
     let bans = kernel.bans.clone();
-    let parts = Parts { kernel: Some(Box::new(kernel)), ..Parts::default() };
+    let database = Some(folder.join("bans.redb"));
+    let parts = Parts { kernel: Some(Box::new(kernel)), database, ..Parts::default() };
     (start(&config.bans, parts).expect("start"), bans)
 }
 

@@ -202,6 +202,16 @@ impl Gateway {
         })
     }
 
+    /// Runs `gateway ARGUMENTS` against this daemon and returns what people read.
+    pub fn say(&self, arguments: &[&str]) -> Result<String> {
+        crate::command::text(
+            Command::new(self.settings.program()?)
+                .arg("--control")
+                .arg(self.settings.socket())
+                .args(arguments),
+        )
+    }
+
     /// The metrics page.
     pub fn metrics(&self, netns: &Netns) -> Result<String> {
         let control = SocketAddr::from(([127, 0, 0, 1], Settings::CONTROL_PORT));
@@ -227,6 +237,11 @@ impl Gateway {
             .and_then(Pid::from_raw)
             .context("the daemon has no process id")?;
         kill_process(pid, signal).context("the signal could not be sent")
+    }
+
+    /// Sends SIGKILL, and does not wait: [`Gateway::kill`] does.
+    pub fn signal_kill(&self) -> Result<()> {
+        self.signal(Signal::KILL)
     }
 
     /// Sends SIGTERM and waits for the end.

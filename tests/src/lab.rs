@@ -118,6 +118,11 @@ impl Lab {
             .guard(&[CLEAN.interface, ATTACKER.interface], &self.pin)
     }
 
+    /// The folder of the gateway's pins.
+    pub fn folder_of_pins(&self) -> PathBuf {
+        self.pin.clone()
+    }
+
     /// Starts a gateway with these settings and waits until it is ready.
     pub fn start(&self, settings: &Settings) -> Result<Gateway> {
         Gateway::start(&self.gateway, settings)

@@ -7,6 +7,7 @@
 //! These tests need root and the built daemon: `cargo xtask test` brings both together. Without either they fail.
 
 mod client;
+mod cluster;
 mod command;
 mod gateway;
 mod lab;
@@ -19,6 +20,7 @@ mod scratch;
 pub mod xdp;
 
 pub use client::{Connection, Response, curl, curl_tls, get};
+pub use cluster::{Cluster, Node};
 pub use command::{run, text, wait_until};
 pub use gateway::{Gateway, Settings, daemon, stop};
 pub use lab::{CLEAN, Lab, Place, mount_bpffs};

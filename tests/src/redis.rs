@@ -21,10 +21,20 @@ pub struct Redis {
 impl Redis {
     /// Starts on loopback in the namespace, and waits until it answers.
     pub fn start(netns: &Netns, port: u16) -> Result<Self> {
+        Self::run(netns, port, "127.0.0.1")
+    }
+
+    /// As [`Redis::start`], on every address of the namespace.
+    pub fn open(netns: &Netns, port: u16) -> Result<Self> {
+        Self::run(netns, port, "0.0.0.0")
+    }
+
+    fn run(netns: &Netns, port: u16, bind: &str) -> Result<Self> {
         let folder = Scratch::new()?;
         let child = netns
             .command("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &port.to_string(), "--bind", bind, "--save", "", "--appendonly", "no"])
+            .args(["--protected-mode", "no"])
             .arg("--dir")
             .arg(folder.path())
             .stdin(Stdio::null())

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use gateway::kernel::{Kernel, KernelConfig, Mode, Modes, Reason};
 
 pub mod packet;
+pub mod pair;
 
 /// `XDP_DROP`.
 pub const DROP: u32 = 1;

@@ -167,3 +167,89 @@ fn an_allowlisted_address_is_refused_but_never_banned() -> Result<()> {
     ensure!(!is_dropped(&lab, Lab::ATTACKER.http()), "an allowlisted address was dropped");
     Ok(())
 }
+
+#[test]
+fn with_bans_off_nobody_is_banned() -> Result<()> {
+    let lab = Lab::new()?;
+    let gateway = lab.start(&lab.settings().with("[bans]\nenabled = false"))?;
+    for number in 1..=MOST_ATTACKS {
+        let answer = get(&lab.attacker, Lab::ATTACKER.http(), ATTACK)?;
+        ensure!(answer.status == 403, "attack {number} was answered with {}", answer.status);
+    }
+    ensure!(!is_dropped(&lab, Lab::ATTACKER.http()), "the attacker was dropped");
+    let list = gateway.ask(&["ban", "list"])?;
+    ensure!(list["enabled"] == false && list["decisions"] == serde_json::json!([]), "{list}");
+    let said = gateway.say(&["ban", "list"])?;
+    ensure!(said.contains("bans are off ([bans] enabled = false)"), "{said}");
+    let top = gateway.ask(&["xdp", "status"])?;
+    ensure!(top["tables"][0]["used"] == 0, "{top}");
+    // An operator's word holds all the same.
+    gateway.ask(&["ban", "add", &Lab::ATTACKER.client().to_string(), "--for", "10m"])?;
+    wait_until("the operator's ban", SOON, || is_dropped(&lab, Lab::ATTACKER.http()).then_some(()))
+}
+
+#[test]
+fn nobody_locks_the_operators_out() -> Result<()> {
+    let lab = Lab::new()?;
+    let (clean, proxy) = (CLEAN.client(), Lab::ATTACKER.client());
+    let settings = lab
+        .settings()
+        .with(&format!("[client]\ntrusted_proxies = [\"{proxy}\"]"))
+        .with("[bans]\nmanagement = [\"192.0.2.0/24\"]");
+    let gateway = lab.start(&settings)?;
+    let own = Lab::ATTACKER.gateway().to_string();
+    let around_own = "10.77.2.0/25";
+    let proxy = proxy.to_string();
+    for (what, scope, said) in [
+        ("a management source", "192.0.2.7", "192.0.2.0/24"),
+        ("a network around it", "192.0.0.0/20", "192.0.2.0/24"),
+        ("the gateway's own address", own.as_str(), own.as_str()),
+        ("a network around it", around_own, "10.77.2."),
+        ("its own IPv6 address", "fd77:2:0:1::1", "fd77:2:0:1::1"),
+        ("a trusted proxy", proxy.as_str(), proxy.as_str()),
+        ("everything", "0.0.0.0/0", "0.0.0.0/0"),
+        ("all of IPv6", "::/0", "::/0"),
+    ] {
+        let refused =
+            gateway.ask(&["ban", "add", scope]).err().with_context(|| format!("{what} was banned"))?;
+        let sentence = refused.to_string();
+        ensure!(sentence.contains(said), "{what}: {sentence}");
+        println!("refused: {what}: {}", sentence.trim());
+    }
+    let status = gateway.ask(&["xdp", "status"])?;
+    ensure!(status["tables"][0]["used"] == 0 && status["tables"][1]["used"] == 0, "{status}");
+    // Whoever is none of these is banned on the operator's word.
+    gateway.ask(&["ban", "add", &clean.to_string()])?;
+    Ok(())
+}
+
+#[test]
+fn limits_fall_back_to_observing_when_the_daemon_is_dead() -> Result<()> {
+    const SENT: usize = 100;
+    let lab = Lab::new()?;
+    let attacker = Lab::ATTACKER.client();
+    let limits = format!(
+        "limits = {{ overrides = [{{ networks = [\"{attacker}/32\"], packets = 5, packets_burst = 5 }}] }}"
+    );
+    let gateway = lab.start(&lab.settings().with_kernel(&limits))?;
+    let echo = Echo::start(&lab.gateway, SocketAddr::new(Lab::ATTACKER.gateway(), 0))?;
+    let to = echo.address();
+    let came_back = || -> Result<usize> {
+        lab.attacker.inside(|| {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+            socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+            for _ in 0..SENT {
+                socket.send_to(b"?", to)?;
+            }
+            Ok((0..SENT).take_while(|_| socket.recv(&mut [0; 8]).is_ok()).count())
+        })
+    };
+    // The limiter is warm after the first.
+    came_back()?;
+    let limited = came_back()?;
+    ensure!(limited < SENT / 2, "{limited} of {SENT} datagrams passed a limit of 5 a second");
+    gateway.kill()?;
+    wait_until("the heartbeat's lapse", Duration::from_secs(30), || {
+        came_back().ok().filter(|count| *count == SENT).map(|_| ())
+    })
+}

@@ -117,6 +117,74 @@ fn missing_privileges_are_named() -> Result<()> {
     check("no privileges", &run_bounded(&mut command)?, &["CAP_"])
 }
 
+/// What the launcher below is to run, with a space between the words.
+const LAUNCH: &str = "GATEWAY_REFUSALS_WITHOUT_BPF";
+
+/// Runs the daemon where bpf(2) fails with ENOSYS, as on a kernel built without it: this test's own program, started
+/// again, takes the call away from itself and becomes the daemon.
+fn without_bpf(lab: &Lab, settings: &Settings) -> Result<Command> {
+    let file = settings.write()?;
+    let mut command = lab.gateway.command(std::env::current_exe()?);
+    let launch = format!("{} run --config {}", daemon()?.display(), file.display());
+    command.args(["a_kernel_without_bpf_is_named", "--exact", "--nocapture"]).env(LAUNCH, launch);
+    Ok(command)
+}
+
+fn launch(words: &str) -> Result<()> {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+    use std::os::unix::process::CommandExt as _;
+    const BPF: i64 = if cfg!(target_arch = "x86_64") { 321 } else { 280 };
+    let filter = SeccompFilter::new(
+        [(BPF, vec![])].into_iter().collect(),
+        SeccompAction::Allow,
+        // ENOSYS
+        SeccompAction::Errno(38),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    apply_filter(&program)?;
+    let mut words = words.split(' ');
+    let program = words.next().context("a program")?;
+    Err(Command::new(program).args(words).env_remove(LAUNCH).exec().into())
+}
+
+#[test]
+fn a_kernel_without_bpf_is_named() -> Result<()> {
+    if let Ok(words) = std::env::var(LAUNCH) {
+        return launch(&words);
+    }
+    let lab = Lab::new()?;
+    let settings = lab.settings();
+    let output = run_bounded(&mut without_bpf(&lab, &settings)?)?;
+    let names = ["this kernel does not support it", "CONFIG_BPF_SYSCALL", "Linux 5.15"];
+    check("a kernel without BPF", &output, &names)?;
+    ensure!(output.status.code() == Some(5), "the exit code of the system's refusals, not {}", output.status);
+    ensure!(!settings.socket().exists(), "a control socket was left behind");
+    for port in [Settings::HTTP_PORT, Settings::HTTPS_PORT] {
+        lab.gateway.inside(|| Ok(TcpListener::bind(("::", port))?)).context("a listener was left behind")?;
+    }
+
+    // Where the configuration lets it be missing, it serves without it and says so.
+    let settings = lab.settings().with_kernel("required = false");
+    let log = std::fs::File::create(settings.log())?;
+    let mut child = without_bpf(&lab, &settings)?.stdout(log.try_clone()?).stderr(log).spawn()?;
+    let served = wait_until("an answer", LIMIT, || {
+        gateway_tests::get(&lab.clean, gateway_tests::CLEAN.http(), "/")
+            .ok()
+            .filter(|answer| answer.status == 200)
+    });
+    let said = std::fs::read_to_string(settings.log())?;
+    child.kill()?;
+    child.wait()?;
+    served.with_context(|| said.clone())?;
+    for name in
+        ["serving without the kernel side", "required = false", "CONFIG_BPF_SYSCALL", "no kernel side"]
+    {
+        ensure!(said.contains(name), "nothing said of `{name}`:\n{said}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_command_line_says_that_nobody_answers() -> Result<()> {
     let output = Command::new(daemon()?).args(["--control", "/no/such/control.sock", "status"]).output()?;

@@ -33,7 +33,7 @@ fn what_is_dropped_for_a_reason_is_copied() -> Result<()> {
             got.data.len(),
             sent.len()
         );
-        file.write(&got)?;
+        file.write(&got, "eth0")?;
     }
     kernel.test_run(&frame("127.0.0.1", 1)?, 1)?;
     ensure!(captured.next().is_none(), "other reasons are not copied");

@@ -14,8 +14,9 @@ pub struct Paths {
 impl Paths {
     /// Finds both from the environment that cargo gives to `cargo xtask`.
     pub fn find() -> Self {
-        let root =
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf);
+        // Asked when it runs: a binary from a shared target folder may have been built in another checkout.
+        let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&own).parent().map_or_else(PathBuf::new, Path::to_path_buf);
         let target = match std::env::var_os("CARGO_TARGET_DIR") {
             Some(folder) if Path::new(&folder).is_absolute() => PathBuf::from(folder),
             Some(folder) => root.join(folder),

@@ -24,7 +24,7 @@ pub fn certificates(tls: &Tls) -> Vec<Certificate> {
         for names in &acme.certificates {
             let (certificate, key_file) = store.paths(names.first().map_or("", String::as_str));
             if certificate.exists() && key_file.exists() {
-                all.push(Certificate { certificate, key_file });
+                all.push(Certificate { certificate, key_file, ocsp_file: None });
             }
         }
     }
@@ -36,12 +36,9 @@ pub fn start(running: &Arc<Running>) {
     let Some(acme) = running.config.edge.tls.acme.clone() else { return };
     let challenges = Arc::clone(&running.challenges);
     let running = Arc::clone(running);
-    let changed: acme::Changed = Arc::new(move |name| {
-        let list = certificates(&running.tls_in_force());
-        match running.certificates.reload(&list, &running.provider) {
-            Ok(()) => tracing::info!(certificate = name, "certificate in force"),
-            Err(e) => tracing::error!("a certificate of the authority can't be used: {e}"),
-        }
+    let changed: acme::Changed = Arc::new(move |name| match running.reload_certificates() {
+        Ok(()) => tracing::info!(certificate = name, "certificate in force"),
+        Err(e) => tracing::error!("a certificate of the authority can't be used: {e}"),
     });
     tokio::spawn(acme::run(settings(acme), challenges, changed));
 }

@@ -1,17 +1,19 @@
 //! Between rooms that don't know each other: limits and bans as the pipeline asks for them.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 
+use super::push_back::PushBack;
 use crate::bans;
 use crate::bans::geo::Geo;
 use crate::client::ClientId;
-use crate::limits::{self, Check, Clock, Decision, Limiter, Outcome, Permit};
+use crate::limits::{self, Check, Clock, Decision, Holding, Limiter, Outcome};
 use crate::pipeline::{
     DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest,
 };
+use crate::telemetry::Sparse;
 
 /// Decisions as the pipeline's deny list.
 pub struct Denials(pub bans::Handle);
@@ -26,23 +28,67 @@ impl DenyList for Denials {
     }
 }
 
+/// The database of countries as the rules' (`@geoLookup`).
+pub struct Places(pub Arc<Geo>);
+
+impl gateway_waf::operators::GeoLookup for Places {
+    fn lookup(&self, address: std::net::IpAddr) -> Option<gateway_waf::operators::GeoRecord> {
+        let country_code = self.0.country(address)?;
+        Some(gateway_waf::operators::GeoRecord {
+            country_code,
+            ..gateway_waf::operators::GeoRecord::default()
+        })
+    }
+}
+
 /// The limiter as the pipeline's gate.
 pub struct Limits {
     limiter: Limiter,
     clock: Clock,
     geo: Option<Arc<Geo>>,
+    push_back: PushBack,
 }
 
 impl Limits {
-    /// The gate of this limiter.
-    pub fn new(limiter: Limiter, geo: Option<Arc<Geo>>) -> Self {
-        Self { limiter, clock: Clock::start(), geo }
+    /// The gate of this limiter; clients that go on past refusals are told to `push_back`.
+    pub fn new(limiter: Limiter, geo: Option<Arc<Geo>>, push_back: PushBack) -> Self {
+        Self { limiter, clock: Clock::start(), geo, push_back }
+    }
+
+    fn outcome(&self, decision: Decision) -> LimitOutcome {
+        match decision {
+            Decision::Allowed(permit) => {
+                tell_shadowed(&permit);
+                LimitOutcome { refused: None, fields: permit.headers().into_vec(), holding: permit.holding() }
+            }
+            Decision::Refused(mut refusal) => {
+                tell_refused(&refusal);
+                if let Some(persistence) = refusal.offence.take() {
+                    self.push_back.tell(persistence);
+                }
+                let mut fields = refusal.headers().into_vec();
+                // The response is given its own.
+                fields.retain(|(name, _)| name != http::header::RETRY_AFTER);
+                LimitOutcome {
+                    fields,
+                    refused: Some(LimitRefusal {
+                        limit: refusal.limit.clone(),
+                        retry_after: (refusal.retry_after.as_secs_f64().ceil() as u64).max(1),
+                    }),
+                    holding: None,
+                }
+            }
+        }
     }
 }
 
 impl LimitGate for Limits {
     fn check<'a>(&'a self, request: LimitRequest<'a>) -> LimitCheck<'a> {
-        let now = self.clock.now();
+        let addr = request.client.addr();
+        // Looked up only for a limit that asks for it.
+        let places = self.limiter.places();
+        let geo = self.geo.as_ref();
+        let country = geo.filter(|_| places.country).and_then(|geo| geo.country(addr));
         let asked = limits::LimitRequest {
             client: *request.client,
             route: request.route,
@@ -53,37 +99,44 @@ impl LimitGate for Limits {
             query: request.query.and_then(|q| std::str::from_utf8(q).ok()),
             headers: request.headers,
             ja4: request.ja4,
-            certificate: None,
-            country: None,
-            asn: self.geo.as_ref().and_then(|geo| geo.asn(request.client.addr())),
-            now,
+            certificate: request.certificate,
+            country: country.and_then(|code| code.as_bytes().try_into().ok()),
+            asn: geo.filter(|_| places.asn).and_then(|geo| geo.asn(addr)),
+            now: self.clock.now(),
         };
         match self.limiter.check(&asked) {
-            Check::Done(decision) => LimitCheck::Done(outcome(decision)),
-            Check::Pending(_) => LimitCheck::Wait(Box::pin(async move {
-                // The check is asked again inside of the future, which owns what it borrows.
-                outcome(self.limiter.decide(&asked).await)
-            })),
+            Check::Done(decision) => LimitCheck::Done(self.outcome(decision)),
+            Check::Pending(pending) => {
+                LimitCheck::Wait(Box::pin(async move { self.outcome(pending.decide().await) }))
+            }
         }
     }
 
-    fn settle(&self, permit: Permit, status: u16, headers: &HeaderMap) {
-        permit.settle(&Outcome { status, headers }, self.clock.now());
+    fn settle(&self, holding: Holding, status: u16, headers: &HeaderMap) -> Option<Holding> {
+        holding.settle(&Outcome { status, headers }, self.clock.now())
     }
 }
 
-fn outcome(decision: Decision) -> LimitOutcome {
-    match decision {
-        Decision::Allowed(permit) => {
-            LimitOutcome { refused: None, fields: permit.headers().into_vec(), permit: Some(permit) }
-        }
-        Decision::Refused(refusal) => LimitOutcome {
-            fields: refusal.headers().into_vec(),
-            refused: Some(LimitRefusal {
-                limit: refusal.limit.clone(),
-                retry_after: refusal.retry_after.as_secs_f64().ceil() as u64,
-            }),
-            permit: None,
-        },
+/// How often refusals are told in the log.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+fn tell_refused(refusal: &limits::Refusal) {
+    static LINES: Sparse = Sparse::every(TELL_EVERY);
+    if let Some(suppressed) = LINES.permit() {
+        tracing::info!(
+            limit = %refusal.limit,
+            retry_after_s = refusal.retry_after.as_secs_f64().ceil(),
+            suppressed,
+            "a rate limit refuses; the access log and `gateway limits list` tell more"
+        );
+    }
+}
+
+fn tell_shadowed(permit: &limits::Permit) {
+    static LINES: Sparse = Sparse::every(TELL_EVERY);
+    if let Some(limit) = permit.shadowed().next()
+        && let Some(suppressed) = LINES.permit()
+    {
+        tracing::info!(%limit, suppressed, "a rate limit in shadow mode would have refused");
     }
 }

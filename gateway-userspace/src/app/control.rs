@@ -35,8 +35,10 @@ pub fn api(running: Arc<Running>, reload: mpsc::Sender<ReloadRequest>) -> Api {
         }
     });
     bans(&mut api, &running);
+    feeds(&mut api, &running);
+    privacy(&mut api, &running);
     limits(&mut api, &running);
-    kernel(&mut api, &running);
+    super::xdp::calls(&mut api, &running);
     api
 }
 
@@ -73,7 +75,7 @@ fn limits(api: &mut Api, running: &Arc<Running>) {
 }
 
 #[derive(Deserialize)]
-struct Allow {
+struct OfNetwork {
     network: IpNetwork,
 }
 
@@ -93,9 +95,15 @@ fn bans(api: &mut Api, running: &Arc<Running>) {
         async move { h.add(request.json::<AddBan>()?).await.map_err(operator) }
     });
     let h = running.bans.clone();
+    let enabled = running.config.bans.enabled;
     api.on(Method::POST, "/v1/bans/list", move |request| {
         let h = h.clone();
-        async move { h.list(request.json::<ListBans>()?).await.map_err(stopped) }
+        async move {
+            let listing = h.list(request.json::<ListBans>()?).await.map_err(stopped)?;
+            let mut answer = serde_json::to_value(listing).map_err(ApiError::refused)?;
+            answer["enabled"] = enabled.into();
+            Ok(answer)
+        }
     });
     let h = running.bans.clone();
     api.on(Method::POST, "/v1/bans/remove", move |request| {
@@ -146,36 +154,43 @@ fn bans(api: &mut Api, running: &Arc<Running>) {
     let h = running.bans.clone();
     api.on(Method::POST, "/v1/allow", move |request| {
         let h = h.clone();
-        async move { h.allow(request.json::<Allow>()?.network).await.map_err(operator) }
+        async move { h.allow(request.json::<OfNetwork>()?.network).await.map_err(operator) }
     });
     let h = running.bans.clone();
     api.on(Method::POST, "/v1/allow/remove", move |request| {
         let h = h.clone();
-        async move { h.disallow(request.json::<Allow>()?.network).await.map_err(operator) }
+        async move { h.disallow(request.json::<OfNetwork>()?.network).await.map_err(operator) }
     });
 }
 
-fn kernel(api: &mut Api, running: &Arc<Running>) {
-    let none = || ApiError::missing("the kernel side is not in use: set [kernel] interfaces");
+fn feeds(api: &mut Api, running: &Arc<Running>) {
+    let none = || ApiError::missing("no list is followed: write [[bans.feeds]]");
     let r = Arc::clone(running);
-    api.on(Method::GET, "/v1/xdp/stats", move |_| {
+    api.on(Method::GET, "/v1/feeds", move |_| {
         let r = Arc::clone(&r);
-        async move { r.kernel.as_ref().map(|k| k.stats()).ok_or_else(none) }
+        async move { Ok(r.feeds.as_ref().map_or_else(Vec::new, |f| f.statuses())) }
     });
     let r = Arc::clone(running);
-    api.on(Method::GET, "/v1/xdp/status", move |_| {
+    api.on(Method::POST, "/v1/feeds/refresh", move |_| {
         let r = Arc::clone(&r);
         async move {
-            let kernel = r.kernel.as_ref().ok_or_else(none)?;
-            kernel.status().map_err(ApiError::refused)
+            let feeds = r.feeds.as_ref().ok_or_else(none)?;
+            feeds.refresh();
+            Ok(serde_json::json!({ "looking": feeds.statuses().len() }))
         }
     });
-    let r = Arc::clone(running);
-    api.on(Method::GET, "/v1/xdp/top", move |request| {
-        let r = Arc::clone(&r);
-        async move {
-            let count = request.query.get("n").and_then(|n| n.parse().ok()).unwrap_or(20);
-            r.kernel.as_ref().map(|k| k.top(count)).ok_or_else(none)
-        }
+}
+
+fn privacy(api: &mut Api, running: &Arc<Running>) {
+    let stopped = |e: crate::bans::Stopped| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string());
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/privacy/export", move |request| {
+        let h = h.clone();
+        async move { h.privacy_export(request.json::<OfNetwork>()?.network).await.map_err(stopped) }
+    });
+    let h = running.bans.clone();
+    api.on(Method::POST, "/v1/privacy/erase", move |request| {
+        let h = h.clone();
+        async move { h.privacy_erase(request.json::<OfNetwork>()?.network).await.map_err(stopped) }
     });
 }

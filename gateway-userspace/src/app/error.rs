@@ -9,8 +9,8 @@ use crate::config::ConfigError;
 use crate::http::StartError;
 use crate::kernel::KernelError;
 use crate::listen::{BindError, CertificateError, TlsError};
+use crate::pipeline::SiteError;
 use crate::rules::RulesError;
-use crate::upstream::UpstreamTlsError;
 
 /// What keeps the gateway from starting; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +27,9 @@ pub enum AppError {
     /// The TLS settings.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The TLS settings of an upstream.
+    /// The TLS settings of an upstream or a route.
     #[error(transparent)]
-    UpstreamTls(#[from] UpstreamTlsError),
+    Site(#[from] SiteError),
     /// The log.
     #[error("the log can't be started: {0}")]
     Log(String),
@@ -84,7 +84,9 @@ impl AppError {
     /// The exit code that says this.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Rules(_) | Self::Certificate(_) | Self::Tls(_) => exit::CONFIG,
+            Self::Config(_) | Self::Rules(_) | Self::Certificate(_) | Self::Tls(_) | Self::Site(_) => {
+                exit::CONFIG
+            }
             _ => exit::SYSTEM,
         }
     }

@@ -12,8 +12,8 @@ use crate::bans::{
 use crate::client::IpNetwork;
 use crate::config::{self, kernel_policy};
 use crate::kernel::{
-    self, AttachMode, Attachment, BanReason, Bar, Expiry, InterfaceConfig, Kernel, KernelConfig, Mode, Modes,
-    PortPolicy, PortSet, Rate, SourceLimits, Target,
+    self, AttachMode, Attachment, BanReason, Bar, Cookies, Expiry, FloodLimits, InterfaceConfig, Kernel,
+    KernelConfig, KernelError, Mode, Modes, Part, PortPolicy, PortSet, Rate, SourceLimits, Target,
 };
 
 /// Mounts the BPF file system where it is missing, while this is still allowed.
@@ -24,17 +24,20 @@ pub fn prepare(config: &config::kernel::Kernel) -> Result<(), AppError> {
     if config.interfaces.is_empty() {
         return Ok(());
     }
-    if !privileges::may_use_bpf() {
-        return Err(AppError::NoBpf);
-    }
-    kernel::prepare_root(&config.pin)?;
-    Ok(())
+    let ready = if privileges::may_use_bpf() {
+        kernel::prepare_root(&config.pin).map_err(AppError::from)
+    } else {
+        Err(AppError::NoBpf)
+    };
+    // Where it may be missing, `open` says that it is.
+    if config.required { ready } else { Ok(()) }
 }
 
 /// The kernel side, and where it is attached.
 pub type Opened = (Arc<Kernel>, Vec<Attachment>);
 
-/// Opens the kernel side and attaches it; `None` where no interface is configured.
+/// Opens the kernel side and attaches it; `None` where no interface is configured, or where it can't be had and is not
+/// required.
 ///
 /// # Errors
 /// As the kernel side says.
@@ -42,13 +45,56 @@ pub fn open(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Result<
     if config.interfaces.is_empty() {
         return Ok(None);
     }
-    let kernel = Kernel::open(&KernelConfig { pin_root: config.pin.clone(), ..KernelConfig::default() })?;
+    match open_required(config, protected) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(
+            error @ (AppError::NoBpf
+            | AppError::Kernel(KernelError::Unsupported { .. } | KernelError::Privileges { .. })),
+        ) if !config.required => {
+            tracing::warn!(
+                "serving without the kernel side, which [kernel] required = false allows: {error}"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn open_required(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Result<Opened, AppError> {
+    if !privileges::may_use_bpf() {
+        return Err(AppError::NoBpf);
+    }
+    let capacity = config.capacity;
+    let kernel = Kernel::open(&KernelConfig {
+        pin_root: config.pin.clone(),
+        capacity_hosts: capacity.hosts,
+        capacity_wide: capacity.wide,
+        capacity_sources: capacity.sources,
+        capacity_feed_hosts: capacity.feed_hosts,
+        capacity_feed_wide: capacity.feed_wide,
+        ..KernelConfig::default()
+    })?;
+    match kernel.carried() {
+        Some(carried) if carried.unreadable => tracing::warn!(
+            from = carried.from,
+            "the kernel's tables of an earlier version can't be read: bans come back from the ledger"
+        ),
+        Some(carried) => tracing::info!(
+            from = carried.from,
+            bans = carried.bans,
+            feeds = carried.feeds,
+            "bans carried over into new kernel tables"
+        ),
+        None => {}
+    }
     kernel.set_allowlist(&targets(&config.allow), &targets(protected))?;
-    kernel.set_modes(Modes::all(match config.mode {
+    let own = |mode| match mode {
         config::kernel::Mode::Off => Mode::Off,
         config::kernel::Mode::Observe => Mode::Observe,
         config::kernel::Mode::Enforce => Mode::Enforce,
-    }));
+    };
+    let (all, flood) = (own(config.mode), own(config.flood.mode.unwrap_or(config.mode)));
+    kernel.set_modes(Modes::all(all).with(Part::Flood, all.min(flood)));
     kernel.heartbeat();
     apply_policy(&kernel, config)?;
     let mode = match config.attach {
@@ -58,8 +104,37 @@ pub fn open(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Result<
     };
     let wanted: Vec<InterfaceConfig> =
         config.interfaces.iter().map(|name| InterfaceConfig { name: name.clone(), mode }).collect();
-    let attached = kernel.attach(&wanted)?;
-    Ok(Some((Arc::new(kernel), attached)))
+    let (attached, detached) = kernel.take_over(&wanted)?;
+    for attachment in &attached {
+        tracing::info!(interface = attachment.interface, mode = ?attachment.mode, "XDP: {}", attachment.reason);
+    }
+    if !detached.is_empty() {
+        tracing::warn!(interfaces = ?detached, "the program is off these: [kernel] interfaces does not name them");
+    }
+    Ok((Arc::new(kernel), attached))
+}
+
+/// Takes the program off the interfaces that had none before, unless told that there is no need.
+pub struct GiveUp(Option<Arc<Kernel>>);
+
+impl GiveUp {
+    /// For a kernel side that has just been opened.
+    pub fn new(kernel: &Arc<Kernel>) -> Self {
+        Self(Some(Arc::clone(kernel)))
+    }
+
+    /// All went well.
+    pub fn never_mind(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        if let Some(kernel) = &self.0 {
+            kernel.give_up();
+        }
+    }
 }
 
 /// Writes limits and port policy.
@@ -83,6 +158,18 @@ pub fn apply_policy(kernel: &Kernel, config: &config::kernel::Kernel) -> Result<
         .flat_map(|(networks, limits)| targets(networks).into_iter().map(move |t| (t, of(limits))))
         .collect();
     kernel.set_limits(&of(&config.limits.everyone), &overrides)?;
+    kernel.set_flood(&FloodLimits {
+        new_sources: config.flood.new_sources,
+        heavy: config.flood.heavy,
+        connections: config.flood.connections.map(rate),
+        cookies: config.flood.cookies.clone(),
+    })?;
+    let cookies = kernel.cookies();
+    if !config.flood.cookies.is_empty() && cookies != Cookies::Available {
+        tracing::warn!(
+            "SYN cookies of `kernel.flood` are {cookies}; connections beyond the gate are refused"
+        );
+    }
     let set = |s: &kernel_policy::PortSet| PortSet {
         tcp: s.tcp.clone(),
         udp: s.udp.clone(),

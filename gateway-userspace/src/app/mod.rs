@@ -7,6 +7,8 @@
 
 mod acme;
 mod adapters;
+mod capture;
+mod certificates;
 mod control;
 mod decisions;
 mod error;
@@ -14,7 +16,9 @@ mod kernel;
 mod notify;
 mod parts;
 mod privileges;
+mod push_back;
 mod reload;
+mod xdp;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,7 +59,11 @@ pub fn run(args: &ConfigArgs) -> Result<(), AppError> {
         .map_err(AppError::Runtime)?;
     runtime.block_on(async {
         let running = Arc::new(Running::start(checked, log, handed_over)?);
-        live(&running, args).await
+        let lived = live(&running, args).await;
+        if lived.is_err() {
+            running.give_up();
+        }
+        lived
     })
 }
 
@@ -101,6 +109,8 @@ async fn live(running: &Arc<Running>, args: &ConfigArgs) -> Result<(), AppError>
             }
             _ = heartbeat.tick() => {
                 running.beat();
+                running.forget_limits();
+                tokio::task::block_in_place(|| running.look_after_certificates());
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
                     running.sweep();

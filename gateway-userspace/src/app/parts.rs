@@ -7,17 +7,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use gateway_waf::Ruleset;
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use serde_json::json;
 
 use super::acme::{self, Resolver};
-use super::adapters::{Denials, Limits};
+use super::adapters::{Denials, Limits, Places};
+use super::capture::Captures;
+use super::certificates::{self as tls_files, Watch};
 use super::decisions::{self, Decisions};
 use super::error::AppError;
-use super::{kernel, starting, watch_every};
+use super::push_back::PushBack;
+use super::{kernel, starting, watch_every, xdp};
 use crate::access::{self, AccessLog};
 use crate::acme::Challenges;
 use crate::admin::{Health, Phase};
@@ -25,6 +26,7 @@ use crate::bans;
 use crate::bans::cluster::ClusterState;
 use crate::bans::crowdsec::CrowdSecState;
 use crate::bans::feed::Feeds;
+use crate::bans::geo::Geo;
 use crate::cli::ConfigArgs;
 use crate::client::IpNetwork;
 use crate::config::Config;
@@ -33,9 +35,9 @@ use crate::config::waf::Waf;
 use crate::http::{Server, ServerParts};
 use crate::inspect::{self, AuditLog, AuditTarget, AuditWriter, Inspector, Spool};
 use crate::kernel::{Attachment, Kernel};
-use crate::limits::Limiter;
-use crate::listen::{self, Acceptor, Admission, Bound, Certificates};
-use crate::pipeline::{Parts, Pipeline, Site};
+use crate::limits::{Clock, Limiter};
+use crate::listen::{self, Acceptor, Admission, Bound, Certificates, TlsNumbers};
+use crate::pipeline::{Offences, Parts, Pipeline, Site};
 use crate::rules::{self, Loaded, Stamp};
 use crate::telemetry::{LogControl, Registry};
 
@@ -63,7 +65,8 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, AppError> {
     let loaded = args.load()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let rules = rules::load(&loaded.config.waf)?;
-    let certificates = Certificates::load(&acme::certificates(&loaded.config.edge.tls), &provider)?;
+    let configured = acme::certificates(&loaded.config.edge.tls);
+    let certificates = Certificates::load(&configured, &provider, tls_files::now())?;
     Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, provider })
 }
 
@@ -124,18 +127,22 @@ pub struct Running {
     pub(super) certificates: Arc<Certificates>,
     pub(super) challenges: Arc<Challenges>,
     pub(super) provider: Arc<CryptoProvider>,
-    pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    pub(super) tls: tls_files::Settings,
+    pub(super) certificate_watch: Watch,
     pub(super) tls_config: Mutex<Tls>,
     pub(super) admission: Arc<Admission>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) limiter: Limiter,
+    push_back: PushBack,
+    clock: Clock,
     pub(super) access: Arc<AccessLog>,
     pub(super) bans: bans::Handle,
     pub(super) cluster: Option<Arc<ClusterState>>,
     pub(super) feeds: Option<Arc<Feeds>>,
     pub(super) crowdsec: Option<Arc<CrowdSecState>>,
     pub(super) kernel: Option<Arc<Kernel>>,
-    pub(super) attached: Vec<Attachment>,
+    pub(super) attached: Mutex<Vec<Attachment>>,
+    pub(super) captures: Captures,
     listeners: Mutex<Vec<(Bound, Acceptor)>>,
     server: Mutex<Option<Server>>,
     access_writer: Mutex<Option<access::Writer>>,
@@ -168,20 +175,18 @@ impl Running {
         let bound = listen::bind(&config.edge.listeners, handed_over)?;
         let protected: Vec<IpNetwork> = protected(&config);
         let (kernel, attached) = kernel::open(&config.kernel, &protected)?.unzip();
+        let attached = attached.unwrap_or_default();
+        // What fails from here on takes the program off again.
+        let unless_started = kernel.as_ref().map(kernel::GiveUp::new);
         let Decisions { handle: bans, cluster, feeds, crowdsec, geo } =
             decisions::start(&config, kernel.as_ref())?;
         let certificates = Arc::new(certificates);
         let challenges = Arc::new(Challenges::default());
-        let wants_tls = config.edge.listeners.iter().any(|l| l.tls);
-        let tls = if wants_tls {
-            let resolver = Arc::new(Resolver::new(Arc::clone(&certificates), Arc::clone(&challenges)));
-            let settings = listen::server_config(&config.edge.tls, resolver, Arc::clone(&provider))?;
-            Some(Arc::new(ArcSwap::new(settings)))
-        } else {
-            None
-        };
+        let resolver = Arc::new(Resolver::new(Arc::clone(&certificates), Arc::clone(&challenges)));
+        let tls = tls_files::settings(&config.edge, &resolver, &provider)?;
         let (access, access_writer) = access::start(&config.log, workers).map_err(AppError::AccessLog)?;
         let limiter = Limiter::new(&config.limits, random());
+        let push_back = PushBack::start(&bans, config.bans.enabled);
         let ruleset = Arc::clone(&loaded.ruleset);
         let spool = Arc::new(Spool::new(config.waf.spool.clone()));
         let (audit, audit_writer) = audit(&config.waf, &ruleset)?;
@@ -189,14 +194,15 @@ impl Running {
             site: Site::new(&config.edge, config.waf.mode, ruleset, workers, None)?,
             inspector: Inspector::new(
                 workers,
-                services(&config.waf),
+                services(&config.waf, geo.clone()),
                 Some(Arc::clone(&audit)),
                 Arc::clone(&spool),
             ),
             access: Arc::clone(&access),
-            limits: Some(Arc::new(Limits::new(limiter.clone(), geo))),
+            limits: Some(Arc::new(Limits::new(limiter.clone(), geo, push_back.clone()))),
             deny_list: Some(Arc::new(Denials(bans.clone()))),
-            offences: decisions::offences(&bans),
+            offences: Offences::new(Some(Arc::new(bans.clone()))),
+            counted: config.bans.offences.clone(),
             well_known: {
                 let challenges = Arc::clone(&challenges);
                 Some(Arc::new(move |token: &str| challenges.http_01(token)))
@@ -206,18 +212,16 @@ impl Running {
         let admission =
             Arc::new(Admission::new(bound.len(), http.max_connections, http.max_connections_per_source));
         let timeout = config.edge.tls.handshake_timeout;
+        let handshakes = Arc::new(TlsNumbers::default());
         let listeners = bound
             .into_iter()
             .map(|bound| {
-                let acceptor = Acceptor {
-                    name: Arc::clone(&bound.listener.name),
-                    proxy_protocol: bound.listener.proxy_protocol,
-                    tls: if bound.listener.tls { tls.clone() } else { None },
-                    timeout,
-                };
+                let settings = tls_files::of(&tls, &bound.listener);
+                let acceptor = Acceptor::new(&bound.listener, settings, timeout, Arc::clone(&handshakes));
                 (bound, acceptor)
             })
             .collect();
+        unless_started.into_iter().for_each(kernel::GiveUp::never_mind);
         Ok(Self {
             file,
             log,
@@ -229,17 +233,21 @@ impl Running {
             challenges,
             provider,
             tls,
+            certificate_watch: Watch::default(),
             tls_config: Mutex::new(config.edge.tls.clone()),
             admission,
             pipeline,
             limiter,
+            push_back,
+            clock: Clock::start(),
             access,
             bans,
             cluster,
             feeds,
             crowdsec,
             kernel,
-            attached: attached.unwrap_or_default(),
+            attached: Mutex::new(attached),
+            captures: xdp::captures(),
             listeners: Mutex::new(listeners),
             server: Mutex::new(None),
             access_writer: Mutex::new(Some(access_writer)),
@@ -281,6 +289,14 @@ impl Running {
     pub fn beat(&self) {
         if let Some(kernel) = &self.kernel {
             kernel.heartbeat();
+            self.captures.expire(kernel);
+        }
+    }
+
+    /// The start failed: the program goes off the interfaces that had none before.
+    pub fn give_up(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.give_up();
         }
     }
 
@@ -289,6 +305,11 @@ impl Running {
         if let Some(kernel) = &self.kernel {
             kernel.sweep();
         }
+    }
+
+    /// Frees the memory of limits' keys that are past their time: a hundredth of them each time.
+    pub fn forget_limits(&self) {
+        self.limiter.sweep(self.clock.now());
     }
 
     /// Whether a rule file changed since the last look; looks at most every two seconds.
@@ -327,7 +348,8 @@ impl Running {
             .iter()
             .map(|l| format!("{}://{}", if l.tls { "https" } else { "http" }, l.address))
             .collect();
-        let kernel = match self.attached.as_slice() {
+        let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        let kernel = match attached.as_slice() {
             [] => "no kernel side".to_owned(),
             attached => attached
                 .iter()
@@ -341,9 +363,10 @@ impl Running {
     /// How everything is, for `gateway status`.
     pub fn status(&self) -> serde_json::Value {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let kernel = self.kernel.as_ref().map(|k| {
             json!({
-                "interfaces": self.attached,
+                "interfaces": attached,
                 "adopted": k.adopted(),
                 "pin": k.pin_folder(),
                 "bans": k.bans().len(),
@@ -368,6 +391,9 @@ impl Running {
                 "state": c.last_error().map_or("connected".into(), |e| e.to_string()),
                 "followed": c.followed.load(Relaxed),
                 "left_out": c.left_out.load(Relaxed),
+                "told": c.reported.told.load(Relaxed),
+                "taken_back": c.reported.taken_back.load(Relaxed),
+                "not_told": c.reported.lost.load(Relaxed),
             })),
             "feeds": self.feeds.as_ref().map(|f| f.statuses()),
         })
@@ -387,7 +413,7 @@ impl Running {
         let running = Arc::clone(self);
         registry.add(move |out| {
             running.limiter.metrics(out);
-            Ok(())
+            running.push_back.metrics(out)
         });
         let running = Arc::clone(self);
         registry.add(move |out| {
@@ -409,6 +435,7 @@ impl Running {
             env!("CARGO_PKG_VERSION"),
             self.started.elapsed().as_secs()
         )?;
+        self.certificates.metrics(out)?;
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         server.as_ref().map_or(Ok(()), |server| server.metrics(out))
     }
@@ -436,10 +463,15 @@ fn audit(waf: &Waf, ruleset: &Ruleset) -> Result<(Arc<AuditLog>, AuditWriter), A
 }
 
 /// What rules may use beside the request.
-fn services(waf: &Waf) -> gateway_waf::Services {
+fn services(waf: &Waf, geo: Option<Arc<Geo>>) -> gateway_waf::Services {
     let store = gateway_waf::collections::MemoryStore::new(COLLECTION_RECORDS);
-    let upload_memory = Some(usize::try_from(waf.spool.above).unwrap_or(usize::MAX));
-    gateway_waf::Services { store: Some(Arc::new(store)), upload_memory, ..gateway_waf::Services::default() }
+    let geo = geo.map(|geo| -> Arc<dyn gateway_waf::operators::GeoLookup> { Arc::new(Places(geo)) });
+    gateway_waf::Services {
+        store: Some(Arc::new(store)),
+        upload_memory: Some(usize::try_from(waf.spool.above).unwrap_or(usize::MAX)),
+        geo,
+        ..gateway_waf::Services::default()
+    }
 }
 
 /// Two words that nobody outside can guess: the standard library's hash keys come from the system.

@@ -4,13 +4,13 @@ use std::sync::{Arc, PoisonError};
 
 use serde::Serialize;
 
-use super::acme::Resolver;
+use super::certificates;
 use super::error::AppError;
 use super::parts::{Running, Watched, protected, tell_rules};
-use super::{check, kernel, notify};
+use super::{check, decisions, kernel, notify};
 use crate::cli::ConfigArgs;
+use crate::config::edge::Edge;
 use crate::inspect::AuditTarget;
-use crate::listen;
 use crate::pipeline::Site;
 
 /// What a reload did.
@@ -54,19 +54,11 @@ pub async fn reload(running: &Arc<Running>, args: &ConfigArgs) -> Result<Reloade
 fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     let fail = |e: AppError| e.to_string();
     let fresh = check(args).map_err(fail)?;
-    let tls = match &running.tls {
-        None => None,
-        Some(_) => {
-            let resolver =
-                Arc::new(Resolver::new(Arc::clone(&running.certificates), Arc::clone(&running.challenges)));
-            let provider = Arc::clone(&running.provider);
-            Some(
-                listen::server_config(&fresh.config.edge.tls, resolver, provider)
-                    .map_err(|e| e.to_string())?,
-            )
-        }
-    };
     let config = &fresh.config;
+    // The listeners are those of the start; what they ask clients for is not changed under them.
+    let edge = Edge { listeners: running.config.edge.listeners.clone(), ..config.edge.clone() };
+    let tls =
+        certificates::settings(&edge, &running.resolver(), &running.provider).map_err(|e| e.to_string())?;
     let before = running.pipeline.site();
     let workers = running.config.server.workers;
     let ruleset = Arc::clone(&fresh.rules.ruleset);
@@ -81,10 +73,14 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     }
     running.certificates.adopt(fresh.certificates);
     running.tls_config.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.edge.tls);
-    if let (Some(current), Some(tls)) = (&running.tls, tls) {
-        current.store(tls);
-    }
+    running.put_tls(&tls);
     running.pipeline.set_site(site);
+    running.pipeline.set_counted(config.bans.offences.clone());
+    // On a thread that may wait; the task answers within its turn, or it has ended with the gateway.
+    let stopped = tokio::runtime::Handle::current().block_on(decisions::configure(&running.bans, config));
+    if let Err(error) = stopped {
+        tracing::warn!(%error, "the bans keep their configuration");
+    }
     running
         .admission
         .set_bounds(config.edge.http.max_connections, config.edge.http.max_connections_per_source);
@@ -108,23 +104,25 @@ fn needs_restart(running: &Running, config: &crate::config::Config) -> Vec<&'sta
     let kernel_same = old.kernel.mode == config.kernel.mode
         && old.kernel.interfaces == config.kernel.interfaces
         && old.kernel.attach == config.kernel.attach
-        && old.kernel.pin == config.kernel.pin;
+        && old.kernel.pin == config.kernel.pin
+        && old.kernel.capacity == config.kernel.capacity
+        && old.kernel.required == config.kernel.required;
     let log_same = old.log.format == config.log.format
         && old.log.access == config.log.access
         && old.log.access_format == config.log.access_format;
-    let guarded_same = old.kernel.allow == config.kernel.allow
-        && old.edge.client.trusted_proxies == config.edge.client.trusted_proxies;
     let tls_same = old.edge.tls.acme == config.edge.tls.acme
         && old.edge.tls.handshake_timeout == config.edge.tls.handshake_timeout;
     [
         ("tls.acme, tls.handshake_timeout", tls_same),
-        ("kernel.allow, client.trusted_proxies (for layer 7; the kernel has them now)", guarded_same),
         ("server", old.server == config.server),
         ("control", old.control == config.control),
         ("log", log_same),
         ("kernel", kernel_same),
         ("listeners", old.edge.listeners == config.edge.listeners),
-        ("bans", old.bans == config.bans),
+        (
+            "bans (database, max_buckets, cluster, crowdsec, feeds, geo)",
+            !decisions::needs_restart(&old.bans, &config.bans),
+        ),
         ("limit_store", old.limits.store == config.limits.store),
     ]
     .into_iter()

@@ -163,6 +163,21 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// The same without a person in it: the network of the address (/24, /48) in its place, no request ids, no text that
+    /// names the address. None where nothing in it is personal.
+    pub fn anonymous(&self) -> Option<Self> {
+        let network = self.scope.network()?;
+        let wide = crate::client::anonymous(network.addr());
+        let is_narrow = network.prefix() > wide.prefix();
+        let names = self.reason.contains(&network.addr().to_string());
+        (is_narrow || names || !self.cause.requests.is_empty()).then(|| Self {
+            scope: if is_narrow { Scope::Network(wide) } else { self.scope.clone() },
+            reason: if names { "anonymised".into() } else { self.reason.clone() },
+            cause: Cause { requests: Vec::new(), ..self.cause.clone() },
+            ..self.clone()
+        })
+    }
+
     /// Whether it holds at `now_ms`.
     pub fn holds(&self, now_ms: u64) -> bool {
         self.end_ms.is_none_or(|end| end > now_ms)

@@ -13,7 +13,7 @@ use super::ledger::Change;
 use super::traffic::{Rates, Traffic};
 use super::{Decision, Engine, Offence, OffenceKind};
 use crate::client::ClientId;
-use crate::config::bans::Bans;
+use crate::config::bans::{Bans, Offences};
 
 /// Most decisions that a report tells of one by one.
 pub const MAX_TOLD: usize = 10_000;
@@ -45,6 +45,8 @@ struct Line {
     proxy: Option<IpAddr>,
     request_id: Option<Arc<str>>,
     route: Option<Arc<str>>,
+    #[serde(default)]
+    target: String,
     status: u16,
     denied: Option<String>,
     #[serde(default)]
@@ -76,7 +78,7 @@ pub fn dry_run(config: &Bans, guard: Guard, lines: impl Iterator<Item = String>)
             Some(proxy) => ClientId::behind(proxy, line.client),
             None => ClientId::direct(line.client),
         };
-        let kind = kind_of(&line);
+        let kind = kind_of(&line, &config.offences);
         if engine.ledger.covering(client.addr()).iter().any(|d| d.action > super::Action::Challenge) {
             report.refused += 1;
             report.refused_clean += u64::from(kind.is_none());
@@ -116,20 +118,28 @@ fn offence(line: Line, client: ClientId, kind: OffenceKind, at_ms: u64) -> Offen
 }
 
 /// What a request offended by, as far as the log tells.
-fn kind_of(line: &Line) -> Option<OffenceKind> {
+fn kind_of(line: &Line, counted: &Offences) -> Option<OffenceKind> {
+    let path = line.target.split('?').next().unwrap_or_default();
+    if line.denied.as_deref() != Some("banned") && counted.is_honeypot(path.as_bytes()) {
+        return Some(OffenceKind::Honeypot);
+    }
     match (line.denied.as_deref(), line.status) {
         (Some(code), _) if code.starts_with("waf") => Some(OffenceKind::Waf),
         (Some(code), _) if code.ends_with("timeout") => Some(OffenceKind::Slow),
         (Some(_), 429) => Some(OffenceKind::Limit),
         (Some(_), 400 | 431 | 414 | 501 | 505) => Some(OffenceKind::Protocol),
-        (None, 404 | 410) => Some(OffenceKind::NotFound),
-        (None, 401) => Some(OffenceKind::Authentication),
+        (Some("no_route"), _) => Some(OffenceKind::NotFound),
+        (None, status) if counted.not_found_statuses.contains(&status) => Some(OffenceKind::NotFound),
+        (None, status) if counted.authentication_statuses.contains(&status) => {
+            let counts = line.route.as_deref().is_some_and(|route| counted.counts_authentication(route));
+            counts.then_some(OffenceKind::Authentication)
+        }
         _ => None,
     }
 }
 
 /// Unix milliseconds of a time such as `2026-11-21T04:31:34.123Z` (RFC 3339, UTC).
-fn rfc3339_ms(text: &str) -> Option<u64> {
+pub fn rfc3339_ms(text: &str) -> Option<u64> {
     let text = text.strip_suffix('Z')?;
     let (date, time) = text.split_once('T')?;
     let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());

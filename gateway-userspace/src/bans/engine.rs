@@ -8,6 +8,7 @@ use super::scenarios::{Context, Overflow, Scenarios};
 use super::traffic::Requests;
 use super::trust::{Memory, Trust};
 use super::{Cause, Offence, Origin, Scope};
+use crate::client::IpNetwork;
 use crate::config::bans::Bans;
 
 /// What the engine did so far.
@@ -67,6 +68,7 @@ impl Engine {
         self.counts.offences += u64::from(count);
         let scope = Scope::Network(super::traffic::client_network(offence.client.addr()));
         let earlier = self.ledger.earlier_bans(&scope, now_ms);
+        let shares_network = self.shares_network(offence.client.addr());
         let record = self.memory.note(offence, count);
         let trust = Trust::of(Some(record), requests, earlier);
         let context = Context {
@@ -74,6 +76,7 @@ impl Engine {
             asn,
             patience: trust.patience(),
             trust: (!trust.parts.is_empty()).then(|| trust.to_string().into()),
+            shares_network,
         };
         for overflow in self.scenarios.pour(offence, count, &context, now_ms) {
             self.counts.overflows += 1;
@@ -85,6 +88,28 @@ impl Engine {
             }
         }
         self.ledger.take_changes()
+    }
+
+    /// Whether the network that a ban of this client would cover holds somebody who is never banned, such as this
+    /// host itself in the /64 of its own link.
+    pub fn shares_network(&self, addr: IpAddr) -> bool {
+        let network = super::traffic::client_network(addr);
+        network.prefix() != IpNetwork::host(network.addr()).prefix()
+            && matches!(
+                self.ledger.guard().check(&Scope::Network(network)),
+                Err(super::GuardRefusal::Guarded { .. })
+            )
+    }
+
+    /// Puts a new configuration in place: what it guards now ends, and scenarios that differ begin anew.
+    pub fn configure(&mut self, config: &Bans, guard: Guard, now_ms: u64) {
+        let guard = self
+            .ledger
+            .guard()
+            .operators()
+            .fold(guard, |guard, network| guard.with([network], super::Guarded::Operator));
+        self.ledger.configure(config, guard, now_ms);
+        self.scenarios.replace(&config.scenarios);
     }
 
     /// A client's standing now.
@@ -158,5 +183,66 @@ mod tests {
             (1..99).flat_map(|at| attack(ClientId::direct(addr("198.51.100.8")), at)).collect();
         assert_eq!(changes, []);
         assert_eq!(engine.counts().guarded, 98);
+    }
+
+    #[test]
+    fn in_our_own_network_single_hosts_are_banned() {
+        let config = Config::parse(std::path::Path::new("t.toml"), "").expect("configuration").bans;
+        let own: IpNetwork = "2001:db8::1".parse().expect("network");
+        let mut engine = Engine::new(&config, Guard::new(20, 40).with([own], super::super::Guarded::Own), 1);
+        let mut attack = |addr: &str, at_ms: u64| {
+            let offence = Offence {
+                at_ms,
+                client: ClientId::direct(addr.parse().expect("address")),
+                kind: OffenceKind::Waf,
+                weight: 5,
+                rules: vec![],
+                subject: None,
+                request_id: None,
+                ja4: None,
+            };
+            let changes = engine.judge(&offence, 1, Requests::default(), None, at_ms);
+            changes.iter().map(|c| c.decision().scope.to_string()).collect::<Vec<_>>()
+        };
+        // A neighbour's offences don't fill the bucket of the attacker.
+        let neighbour: Vec<String> = (1..4).flat_map(|at| attack("2001:db8::2", at)).collect();
+        assert_eq!(neighbour, Vec::<String>::new());
+        let attacker: Vec<String> = (4..9).flat_map(|at| attack("2001:db8::66", at)).collect();
+        assert_eq!(attacker, ["2001:db8::66"]);
+        let elsewhere: Vec<String> = (9..14).flat_map(|at| attack("2001:db8:0:1::66", at)).collect();
+        assert_eq!(elsewhere, ["2001:db8:0:1::/64"]);
+        let own: Vec<String> = (14..30).flat_map(|at| attack("2001:db8::1", at)).collect();
+        assert_eq!(own, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_new_configuration_keeps_what_operators_allowed_and_ends_what_it_guards() {
+        let config = Config::parse(std::path::Path::new("t.toml"), "").expect("configuration").bans;
+        let net = |text: &str| text.parse::<IpNetwork>().expect("network");
+        let mut engine = Engine::new(&config, Guard::new(20, 40), 1);
+        engine.ledger.allow(net("198.51.100.1"), 1);
+        let order = Order {
+            id: None,
+            scope: "192.0.2.1".parse().expect("scope"),
+            action: Action::KernelBan,
+            origin: Origin::Operator,
+            reason: "test".into(),
+            scenario: None,
+            cause: Cause::default(),
+            length: Length::Until(None),
+        };
+        engine.ledger.decide(order.clone(), 1).expect("banned");
+        engine
+            .ledger
+            .decide(Order { scope: "192.0.2.9".parse().expect("scope"), ..order }, 1)
+            .expect("banned");
+        engine.ledger.take_changes();
+        let guard = Guard::new(20, 40).with([net("192.0.2.1")], super::super::Guarded::Allowlist);
+        engine.configure(&config, guard, 2);
+        let ended: Vec<String> =
+            engine.ledger.take_changes().iter().map(|c| c.decision().scope.to_string()).collect();
+        assert_eq!(ended, ["192.0.2.1"]);
+        assert_eq!(engine.ledger.len(), 1);
+        assert!(engine.ledger.guard().guards(net("198.51.100.1").addr()).is_some());
     }
 }

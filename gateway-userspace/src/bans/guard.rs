@@ -200,6 +200,11 @@ impl Guard {
             .map(|(entry, why)| (*entry, *why))
     }
 
+    /// What operators put on the allowlist.
+    pub fn operators(&self) -> impl Iterator<Item = IpNetwork> {
+        self.entries().filter(|(_, why)| *why == Guarded::Operator).map(|(network, _)| network)
+    }
+
     /// Every guarded network with its reason, in order.
     pub fn entries(&self) -> impl Iterator<Item = (IpNetwork, Guarded)> {
         self.entries.iter().map(|(network, why)| (*network, *why))

@@ -1,5 +1,6 @@
 //! A small HTTP client for lists and neighbours: one request a connection, bounded in size and time.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use crate::config::bans::Identity;
 
 /// Longest time for one exchange.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
@@ -54,6 +58,16 @@ pub enum HttpError {
     Redirects(String),
 }
 
+/// A certificate or key can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {reason}. Name a PEM file that holds what is meant.")]
+pub struct TlsFileError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -78,11 +92,40 @@ impl Client {
     /// The TLS library refuses its own defaults.
     pub fn new() -> Result<Self, rustls::Error> {
         let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        Ok(Self { tls: Arc::new(client_config(roots)?.with_no_client_auth()).into() })
+    }
+
+    /// A client that trusts the authorities of a PEM file, or Mozilla's, and shows a certificate where it has one.
+    ///
+    /// # Errors
+    /// A file can't be read or holds nothing of use.
+    pub fn with(ca_file: Option<&Path>, identity: Option<&Identity>) -> Result<Self, TlsFileError> {
+        let bad = |file: &Path, error: &dyn std::fmt::Display| TlsFileError {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        };
+        let mut roots = rustls::RootCertStore::empty();
+        match ca_file {
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(file) => {
+                for certificate in CertificateDer::pem_file_iter(file).map_err(|e| bad(file, &e))? {
+                    roots.add(certificate.map_err(|e| bad(file, &e))?).map_err(|e| bad(file, &e))?;
+                }
+            }
+        }
+        let whole = Path::new("TLS");
+        let config = client_config(roots).map_err(|e| bad(whole, &e))?;
+        let config = match identity {
+            None => config.with_no_client_auth(),
+            Some(Identity { certificate_file, private_key_file }) => {
+                let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate_file)
+                    .and_then(Iterator::collect)
+                    .map_err(|e| bad(certificate_file, &e))?;
+                let key =
+                    PrivateKeyDer::from_pem_file(private_key_file).map_err(|e| bad(private_key_file, &e))?;
+                config.with_client_auth_cert(chain, key).map_err(|e| bad(certificate_file, &e))?
+            }
+        };
         Ok(Self { tls: Arc::new(config).into() })
     }
 
@@ -160,6 +203,15 @@ impl Client {
             converse(tcp, request, host, max_bytes).await
         }
     }
+}
+
+type Trusting = rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;
+
+fn client_config(roots: rustls::RootCertStore) -> Result<Trusting, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots))
 }
 
 async fn converse(

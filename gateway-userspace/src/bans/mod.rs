@@ -1,5 +1,6 @@
 //! Offences become decisions: scenarios, the ledger, escalation and expiry.
 
+pub mod anonymise;
 mod clock;
 pub mod cluster;
 pub mod crowdsec;
@@ -32,13 +33,13 @@ pub use engine::{Counts, Engine};
 pub use guard::{Guard, GuardRefusal, Guarded};
 pub use handle::{
     AddBan, AllowEntry, BanListing, Erased, Export, Handle, ImportReport, ListBans, OperatorError, Parts,
-    RemoveBan, Removed, StartError, Stopped, Why, start,
+    RemoveBan, Removed, Spared, StartError, Stopped, Why, start,
 };
 pub use ledger::{Change, Ended, Ledger, Length, Order, Refusal};
 pub use offence::Offence;
 pub use scenarios::{Context, Level, Overflow, Scenarios};
 pub use scope::{Scope, ScopeError};
-pub use store::{Loaded, Op, Store, StoreError, StoreState};
+pub use store::{Keep, Loaded, Op, Store, StoreError, StoreState};
 pub use task::AsnOf;
 pub use traffic::{Rates, Requests, Traffic};
 pub use trust::{Memory, Noted, Record, Trust};

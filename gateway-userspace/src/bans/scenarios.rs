@@ -29,6 +29,8 @@ pub struct Context {
     pub patience: u32,
     /// Why, in a sentence.
     pub trust: Option<Arc<str>>,
+    /// Whether somebody who is never banned lives in its network: then each of its hosts is judged alone.
+    pub shares_network: bool,
 }
 
 /// A bucket that ran over.
@@ -94,10 +96,12 @@ impl Scenarios {
         Self { list, buckets: Slots::new(max_buckets) }
     }
 
-    /// Puts other scenarios in place; every bucket starts empty, for a capacity may have changed.
-    pub fn replace(&mut self, list: Vec<Scenario>) {
-        self.list = list;
-        self.buckets.retain(|_, _| false);
+    /// Puts other scenarios in place. Where they differ every bucket starts empty, for a capacity may have changed.
+    pub fn replace(&mut self, list: &[Scenario]) {
+        if self.list != list {
+            self.list = list.to_vec();
+            self.buckets.retain(|_, _| false);
+        }
     }
 
     /// Buckets in use, and how many had to leave.
@@ -142,10 +146,12 @@ impl Scenarios {
     }
 
     /// The buckets that an address fills now.
-    pub fn levels(&self, addr: std::net::IpAddr, now_ms: u64) -> Vec<Level> {
+    pub fn levels(&self, addr: std::net::IpAddr, shares_network: bool, now_ms: u64) -> Vec<Level> {
         let mut levels = Vec::new();
         for (index, scenario) in self.list.iter().enumerate() {
             let Some(scope) = scope_of_addr(scenario.by, addr) else { continue };
+            let alone = Scope::Network(IpNetwork::host(addr.to_canonical()));
+            let scope = if shares_network { alone } else { scope };
             for behind in [false, true] {
                 let key = Key { scenario: index as u16, behind, scope: scope.clone() };
                 let Some(bucket) = self.buckets.get(&key).filter(|b| b.empty_ms > now_ms) else { continue };
@@ -176,7 +182,10 @@ fn scope_of(by: By, offence: &Offence, context: &Context) -> Option<Scope> {
     match by {
         By::Asn => context.asn.map(Scope::Asn),
         By::Ja4 => offence.ja4.clone().map(Scope::Ja4),
-        By::Address | By::Client | By::Network => scope_of_addr(by, offence.client.addr()),
+        By::Address | By::Client | By::Network => {
+            let by = if context.shares_network { By::Address } else { by };
+            scope_of_addr(by, offence.client.addr())
+        }
     }
 }
 

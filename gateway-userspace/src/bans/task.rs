@@ -170,6 +170,7 @@ impl Task {
         if self.ticks.is_multiple_of(FORGET_TICKS) {
             let oldest_ms = now_ms.saturating_sub(self.engine.ledger.retain_ms());
             self.engine.memory.forget(None, oldest_ms);
+            self.engine.ledger.anonymise(now_ms);
         }
         self.count();
     }

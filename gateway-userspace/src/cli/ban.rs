@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::connect::encode_segment;
 use super::output::{field, table};
 use super::{CallError, Control, Output};
+use crate::bans::dryrun::rfc3339_ms;
 use crate::client::IpNetwork;
 use crate::config::duration::parse_duration;
 
@@ -22,8 +23,11 @@ pub enum Command {
         /// How long, such as 30m, 2h or 7d.
         #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = duration)]
         duration: Duration,
+        /// Until then, in UTC, such as 2026-12-24 or 2026-12-24T18:00:00Z.
+        #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "duration")]
+        until: Option<u64>,
         /// Until it is removed, however long that is.
-        #[arg(long, conflicts_with = "duration")]
+        #[arg(long, conflicts_with_all = ["duration", "until"])]
         forever: bool,
         /// Why; kept with the ban.
         #[arg(long, default_value = "by an operator")]
@@ -74,17 +78,25 @@ pub enum Allow {
     List,
 }
 
+/// Unix milliseconds of a time in UTC.
+fn time(text: &str) -> Result<u64, String> {
+    let whole = if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00Z") };
+    rfc3339_ms(&whole)
+        .ok_or_else(|| "write a time in UTC, such as 2026-12-24 or 2026-12-24T18:00:00Z".to_owned())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a whole number and a unit, such as 30m, 2h or 7d".to_owned())
 }
 
 pub(super) fn run(command: &Command, control: &Control, out: Output) -> Result<(), CallError> {
     match command {
-        Command::Add { scope, duration, forever, reason } => {
+        Command::Add { scope, duration, until, forever, reason } => {
             let for_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             let body = json!({
                 "scope": scope,
-                "for_ms": if *forever { Value::Null } else { for_ms.into() },
+                "for_ms": if *forever || until.is_some() { Value::Null } else { for_ms.into() },
+                "until_ms": until,
                 "reason": reason,
             });
             out.print(&control.post("/v1/bans", &body)?, |v| {
@@ -107,6 +119,9 @@ pub(super) fn run(command: &Command, control: &Control, out: Output) -> Result<(
             let answer = control.post("/v1/bans/list", &json!({ "within": within }))?;
             out.print(&answer, |v| {
                 let mut text = listing(&decisions(v, "decisions"));
+                if v.get("enabled").and_then(Value::as_bool) == Some(false) {
+                    text.push_str("bans are off ([bans] enabled = false): offences lead to none\n");
+                }
                 if v.get("more").and_then(Value::as_bool) == Some(true) {
                     text.push_str(&format!("the first of {}; `export` writes all\n", field(v, "held")));
                 }

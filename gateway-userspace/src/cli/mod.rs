@@ -1,10 +1,14 @@
 //! The command line. Everything but `run`, `check` and `version` asks the daemon over its control socket.
 
 mod ban;
+mod capture;
 mod connect;
+mod feeds;
 mod limits;
 mod output;
+mod privacy;
 mod rules;
+mod scenarios;
 mod status;
 mod xdp;
 
@@ -74,6 +78,15 @@ pub enum Command {
         /// The client's address.
         address: std::net::IpAddr,
     },
+    /// Lists of networks: how they stand, look anew.
+    #[command(subcommand)]
+    Feeds(feeds::Command),
+    /// What is kept about people.
+    #[command(subcommand)]
+    Privacy(privacy::Command),
+    /// Scenarios: list, try on a log.
+    #[command(subcommand)]
+    Scenarios(scenarios::Command),
     /// Rate limits.
     #[command(subcommand)]
     Limits(limits::Command),
@@ -83,6 +96,8 @@ pub enum Command {
     /// The kernel side.
     #[command(subcommand)]
     Xdp(xdp::Command),
+    /// Write the packets that the kernel side drops to a pcapng file.
+    Capture(capture::Args),
     /// Print the version.
     Version,
 }
@@ -132,8 +147,14 @@ impl Cli {
         let out = Output { json: self.json };
         let result = match &self.command {
             Command::Rules(command) => return rules::run(command, out),
-            Command::Xdp(xdp::Command::Detach { pin, .. }) => return xdp::detach(pin, out),
+            Command::Xdp(xdp::Command::Detach { all: true, pin, .. }) => return xdp::detach_all(pin, out),
             Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
+            Command::Feeds(command) => feeds::run(command, &control, out),
+            Command::Scenarios(command) => return scenarios::run(command, out),
+            Command::Privacy(privacy::Command::Anonymise { files, older_than }) => {
+                return privacy::anonymise(files, *older_than, out);
+            }
+            Command::Privacy(command) => privacy::run(command, &control, out),
             Command::Limits(command) => limits::run(command, &control, out),
             Command::Status => status::status(&control, out),
             Command::Reload => status::reload(&control, out),
@@ -141,6 +162,7 @@ impl Cli {
             Command::Allow(command) => ban::allow(command, &control, out),
             Command::Why { address } => ban::why(*address, &control, out),
             Command::Xdp(command) => xdp::run(command, &control, out),
+            Command::Capture(args) => capture::run(args, &control, out),
             Command::Run(_) | Command::Check(_) | Command::Version => Ok(()),
         };
         match result {

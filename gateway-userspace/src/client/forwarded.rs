@@ -51,6 +51,11 @@ impl Trust {
         Self { networks, header }
     }
 
+    /// Where trusted peers name the client.
+    pub fn header(&self) -> ForwardedHeader {
+        self.header
+    }
+
     /// Whether `addr` is a trusted proxy.
     pub fn trusts(&self, addr: IpAddr) -> bool {
         !self.networks.is_empty() && self.networks.iter().any(|n| n.contains(addr))

@@ -11,7 +11,7 @@ pub mod proxy_protocol;
 use std::net::IpAddr;
 
 pub use forwarded::{ForwardedError, ForwardedHeader, MAX_HOPS, Trust};
-pub use network::{IpNetwork, NetworkError};
+pub use network::{IpNetwork, NetworkError, anonymous};
 
 /// Whether packets of this client carry its own address, so that the kernel can drop them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -127,6 +127,12 @@ impl Serialize for IpNetwork {
     }
 }
 
+/// The network that an address is reduced to where nobody may be told apart: /24 in IPv4, /48 in IPv6.
+pub fn anonymous(addr: IpAddr) -> IpNetwork {
+    let addr = addr.to_canonical();
+    IpNetwork::containing(addr, if addr.is_ipv4() { 24 } else { 48 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Problems, kernel_policy};
+use super::{Problems, kernel_capacity, kernel_flood, kernel_policy};
 use crate::client::IpNetwork;
 
 /// Most interfaces that one gateway attaches to.
@@ -14,16 +14,36 @@ pub const MAX_INTERFACES: usize = 64;
 pub const MAX_ALLOW: usize = 4096;
 
 /// As written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Raw {
+    required: bool,
     mode: Mode,
     interfaces: Vec<Spanned<String>>,
     attach: Attach,
     pin: Option<Spanned<String>>,
     allow: Option<Spanned<Vec<IpNetwork>>>,
+    capacity: kernel_capacity::RawCapacity,
     limits: kernel_policy::RawLimits,
+    flood: kernel_flood::RawFlood,
     ports: kernel_policy::RawPorts,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            required: true,
+            mode: Mode::default(),
+            interfaces: Vec::new(),
+            attach: Attach::default(),
+            pin: None,
+            allow: None,
+            capacity: kernel_capacity::RawCapacity::default(),
+            limits: kernel_policy::RawLimits::default(),
+            flood: kernel_flood::RawFlood::default(),
+            ports: kernel_policy::RawPorts::default(),
+        }
+    }
 }
 
 /// What the kernel side does with what it would drop.
@@ -55,6 +75,9 @@ pub enum Attach {
 /// The XDP side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
+    /// Whether the gateway refuses to start where the kernel or its privileges have no room for the kernel side; default
+    /// yes. Otherwise it says so and serves without.
+    pub required: bool,
     /// Default enforce.
     pub mode: Mode,
     /// Names of the interfaces to attach to; none: the kernel side is not used.
@@ -65,8 +88,12 @@ pub struct Kernel {
     pub pin: PathBuf,
     /// Never banned nor limited in the kernel.
     pub allow: Vec<IpNetwork>,
+    /// How much the tables hold.
+    pub capacity: kernel_capacity::Capacity,
     /// What one source may send.
     pub limits: kernel_policy::Limits,
+    /// What all sources may do together.
+    pub flood: kernel_flood::Flood,
     /// What may be reached.
     pub ports: kernel_policy::Ports,
 }
@@ -103,12 +130,15 @@ pub(super) fn check(raw: Raw, problems: &mut Problems<'_>) -> Kernel {
         list.into_inner()
     });
     Kernel {
+        required: raw.required,
         mode: raw.mode,
         interfaces,
         attach: raw.attach,
         pin,
         allow,
+        capacity: kernel_capacity::check(raw.capacity, problems),
         limits: kernel_policy::check_limits(raw.limits, problems),
+        flood: kernel_flood::check(raw.flood, problems),
         ports: kernel_policy::check_ports(raw.ports, problems),
     }
 }

@@ -202,8 +202,10 @@ pub struct RawSet {
 /// A port or a range of ports.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum RawRange {
+pub enum RawRange {
+    /// A number.
     One(u16),
+    /// A range.
     Text(String),
 }
 
@@ -254,27 +256,32 @@ pub(super) fn check_ports(raw: RawPorts, problems: &mut Problems<'_>) -> Ports {
 }
 
 fn set(raw: RawSet, problems: &mut Problems<'_>) -> PortSet {
-    let mut ranges = |list: Vec<Spanned<RawRange>>| {
+    let mut checked = |list: Vec<Spanned<RawRange>>| {
         if let Some(extra) = list.get(MAX_PORTS) {
             problems.at(extra.span(), format!("a list holds at most {MAX_PORTS} ports and ranges."));
         }
-        list.into_iter()
-            .map(|entry| {
-                let span = entry.span();
-                let parsed = match entry.into_inner() {
-                    RawRange::One(port) => Some(port..=port),
-                    RawRange::Text(text) => text.split_once('-').and_then(|(low, high)| {
-                        let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
-                        (low <= high).then_some(low..=high)
-                    }),
-                };
-                parsed.unwrap_or_else(|| {
-                    problems.at(span, "write a port such as 443, or a range such as \"8000-8099\".");
-                    0..=0
-                })
-            })
-            .collect()
+        ranges(list, problems)
     };
-    let (tcp, udp) = (ranges(raw.tcp), ranges(raw.udp));
+    let (tcp, udp) = (checked(raw.tcp), checked(raw.udp));
     PortSet { tcp, udp, icmp: raw.icmp, icmp6: raw.icmp6, protocols: raw.protocols }
+}
+
+/// Ports and ranges of ports, checked.
+pub(super) fn ranges(list: Vec<Spanned<RawRange>>, problems: &mut Problems<'_>) -> Vec<RangeInclusive<u16>> {
+    list.into_iter()
+        .map(|entry| {
+            let span = entry.span();
+            let parsed = match entry.into_inner() {
+                RawRange::One(port) => Some(port..=port),
+                RawRange::Text(text) => text.split_once('-').and_then(|(low, high)| {
+                    let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+                    (low <= high).then_some(low..=high)
+                }),
+            };
+            parsed.unwrap_or_else(|| {
+                problems.at(span, "write a port such as 443, or a range such as \"8000-8099\".");
+                0..=0
+            })
+        })
+        .collect()
 }

@@ -10,6 +10,8 @@ pub mod control;
 pub mod duration;
 pub mod edge;
 pub mod kernel;
+pub mod kernel_capacity;
+pub mod kernel_flood;
 pub mod kernel_policy;
 pub mod limits;
 pub mod log;
@@ -124,6 +126,7 @@ impl Config {
             &base,
             p,
         );
+        let max_decisions_at = raw.bans.max_decisions_at();
         let config = Self {
             server: server::check(raw.server, p),
             control: control::check(raw.control, p),
@@ -134,6 +137,7 @@ impl Config {
             bans: bans::check(raw.bans, &base, p),
             edge,
         };
+        kernel_capacity::contradictions(&config.kernel, &config.bans, max_decisions_at, p);
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems: problems.into_sorted() }) }
     }
 }

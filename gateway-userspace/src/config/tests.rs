@@ -27,8 +27,29 @@ fn says_where_and_what_to_do() {
             "[kernel.limits]\npackets_burst = 5\n",
             "g.toml:2:17: `packets_burst` has no effect without `packets`.",
         ),
+        ("[kernel.flood]\ncookies = [443]\n", "g.toml:2:12: `cookies` has no effect without `connections`"),
+        ("[kernel.flood]\nconnections_burst = 5\n", "g.toml:2:21: `connections_burst` has no effect"),
+        ("[kernel.flood]\nheavy = 0\n", "g.toml:2:9: `heavy` must be from 1 to 400000"),
+        ("[kernel.flood]\nconnections = 0\n", "g.toml:2:15: `connections` must be from 1 to 1000000000"),
+        ("[kernel.flood]\nnew_sources = 1000000001\n", "g.toml:2:15: `new_sources` must be from 0"),
         ("[kernel.limits]\npackets = 0\n", "g.toml:2:11: `packets` must be from 1 to 100000000000 a second."),
         ("[[kernel.limits.overrides]]\npackets = 5\n", "g.toml:1:1: an override needs `networks`"),
+        (
+            "[kernel.capacity]\nhosts = 999\n",
+            "g.toml:2:9: `hosts` is from 1000 to 16000000 entries; default 1000000.",
+        ),
+        (
+            "[kernel]\ninterfaces = [\"eth0\"]\n[bans]\nmax_decisions = 1500000\n",
+            "g.toml:4:17: [bans] `max_decisions` is 1500000, but the kernel's tables hold 1000000 IPv4 hosts and 1000000",
+        ),
+        (
+            "[kernel]\ninterfaces = [\"eth0\"]\ncapacity.wide = 5000\n",
+            "g.toml: [bans] `max_decisions` is 200000, but the kernel's tables hold 1000000 IPv4 hosts and 5000 IPv6",
+        ),
+        (
+            "[kernel]\ninterfaces = [\"eth0\"]\ncapacity.feed_hosts = 5000\n[[bans.feeds]]\nname = \"f\"\nfile = \"f\"\n",
+            "g.toml: feed `f` may have 1000000 entries, but the kernel's feed table holds 5000: raise `feed_hosts`",
+        ),
         ("[kernel.ports.open]\ntcp = [\"80-x\"]\n", "g.toml:2:8: write a port such as 443"),
         ("[server\n", "g.toml:1:8: "),
     ] {
@@ -41,6 +62,11 @@ fn says_where_and_what_to_do() {
 fn all_problems_are_told_at_once() {
     let got = refusal("[server]\nworkers = 0\ndrain = \"2h\"\n[log]\nlevel = \"x\"\n");
     assert_eq!(got.lines().count(), 3, "{got}");
+}
+
+#[test]
+fn capacities_do_not_matter_without_the_kernel_side() {
+    assert_eq!(refusal("[bans]\nmax_decisions = 2000000\n[kernel.capacity]\nhosts = 1000\n"), "");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::server::{Phase, Shared};
 use super::{h1, h2};
+use crate::bans::OffenceKind;
 use crate::listen::{AcceptError, Stream};
 use crate::pipeline::Worker;
 
@@ -25,9 +26,12 @@ pub(super) async fn serve(
     let (stream, peer) = match acceptor.establish(socket, peer, |addr| site.trust.trusts(addr)).await {
         Ok(established) => established,
         Err(error) => {
+            let failure = error.failure();
             shared.numbers.handshake_failed();
-            if matches!(error, AcceptError::Handshake(_) | AcceptError::Timeout | AcceptError::Proxy(_)) {
-                shared.pipeline.handshake_failed(peer.ip());
+            acceptor.numbers.failed(failure);
+            // One who isn't let in by the list of proxies is not at fault for that.
+            if failure.is_offence() && !matches!(error, AcceptError::Untrusted) {
+                shared.pipeline.connection_offended(OffenceKind::Handshake, peer.ip(), &acceptor.name);
             }
             tracing::debug!(%peer, listener = %acceptor.name, "{error}");
             return;

@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::h1::Context;
-use super::redirect;
 use super::server::{Phase, past};
+use super::{redirect, websocket};
 use crate::config::edge::Http;
 use crate::listen::Stream;
 use crate::pipeline::{Finishing, Incoming};
 use crate::respond::{Afterwards, Denial, Reply};
-use crate::wire::{Body, BodyError, HeadError};
+use crate::wire::{Body, BodyError, HeadError, keep_trailers};
 
 /// Flow-control window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -50,7 +50,8 @@ pub(super) async fn serve(stream: Stream, read: Bytes, context: Context, http: &
         // Pings find out whether a silent client is still there.
         .keep_alive_interval(http.idle_timeout)
         .keep_alive_timeout(http.header_timeout)
-        .auto_date_header(true);
+        .auto_date_header(true)
+        .enable_connect_protocol();
     let mut phase = context.phase.clone();
     let context = Arc::new(context);
     let limits = Limits {
@@ -89,8 +90,9 @@ async fn answer(
     request: Request<HyperBody>,
     limits: Limits,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let (parts, body) = request.into_parts();
-    let Context { shared, worker, peer, redirect, .. } = &*context;
+    let (mut parts, body) = request.into_parts();
+    let Context { shared, worker, peer, redirect, phase } = &*context;
+    let handshake = websocket::begin(&mut parts, worker);
     let is_head = parts.method == http::Method::HEAD;
     let target = parts
         .uri
@@ -99,7 +101,7 @@ async fn answer(
     let too_many = parts.headers.len() > limits.headers;
     let too_long = target.len() > limits.target;
     let length = parts.headers.get(http::header::CONTENT_LENGTH).cloned();
-    let body = if http_body::Body::is_end_stream(&body) {
+    let body = if handshake.is_some() || http_body::Body::is_end_stream(&body) {
         Body::Empty
     } else {
         Body::stream(RequestBody::new(body, length.as_ref(), limits.body_timeout))
@@ -121,17 +123,23 @@ async fn answer(
     } else {
         shared.pipeline.handle(worker, peer, incoming).await
     };
+    let (reply, finishing) = match handshake {
+        None => (reply, Some(finishing)),
+        Some(handshake) => handshake.end(reply, finishing, phase.clone()),
+    };
     Ok(response(reply, finishing, is_head))
 }
 
-fn response(reply: Reply, mut finishing: Finishing, is_head: bool) -> Response<ResponseBody> {
+fn response(reply: Reply, mut finishing: Option<Finishing>, is_head: bool) -> Response<ResponseBody> {
     let Reply { status, mut headers, body, connection, .. } = reply;
     let body = if is_head || connection == Afterwards::Drop { Body::Empty } else { body };
     if !is_head && status != http::StatusCode::NOT_MODIFIED {
         headers.remove(http::header::CONTENT_LENGTH);
     }
     remove_h1_fields(&mut headers);
-    if body.is_end_stream() {
+    if body.is_end_stream()
+        && let Some(finishing) = &mut finishing
+    {
         finishing.complete();
     }
     let mut response = Response::new(ResponseBody { body, finishing });
@@ -183,8 +191,11 @@ impl HttpBody for RequestBody {
             Poll::Ready(None) => Poll::Ready(None),
             // h2 has checked the length and the framing; what is left is a reset or a broken connection.
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Closed))),
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 this.is_waiting = false;
+                if let Some(trailers) = frame.trailers_mut() {
+                    keep_trailers(trailers);
+                }
                 if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
                 }
@@ -201,7 +212,8 @@ impl HttpBody for RequestBody {
 /// A response's body that counts what goes out and ends the request when it is dropped.
 struct ResponseBody {
     body: Body,
-    finishing: Finishing,
+    /// None where the request goes on in a tunnel.
+    finishing: Option<Finishing>,
 }
 
 impl HttpBody for ResponseBody {
@@ -214,14 +226,15 @@ impl HttpBody for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let Some(finishing) = &mut this.finishing else { return polled };
         match &polled {
-            Poll::Ready(None) => this.finishing.complete(),
+            Poll::Ready(None) => finishing.complete(),
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    this.finishing.sent(data.len() as u64);
+                    finishing.sent(data.len() as u64);
                 }
                 if this.body.is_end_stream() {
-                    this.finishing.complete();
+                    finishing.complete();
                 }
             }
             _ => {}

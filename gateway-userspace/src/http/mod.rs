@@ -7,6 +7,7 @@ mod h2;
 mod numbers;
 mod redirect;
 mod server;
+mod websocket;
 mod worker;
 
 pub use server::{Server, ServerParts, StartError};

@@ -121,7 +121,9 @@ impl Server {
     /// # Errors
     /// When `out` fails.
     pub fn metrics(&self, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
-        self.shared.numbers.write(out, &self.shared.admission)
+        self.shared.numbers.write(out, &self.shared.admission)?;
+        // The numbers of handshakes are shared by all listeners.
+        self.shared.listeners.first().map_or(Ok(()), |(_, acceptor)| acceptor.numbers.write(out))
     }
 
     fn stop(&mut self) {

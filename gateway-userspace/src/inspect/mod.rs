@@ -15,7 +15,7 @@ pub use audit::{
 };
 pub use body::Replay;
 pub use spool::Spool;
-pub use transaction::{Findings, Inspection, RequestView};
+pub use transaction::{Findings, Inspection, RequestView, TlsFacts};
 
 use gateway_waf::{Ruleset, Services, Transaction};
 

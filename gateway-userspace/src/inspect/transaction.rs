@@ -38,6 +38,41 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
     /// Fields that the client sent and that go no further.
     pub withheld: &'a HeaderMap,
+    /// What the handshake showed; `None` without TLS.
+    pub tls: Option<TlsFacts<'a>>,
+}
+
+/// What rules see of a handshake, in the `TX` collection: `ssl_protocol`, `ja4`, `ssl_server_name`,
+/// `ssl_client_verify`, `ssl_client_s_dn`, `ssl_client_i_dn`, `ssl_client_san`.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsFacts<'a> {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'a str,
+    /// The fingerprint of the client's hello.
+    pub ja4: Option<&'a str>,
+    /// SNI.
+    pub server_name: Option<&'a str>,
+    /// Subject, issuer and alternative names of a verified client certificate.
+    pub certificate: Option<[&'a str; 3]>,
+}
+
+impl TlsFacts<'_> {
+    fn tell(&self, tx: &mut Transaction) {
+        let mut set = |name: &str, value: &str| tx.set_tx(name, value.as_bytes());
+        set("ssl_protocol", self.version);
+        if let Some(ja4) = self.ja4 {
+            set("ja4", ja4);
+        }
+        if let Some(name) = self.server_name {
+            set("ssl_server_name", name);
+        }
+        set("ssl_client_verify", if self.certificate.is_some() { "SUCCESS" } else { "NONE" });
+        if let Some([subject, issuer, names]) = self.certificate {
+            set("ssl_client_s_dn", subject);
+            set("ssl_client_i_dn", issuer);
+            set("ssl_client_san", names);
+        }
+    }
 }
 
 /// What matched, for logs and offences.
@@ -131,6 +166,9 @@ impl Inspection {
             tx.set_tx(POLICY_KEY, self.policy.to_string().as_bytes());
         }
         self.has_begun = true;
+        if let Some(tls) = &view.tls {
+            tls.tell(tx);
+        }
         tx.request_line(view.method.as_str().as_bytes(), view.target, protocol(view.version));
         for (name, value) in view.headers.iter().chain(view.withheld) {
             tx.request_header(name.as_str().as_bytes(), value.as_bytes());

@@ -1,17 +1,19 @@
 //! Interfaces: links pinned by name, native mode if the driver has it, else generic, the reason kept.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{error::KernelError, load::Loaded, sys};
+use super::{error::KernelError, load::Loaded, netlink, sys};
 
 /// How to attach to an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachMode {
     /// Native if possible, else generic.
@@ -39,7 +41,7 @@ pub struct Attachment {
     pub interface: String,
     /// Its index.
     pub index: u32,
-    /// Mode in force: native or generic; auto when it was adopted from an earlier daemon.
+    /// Mode in force: native or generic; auto when the kernel does not tell.
     pub mode: AttachMode,
     /// Why this mode, in words.
     pub reason: String,
@@ -48,6 +50,33 @@ pub struct Attachment {
 /// The folder of pinned links. It carries no version: links outlive a change of layout.
 pub struct Links {
     folder: PathBuf,
+    /// Why an interface has the mode it has, by its index; of those that this daemon attached to.
+    reasons: Mutex<BTreeMap<u32, String>>,
+    /// Pins that this daemon made on interfaces that had none.
+    new: Mutex<Vec<PathBuf>>,
+}
+
+/// How to take back one attachment.
+pub enum Undo {
+    /// There was none before.
+    Remove(PathBuf),
+    /// There was one, with another program.
+    PutBack(OwnedFd),
+}
+
+impl Undo {
+    /// Takes it back; `before` are the programs that may have been in force.
+    pub fn carry_out(self, before: &[OwnedFd]) {
+        match self {
+            Self::Remove(path) => {
+                let _gone = remove(&path);
+            }
+            // Where none of them goes back on, the new program stays: it holds the same bans.
+            Self::PutBack(link) => {
+                let _back = before.iter().any(|old| sys::link_update(link.as_fd(), old.as_fd()).is_ok());
+            }
+        }
+    }
 }
 
 impl Links {
@@ -56,7 +85,7 @@ impl Links {
         let folder = root.join("links");
         fs::create_dir_all(&folder)
             .map_err(|error| KernelError::from_io(format!("making {}", folder.display()), error))?;
-        Ok(Self { folder })
+        Ok(Self { folder, reasons: Mutex::default(), new: Mutex::default() })
     }
 
     fn path(&self, interface: &str) -> PathBuf {
@@ -75,15 +104,71 @@ impl Links {
         None
     }
 
-    /// Puts the program on an interface: through the link that is there, or a new one.
-    pub fn attach(&self, loaded: &mut Loaded, config: &InterfaceConfig) -> Result<Attachment, KernelError> {
+    /// Puts the program on an interface: through the link that is there, or a new one. What was done is added to `undo`.
+    pub fn attach(
+        &self,
+        loaded: &mut Loaded,
+        config: &InterfaceConfig,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Attachment, KernelError> {
         let name = &config.name;
         let index =
             sys::interface_index(name).ok_or_else(|| KernelError::NoInterface { name: name.clone() })?;
-        if let Some(link) = self.live(name, index) {
-            return replace(loaded, &link, name, index);
+        let attachment = match self.live(name, index) {
+            None => self.put_on(loaded, config, index, Vec::new())?,
+            Some(link) => {
+                let mode = netlink::interface(index).ok().and_then(|now| now.mode);
+                if matches!((config.mode, mode), (AttachMode::Auto, _) | (_, None))
+                    || Some(config.mode) == mode
+                {
+                    let attachment = replace(loaded, &link, name, index, mode)?;
+                    undo.push(Undo::PutBack(link));
+                    self.note(&attachment);
+                    return Ok(attachment);
+                }
+                // One interface cannot have both modes at once: between the two a few packets go unjudged.
+                drop(link);
+                remove(&self.path(name))?;
+                let said = format!("was {}, {} is asked for", words(mode), words(Some(config.mode)));
+                self.put_on(loaded, config, index, vec![said]).inspect_err(|_| {
+                    let before = InterfaceConfig { name: name.clone(), mode: mode.unwrap_or_default() };
+                    // The error that is told is the first one.
+                    let _back = self.put_on(loaded, &before, index, Vec::new());
+                })?
+            }
+        };
+        undo.push(Undo::Remove(self.path(name)));
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).push(self.path(name));
+        self.note(&attachment);
+        Ok(attachment)
+    }
+
+    fn note(&self, attachment: &Attachment) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.insert(attachment.index, attachment.reason.clone());
+    }
+
+    /// Why an interface has its mode, where this daemon attached to it.
+    pub fn reason(&self, index: u32) -> Option<String> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
+    }
+
+    /// Removes the links that this daemon made where there were none.
+    pub fn remove_new(&self) {
+        for path in self.new.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _gone = remove(&path);
         }
-        let mut tried = Vec::new();
+    }
+
+    /// Puts the program on an interface that has none of ours.
+    fn put_on(
+        &self,
+        loaded: &mut Loaded,
+        config: &InterfaceConfig,
+        index: u32,
+        mut tried: Vec<String>,
+    ) -> Result<Attachment, KernelError> {
+        let name = &config.name;
         for (mode, frags) in ladder(config.mode) {
             let label = label(*mode, *frags);
             let program = match loaded.program(*frags) {
@@ -145,6 +230,19 @@ impl Links {
         remove(&self.path(interface))
     }
 
+    /// Takes the program off every interface that is not among these; the names of their pins.
+    pub fn detach_others(&self, keep: &[InterfaceConfig]) -> Result<Vec<String>, KernelError> {
+        let keep: Vec<PathBuf> = keep.iter().map(|config| self.path(&config.name)).collect();
+        let mut gone = Vec::new();
+        for (path, _) in self.list()? {
+            if !keep.contains(&path) {
+                remove(&path)?;
+                gone.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            }
+        }
+        Ok(gone)
+    }
+
     /// Takes the program off every interface; how many there were.
     pub fn detach_all(&self) -> Result<usize, KernelError> {
         let links = self.list()?;
@@ -155,8 +253,12 @@ impl Links {
     }
 }
 
-/// Unpinning drops the last reference, which detaches.
+/// Detaches at once, whoever else holds the link, and unpins.
 fn remove(path: &Path) -> Result<bool, KernelError> {
+    if let Ok(link) = sys::open_pin(path) {
+        // Where it fails the interface is gone, or the kernel is older than 5.9 and detaches with the last reference.
+        let _detached = sys::link_detach(link.as_fd());
+    }
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -166,17 +268,26 @@ fn remove(path: &Path) -> Result<bool, KernelError> {
 
 /// Swaps the program behind a standing link; between two packets, so none goes unjudged. The link keeps its mode. A
 /// link made for frames in several buffers takes only such a program, and the other way round.
-fn replace(loaded: &mut Loaded, link: &OwnedFd, name: &str, index: u32) -> Result<Attachment, KernelError> {
+fn replace(
+    loaded: &mut Loaded,
+    link: &OwnedFd,
+    name: &str,
+    index: u32,
+    mode: Option<AttachMode>,
+) -> Result<Attachment, KernelError> {
     let mut last = None;
-    for frags in [true, false] {
+    for frags in [false, true] {
         let Ok(program) = loaded.program(frags) else { continue };
         match sys::link_update(link.as_fd(), program.as_fd()) {
             Ok(()) => {
                 return Ok(Attachment {
                     interface: name.to_owned(),
                     index,
-                    mode: AttachMode::Auto,
-                    reason: "adopted from the daemon before; program replaced".into(),
+                    mode: mode.unwrap_or_default(),
+                    reason: format!(
+                        "adopted from the daemon before, {}; program replaced",
+                        label(mode.unwrap_or_default(), frags)
+                    ),
                 });
             }
             Err(error) => last = Some(error),
@@ -206,6 +317,14 @@ const fn label(mode: AttachMode, frags: bool) -> &'static str {
         (AttachMode::Generic, true) => "generic, several buffers",
         (_, false) => "native",
         (_, true) => "native, several buffers",
+    }
+}
+
+const fn words(mode: Option<AttachMode>) -> &'static str {
+    match mode {
+        Some(AttachMode::Generic) => "generic",
+        Some(AttachMode::Native) => "native",
+        Some(AttachMode::Auto) | None => "automatic",
     }
 }
 

@@ -19,10 +19,10 @@ use serde::{Serialize, Serializer};
 
 use super::{
     error::BanError,
-    host_table::HostTable,
+    host_table::{Full, HostEntry, HostTable},
     load::Loaded,
     target::Target,
-    wide_table::{Piece, WideTable},
+    wide_table::{Piece, WideEntry, WideTable},
 };
 
 /// A ban as it stands in the kernel.
@@ -81,8 +81,13 @@ impl Loaded {
     pub fn ban(&self, target: &Target, expiry: u32, reason: BanReason, now: u32) -> Result<bool, BanError> {
         let tag = Tag::new(expiry, reason.code());
         if let Some(v4) = target.v4_host() {
-            mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
+            self.near_host(v4);
+            // A /24 without the mark has no host in the table: nothing to replace, nothing to search for.
+            let fresh = mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
             let table = self.host_table();
+            if fresh && table.insert_fresh(v4, tag, now) {
+                return Ok(true);
+            }
             return table.insert(v4, tag, now).map_err(|_| full(target, table.buckets.len() * 8));
         }
         let table = self.wide_table();
@@ -90,7 +95,13 @@ impl Loaded {
         let mut fresh = false;
         for (done, piece) in pieces(target).enumerate() {
             if !target.is_v4() {
-                mark_bit(&self.marks6, table.places(&piece).mark);
+                let places = table.places(&piece);
+                // As above: no piece with this mark is in the table.
+                let unmarked = mark_bit(&self.marks6, places.mark);
+                if unmarked && table.insert_fresh(&piece, places, tag, now) {
+                    fresh = true;
+                    continue;
+                }
             }
             match table.insert(&piece, tag, now) {
                 Ok(new) => fresh |= new,
@@ -105,13 +116,36 @@ impl Loaded {
         Ok(fresh)
     }
 
+    /// Adds an entry of another generation's host table.
+    pub fn restore_host(&self, entry: &HostEntry, now: u32) -> Result<(), Full> {
+        let v4 = entry.address;
+        self.near_host(v4);
+        mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
+        self.host_table().restore(entry, now)
+    }
+
+    /// Adds an entry of another generation's wide table.
+    pub fn restore_wide(&self, entry: &WideEntry, now: u32) -> Result<(), Full> {
+        let table = self.wide_table();
+        let piece = entry.piece;
+        let target = Target::of(piece.address, ban_length(piece.code) as u8);
+        self.mark_wide(&target);
+        if !target.is_v4() {
+            mark_bit(&self.marks6, table.places(&piece).mark);
+        }
+        table.restore(entry, now)
+    }
+
     /// Brings what bans on these targets will touch into the cache, all at once.
     pub fn touch<'a>(&self, targets: impl Iterator<Item = &'a Target>) -> u64 {
         let (hosts, wide) = (self.host_table(), self.wide_table());
         targets.fold(0, |sum, target| match target.v4_host() {
             Some(v4) => {
                 let mark = &self.marks4[marks::v4_word(v4) as usize];
-                sum.wrapping_add(hosts.touch(v4)).wrapping_add(mark.load(Relaxed))
+                let near = &self.near4[marks::near_word(v4) as usize];
+                sum.wrapping_add(hosts.touch(v4))
+                    .wrapping_add(mark.load(Relaxed))
+                    .wrapping_add(near.load(Relaxed))
             }
             None => pieces(target).take(1).fold(sum, |sum, piece| {
                 let (word, mark) = wide.touch(&piece);
@@ -123,6 +157,9 @@ impl Loaded {
     /// Marks that make the kernel look for a target in the wide table: /24s for IPv4, the piece's length for IPv6.
     fn mark_wide(&self, target: &Target) {
         if target.is_v4() {
+            let bytes = target.wide_length().div_ceil(8).clamp(13, 16);
+            self.control[0].lengths4.fetch_or(1 << (bytes - 13), Release);
+            self.near_prefix(target);
             mark_v4_prefix(&self.marks4, target);
             return;
         }
@@ -204,6 +241,15 @@ impl Loaded {
         bans
     }
 
+    /// Entries of the host table and of the wide table that stand.
+    pub fn used(&self) -> (u64, u64) {
+        let now = self.clock.expiry_now();
+        let (hosts, wide) = (self.host_table(), self.wide_table());
+        let hosts = hosts.entries(0..hosts.buckets.len()).filter(|(_, entry)| entry.tag.holds(now)).count();
+        let wide = wide.entries(0..wide.buckets.len()).filter(|(_, entry)| entry.tag.holds(now)).count();
+        (hosts as u64, wide as u64)
+    }
+
     /// Clears entries whose time is up, and rebuilds the marks from what stands when anything was cleared.
     pub fn sweep(&self) -> Swept {
         let now = self.clock.expiry_now();
@@ -237,6 +283,7 @@ impl Loaded {
             }
         }
         settle(&self.marks4, &marks4);
+        self.rebuild_near();
         settle(&self.marks6, &marks6);
         swept
     }
@@ -283,16 +330,18 @@ pub(super) fn mark_v4_prefix(cells: &[AtomicU64], target: &Target) {
     }
 }
 
-fn mark(cells: &[AtomicU64], word: u32, bits: u64) {
+/// Sets bits; true when one of them was not set.
+fn mark(cells: &[AtomicU64], word: u32, bits: u64) -> bool {
     let cell = &cells[word as usize];
     let old = cell.load(Relaxed);
     if old & bits != bits {
         cell.store(old | bits, Release);
     }
+    old & bits != bits
 }
 
-fn mark_bit(cells: &[AtomicU64], bit: u32) {
-    mark(cells, bit / 64, 1 << (bit % 64));
+fn mark_bit(cells: &[AtomicU64], bit: u32) -> bool {
+    mark(cells, bit / 64, 1 << (bit % 64))
 }
 
 fn full(target: &Target, entries: usize) -> BanError {

@@ -77,55 +77,81 @@ impl AsFd for Captured {
     }
 }
 
-/// A pcapng file being written: one section, one Ethernet interface, the reason as comment of each packet.
+/// A pcapng file being written: one section, an Ethernet interface for each that packets came in on, the reason as
+/// comment of each packet.
 pub struct PcapNg<W: Write> {
     out: W,
+    /// Indexes of the interfaces described so far, in the order of the file.
+    interfaces: Vec<u32>,
+    written: u64,
 }
 
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
 const ENHANCED_PACKET: u32 = 6;
+const STATISTICS: u32 = 5;
 const ETHERNET: u16 = 1;
 const COMMENT: u16 = 1;
+const NAME: u16 = 2;
+const DROPPED: u16 = 5;
 
 impl<W: Write> PcapNg<W> {
+    /// No packet takes more bytes of the file than this, a new interface included.
+    pub const LARGEST_BLOCK: u64 = CAPTURE_BYTES as u64 + 256;
+
     /// Begins the file.
     ///
     /// # Errors
     /// From the writer.
-    pub fn new(mut out: W) -> io::Result<Self> {
+    pub fn new(out: W) -> io::Result<Self> {
+        let mut file = Self { out, interfaces: Vec::new(), written: 0 };
         let mut section = Vec::new();
         section.extend(0x1a2b_3c4du32.to_le_bytes());
         section.extend([1, 0, 0, 0]);
         section.extend(u64::MAX.to_le_bytes());
-        block(&mut out, SECTION, &section)?;
-        let mut interface = Vec::new();
-        interface.extend(ETHERNET.to_le_bytes());
-        interface.extend([0, 0]);
-        interface.extend((CAPTURE_BYTES as u32).to_le_bytes());
-        block(&mut out, INTERFACE, &interface)?;
-        Ok(Self { out })
+        file.block(SECTION, &section)?;
+        Ok(file)
     }
 
-    /// Adds a packet. Times are in microseconds.
+    /// Bytes written so far.
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Adds a packet that came in on an interface of this name (cut to 64 bytes). Times are in microseconds.
     ///
     /// # Errors
     /// From the writer.
-    pub fn write(&mut self, packet: &CapturedPacket) -> io::Result<()> {
+    pub fn write(&mut self, packet: &CapturedPacket, interface: &str) -> io::Result<()> {
+        let number = match self.interfaces.iter().position(|index| *index == packet.interface) {
+            Some(number) => number,
+            None => self.describe(packet.interface, interface)?,
+        };
         let micros = packet.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
         let mut body = Vec::new();
-        body.extend(0u32.to_le_bytes());
+        body.extend((number as u32).to_le_bytes());
         body.extend(((micros >> 32) as u32).to_le_bytes());
         body.extend((micros as u32).to_le_bytes());
         body.extend((packet.data.len() as u32).to_le_bytes());
         body.extend(packet.length.to_le_bytes());
         padded(&mut body, &packet.data);
-        let comment = packet.reason.name().as_bytes();
-        body.extend(COMMENT.to_le_bytes());
-        body.extend((comment.len() as u16).to_le_bytes());
-        padded(&mut body, comment);
+        option(&mut body, COMMENT, packet.reason.name().as_bytes());
         body.extend([0; 4]);
-        block(&mut self.out, ENHANCED_PACKET, &body)
+        self.block(ENHANCED_PACKET, &body)
+    }
+
+    /// Says how many packets are missing, as what the first interface dropped.
+    ///
+    /// # Errors
+    /// From the writer.
+    pub fn lost(&mut self, packets: u64) -> io::Result<()> {
+        if self.interfaces.is_empty() {
+            self.describe(0, "")?;
+        }
+        let mut body = vec![0; 12];
+        option(&mut body, DROPPED, &packets.to_le_bytes());
+        body.extend([0; 4]);
+        self.block(STATISTICS, &body)
     }
 
     /// Ends the file and gives the writer back.
@@ -133,22 +159,48 @@ impl<W: Write> PcapNg<W> {
     /// # Errors
     /// From the writer.
     pub fn finish(mut self) -> io::Result<W> {
+        // Readers refuse a file that describes no interface.
+        if self.interfaces.is_empty() {
+            self.describe(0, "")?;
+        }
         self.out.flush()?;
         Ok(self.out)
     }
+
+    fn describe(&mut self, index: u32, name: &str) -> io::Result<usize> {
+        let mut body = Vec::new();
+        body.extend(ETHERNET.to_le_bytes());
+        body.extend([0, 0]);
+        body.extend((CAPTURE_BYTES as u32).to_le_bytes());
+        if !name.is_empty() {
+            option(&mut body, NAME, &name.as_bytes()[..name.len().min(64)]);
+            body.extend([0; 4]);
+        }
+        self.block(INTERFACE, &body)?;
+        self.interfaces.push(index);
+        Ok(self.interfaces.len() - 1)
+    }
+
+    fn block(&mut self, kind: u32, body: &[u8]) -> io::Result<()> {
+        let size = body.len() as u32 + 12;
+        self.out.write_all(&kind.to_le_bytes())?;
+        self.out.write_all(&size.to_le_bytes())?;
+        self.out.write_all(body)?;
+        self.out.write_all(&size.to_le_bytes())?;
+        self.written += u64::from(size);
+        Ok(())
+    }
+}
+
+fn option(body: &mut Vec<u8>, code: u16, value: &[u8]) {
+    body.extend(code.to_le_bytes());
+    body.extend((value.len() as u16).to_le_bytes());
+    padded(body, value);
 }
 
 fn padded(body: &mut Vec<u8>, bytes: &[u8]) {
     body.extend(bytes);
     body.resize(body.len().next_multiple_of(4), 0);
-}
-
-fn block(out: &mut impl Write, kind: u32, body: &[u8]) -> io::Result<()> {
-    let length = (body.len() as u32 + 12).to_le_bytes();
-    out.write_all(&kind.to_le_bytes())?;
-    out.write_all(&length)?;
-    out.write_all(body)?;
-    out.write_all(&length)
 }
 
 #[cfg(test)]
@@ -165,7 +217,7 @@ mod tests {
             length: 1500,
             data: vec![9; 5],
         };
-        file.write(&packet).unwrap();
+        file.write(&packet, "eth0").unwrap();
         let bytes = file.finish().unwrap();
         let mut at = 0;
         let mut kinds = Vec::new();

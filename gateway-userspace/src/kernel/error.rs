@@ -71,6 +71,17 @@ pub enum KernelError {
         /// What the loader or the verifier said.
         message: String,
     },
+    /// What stands in the tables of an earlier daemon does not fit into the new ones.
+    #[error(
+        "{what} in force do not fit into tables of the new capacity (no room after {entries} entries); raise it in \
+         [kernel.capacity], or lift bans first. The tables before stay in force"
+    )]
+    CarryOver {
+        /// What does not fit.
+        what: &'static str,
+        /// Entries that found room.
+        entries: u64,
+    },
     /// A value outside its bounds.
     #[error("{what} is {value}; it must be {bounds}")]
     OutOfBounds {

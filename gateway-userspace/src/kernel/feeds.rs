@@ -68,9 +68,25 @@ pub struct FeedFull {
 }
 
 impl Feeds {
-    /// Replaces the whole set. Packets are judged by the old set until the new one is complete. True in the second
-    /// value when the set has any member.
-    pub fn replace(&mut self, targets: &mut dyn Iterator<Item = Target>) -> Result<FeedLoad, FeedFull> {
+    /// Hosts, and IPv6 entries, of the set in force.
+    pub fn used(&self) -> (u64, u64) {
+        let generation = (self.control[0].feed_generation.load(Relaxed) & 1) as usize;
+        let half = |all: usize| (all / 2) * generation..(all / 2) * (generation + 1);
+        let hosts = self.hosts[half(self.hosts.len())].iter().flat_map(|cell| &cell.addresses);
+        let wide = self.wide[half(self.wide.len())].iter().flat_map(|cell| &cell.tags);
+        (
+            hosts.filter(|address| address.load(Relaxed) != 0).count() as u64,
+            wide.filter(|tag| tag.load(Relaxed) != 0).count() as u64,
+        )
+    }
+
+    /// Replaces the whole set. Packets are judged by the old set until the new one is complete. Then `publish` is
+    /// called with the new generation and with what makes it count.
+    pub fn replace(
+        &mut self,
+        targets: &mut dyn Iterator<Item = Target>,
+        publish: impl FnOnce(u32, &mut dyn FnMut()),
+    ) -> Result<FeedLoad, FeedFull> {
         if let Some(left) = self.swapped.and_then(|at| GRACE.checked_sub(at.elapsed())) {
             std::thread::sleep(left);
         }
@@ -109,7 +125,7 @@ impl Feeds {
             lengths[i / 4].fetch_or(bytes << (i % 4 * 8), Relaxed);
         }
         control.feed_length_count[next as usize].store(used.len() as u32, Release);
-        control.feed_generation.store(next, Release);
+        publish(next, &mut || control.feed_generation.store(next, Release));
         let load = half.load;
         self.swapped = Some(Instant::now());
         Ok(load)

@@ -94,6 +94,17 @@ impl HostTable<'_> {
         }
     }
 
+    /// Adds an entry for an address that is certainly not in the table, if its first bucket has room.
+    pub fn insert_fresh(&self, address: u32, tag: Tag, now: u32) -> bool {
+        let free = self.way(self.places(address).first, |entry| !entry_tag(entry).holds(now));
+        let Some(place) = free else { return false };
+        if self.read(place) != 0 {
+            self.hits(place).store(0, Relaxed);
+        }
+        self.write(place, host_entry(address, tag));
+        true
+    }
+
     /// Adds or replaces an entry. Places of entries expired at `now` count as free. True when it is new.
     pub fn insert(&self, address: u32, tag: Tag, now: u32) -> Result<bool, Full> {
         let places = self.places(address);
@@ -124,6 +135,15 @@ impl HostTable<'_> {
         }
         self.write(place, host_entry(address, tag));
         Ok(true)
+    }
+
+    /// Adds an entry of another table, its hits with it.
+    pub fn restore(&self, entry: &HostEntry, now: u32) -> Result<(), Full> {
+        self.insert(entry.address, entry.tag, now)?;
+        if let Some(place) = self.find(entry.address) {
+            self.hits(place).store(entry.hits, Relaxed);
+        }
+        Ok(())
     }
 
     /// Frees a way of a full bucket by moving an entry whose first bucket this is to its second, making room there

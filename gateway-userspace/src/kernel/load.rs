@@ -4,7 +4,10 @@ use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Relaxed, Release},
+    },
 };
 
 use aya::{
@@ -16,9 +19,10 @@ use gateway_common::{
     SCHEMA,
     bans::{HOST_WAYS, WIDE_WAYS},
     feeds::FEED_WAYS,
+    flood::{Sketch, window_shift},
     gcra::{CELL_WAYS, CLASSES, CellBucket},
     hash::HashKey,
-    marks::{GUARD_WORDS, V4_WORDS, V6_WORDS},
+    marks::{GUARD_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
     ports,
 };
@@ -44,6 +48,9 @@ const NEW_SOURCES_A_SECOND: u64 = 500_000;
 /// Captured packets of one CPU in one jiffy.
 const CAPTURE_BUDGET: u32 = 64;
 
+/// Names of the pinned programs, in lower case unlike those of maps.
+pub const PROGRAM_PINS: [(&str, &str); 2] = [("program", "gateway"), ("program_frags", "gateway_frags")];
+
 /// Numbers of elements of the maps whose size is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -53,6 +60,21 @@ pub struct Shape {
     feed_host_buckets: u32,
     feed_wide_buckets: u32,
     cpus: u32,
+}
+
+/// Kernel memory of the tables that have a capacity, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Banned IPv4 hosts.
+    pub hosts: u64,
+    /// Banned IPv6 and prefixes.
+    pub wide: u64,
+    /// Cells of the limiter.
+    pub sources: u64,
+    /// IPv4 hosts of feeds, both generations.
+    pub feed_hosts: u64,
+    /// IPv6 of feeds, both generations.
+    pub feed_wide: u64,
 }
 
 impl Shape {
@@ -102,8 +124,20 @@ impl Shape {
         )
     }
 
+    /// Kernel memory of each table that has a capacity, in bytes: what belongs to it beside its entries included.
+    pub fn memory(&self) -> Memory {
+        let bytes = |buckets: u32, each: usize| u64::from(buckets) * each as u64;
+        Memory {
+            hosts: bytes(self.host_buckets, size_of::<HostCell>() + HOST_WAYS * 4),
+            wide: bytes(self.wide_buckets, size_of::<WideCell>() + 16),
+            sources: bytes(self.cell_buckets, size_of::<CellBucket>()),
+            feed_hosts: bytes(2 * self.feed_host_buckets, size_of::<FeedCell>()),
+            feed_wide: bytes(2 * self.feed_wide_buckets, size_of::<WideCell>()),
+        }
+    }
+
     /// Every map with its number of elements, value size included for the check of adopted ones.
-    fn maps(&self) -> [(&'static str, u32, u32); 20] {
+    fn maps(&self) -> [(&'static str, u32, u32); 23] {
         let size = |bytes: usize| bytes as u32;
         [
             ("CONTROL", 1, size(size_of::<ControlCell>())),
@@ -125,6 +159,9 @@ impl Shape {
             ("FEED_MARKS4", 2 * V4_WORDS, 8),
             ("FEED_MARKS6", 2 * V6_WORDS, 8),
             ("FEED_HOSTS", 2 * self.feed_host_buckets, size(size_of::<FeedCell>())),
+            ("NEAR4", NEAR_WORDS, 8),
+            ("GATE", 1, 8),
+            ("SKETCH", self.cpus, size(size_of::<Sketch>())),
             ("FEED_WIDE", 2 * self.feed_wide_buckets, size(size_of::<WideCell>())),
         ]
     }
@@ -139,6 +176,12 @@ pub struct Loaded {
     pub stats: Mapped<StatsCell>,
     /// Marks of IPv4 /24s.
     pub marks4: Mapped<AtomicU64>,
+    /// Filter in front of everything that asks about an IPv4 source.
+    pub near4: Mapped<AtomicU64>,
+    /// Marks of the feed, both generations, to rebuild the filter from.
+    pub feed_marks4: Mapped<AtomicU64>,
+    /// Runs of /24s that policy prefixes touch: the first, and how many.
+    pub policy4: Vec<(u32, u32)>,
     /// Hashed marks of IPv6 pieces.
     pub marks6: Mapped<AtomicU64>,
     /// IPv4 hosts.
@@ -182,9 +225,9 @@ unsafe impl aya::Pod for PolicyPod {}
 pub type PolicyKey = Key<[u8; 16]>;
 
 impl Loaded {
-    /// Loads the programs, with the maps pinned in `folder` or adopted from there.
-    pub fn new(folder: &Path, shape: &Shape) -> Result<Self, KernelError> {
-        let adopted = folder.join("CONTROL").exists();
+    /// Loads the programs, with the maps pinned in `folder` or adopted from there. New maps count from
+    /// [`complete`](Self::complete) on.
+    pub fn new(folder: &Path, shape: &Shape, adopted: bool) -> Result<Self, KernelError> {
         fs::create_dir_all(folder)
             .map_err(|error| KernelError::from_io(format!("making {}", folder.display()), error))?;
         let mut ebpf = load_object(folder, shape)?;
@@ -202,6 +245,9 @@ impl Loaded {
             control: mapped(&ebpf, "CONTROL", 1)?,
             stats: mapped(&ebpf, "STATS", shape.cpus)?,
             marks4: mapped(&ebpf, "MARKS4", V4_WORDS)?,
+            near4: mapped(&ebpf, "NEAR4", NEAR_WORDS)?,
+            feed_marks4: mapped(&ebpf, "FEED_MARKS4", 2 * V4_WORDS)?,
+            policy4: Vec::new(),
             marks6: mapped(&ebpf, "MARKS6", V6_WORDS)?,
             hosts: mapped(&ebpf, "HOSTS", shape.host_buckets)?,
             host_hits: mapped(&ebpf, "HOST_HITS", shape.host_buckets)?,
@@ -233,8 +279,7 @@ impl Loaded {
     /// Fills in the settings of new maps, and those that every start renews.
     fn start(&mut self, shape: &Shape) -> Result<(), KernelError> {
         let control = &self.control[0];
-        if control.schema.load(Relaxed) != SCHEMA {
-            self.adopted = false;
+        if !self.adopted {
             let words = sys::random_words::<2>()
                 .map_err(|error| KernelError::from_io("reading random bytes for the tables' key", error))?;
             for (cell, word) in control.key.iter().zip(words) {
@@ -247,7 +292,6 @@ impl Loaded {
             control.cell_mask.store(shape.cell_buckets - 1, Relaxed);
             control.feed_host_mask.store(shape.feed_host_buckets - 1, Relaxed);
             control.feed_wide_mask.store(shape.feed_wide_buckets - 1, Relaxed);
-            control.schema.store(SCHEMA, Relaxed);
         }
         control.expiry_shift.store(self.clock.shift(), Relaxed);
         control.capture_reasons.store(0, Relaxed);
@@ -255,8 +299,40 @@ impl Loaded {
         control
             .insert_budget
             .store((NEW_SOURCES_A_SECOND / (1_000_000_000 / self.clock.tick_ns().max(1))) as u32, Relaxed);
+        let [seed] = sys::random_words::<1>()
+            .map_err(|error| KernelError::from_io("reading random bytes for the sketch's seed", error))?;
+        control.sketch_seed.store(seed, Relaxed);
+        control.window_shift.store(window_shift(self.clock.tick_ns()), Relaxed);
         control.tick_ns.store(self.clock.tick_ns() as u32, Relaxed);
         Ok(())
+    }
+
+    /// From here on these maps count: a later daemon adopts them. What was half filled before is thrown away.
+    pub fn complete(&self) {
+        self.control[0].schema.store(SCHEMA, Release);
+    }
+
+    /// Pins the programs in use, in place of those of the daemon before: whoever fails to replace them takes them
+    /// back from there.
+    pub fn pin_programs(&mut self, folder: &Path) -> Result<(), KernelError> {
+        for (name, symbol) in PROGRAM_PINS {
+            let Some(Ok(program)) = self.ebpf.program_mut(symbol).map(<&mut Xdp>::try_from) else { continue };
+            let Ok(fd) = program.fd() else { continue };
+            let path = folder.join(name);
+            let _absent = fs::remove_file(&path);
+            sys::pin(fd.as_fd(), &path)
+                .map_err(|error| KernelError::from_io(format!("pinning {}", path.display()), error))?;
+        }
+        Ok(())
+    }
+
+    /// The programs that were in force before this daemon: those pinned with the maps it adopted, or with the newest
+    /// generation before.
+    pub fn programs_before(&self, root: &Path, folder: &Path) -> Vec<OwnedFd> {
+        let mut folders = if self.adopted { vec![folder.to_owned()] } else { Vec::new() };
+        folders.extend(super::carry::others(root, folder));
+        let pins = folders.iter().flat_map(|folder| PROGRAM_PINS.map(|(name, _)| folder.join(name)));
+        pins.filter_map(|pin| sys::open_pin(&pin).ok()).collect()
     }
 
     /// Key of the tables' hashes.

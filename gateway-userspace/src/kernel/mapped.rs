@@ -70,7 +70,12 @@ pub struct ControlCell {
     pub capture_reasons: AtomicU32,
     pub capture_budget: AtomicU32,
     pub insert_budget: AtomicU32,
-    padding: [AtomicU32; 2],
+    pub sketch_seed: AtomicU64,
+    pub gate: [AtomicU64; 2],
+    pub gate_batch: AtomicU32,
+    pub heavy: AtomicU32,
+    pub window_shift: AtomicU32,
+    pub lengths4: AtomicU32,
 }
 
 /// [`FeedBucket`] as shared memory.
@@ -100,7 +105,7 @@ const _: () = assert!(size_of::<HostCell>() == size_of::<HostBucket>());
 const _: () = assert!(size_of::<WideCell>() == size_of::<WideBucket>());
 const _: () = assert!(size_of::<ControlCell>() == size_of::<Control>());
 const _: () =
-    assert!(std::mem::offset_of!(ControlCell, insert_budget) == std::mem::offset_of!(Control, insert_budget));
+    assert!(std::mem::offset_of!(ControlCell, window_shift) == std::mem::offset_of!(Control, window_shift));
 const _: () = assert!(size_of::<FeedCell>() == size_of::<FeedBucket>());
 const _: () = assert!(size_of::<LimitCell>() == size_of::<LimitClass>());
 const _: () = assert!(size_of::<StatsCell>() == size_of::<CpuStats>());

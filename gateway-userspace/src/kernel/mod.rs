@@ -9,15 +9,20 @@
 mod attach;
 mod bans;
 mod capture;
+mod carry;
 mod clock;
 mod error;
 mod events;
 mod feeds;
+mod flood;
 mod guard;
 mod host_table;
+mod life;
 mod limits;
 mod load;
 mod mapped;
+mod near;
+mod netlink;
 mod policy;
 mod ports;
 mod stats;
@@ -28,7 +33,6 @@ mod test_run;
 mod wide_table;
 
 use std::{
-    fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
@@ -38,14 +42,17 @@ use std::{
 pub use attach::{AttachMode, Attachment, InterfaceConfig};
 pub use bans::{Ban, Swept};
 pub use capture::{Captured, CapturedPacket, PcapNg};
+pub use carry::Carried;
 pub use error::{BanError, KernelError};
 pub use events::{DropEvent, Events};
 pub use feeds::{FeedFull, FeedLoad};
+pub use flood::{Cookies, FloodLimits};
 pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
+pub use life::prepare_root;
 pub use limits::{Bar, Rate, SourceLimits};
 pub use ports::{PortPolicy, PortSet};
 pub use stats::{BanStats, ReasonStats, Stats};
-pub use status::{Attached, Status, attached, test_run_pinned, uninstall};
+pub use status::{Attached, Status, Table, attached, test_run_pinned, uninstall};
 pub use sys::{TestRunResult, own_addresses};
 pub use target::{Expiry, Target, TargetError};
 pub use test_run::TestProgram;
@@ -53,7 +60,12 @@ pub use test_run::TestProgram;
 use attach::Links;
 use feeds::Feeds;
 use guard::Guard;
-use load::{Loaded, Shape};
+use load::Loaded;
+
+/// The name of an interface of this network namespace; `None` when there is none of this index.
+pub fn interface_name(index: u32) -> Option<String> {
+    netlink::interface(index).ok().map(|interface| interface.name)
+}
 
 /// Where BPF objects are pinned by default.
 pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/gateway";
@@ -138,7 +150,8 @@ pub struct Kernel {
     links: Links,
     folder: PathBuf,
     root: PathBuf,
-    heartbeat_timeout: Duration,
+    config: KernelConfig,
+    carried: Option<Carried>,
     _lock: OwnedFd,
 }
 
@@ -154,7 +167,7 @@ struct State {
 impl State {
     /// Writes the modes: as wanted, but off where nothing is configured, so that a packet does not pay for it.
     fn write_modes(&self, wanted: Modes, has: impl Fn(Part) -> bool) {
-        let modes = [Part::Feeds, Part::Ports, Part::Limits]
+        let modes = [Part::Feeds, Part::Ports, Part::Limits, Part::Flood]
             .into_iter()
             .filter(|part| !has(*part))
             .fold(wanted, |modes, part| modes.with(part, Mode::Off));
@@ -185,44 +198,6 @@ impl State {
 }
 
 impl Kernel {
-    /// Loads the programs and their maps, adopting the pinned state of an earlier daemon of the same layout.
-    /// Nothing is attached that was not before.
-    ///
-    /// # Errors
-    /// [`KernelError`], each with what to do about it.
-    pub fn open(config: &KernelConfig) -> Result<Self, KernelError> {
-        let shape = Shape::new(config)?;
-        let root = config.pin_root.clone();
-        prepare_root(&root)?;
-        let lock = sys::lock_folder(&root)
-            .map_err(|error| KernelError::from_io(format!("locking {}", root.display()), error))?
-            .ok_or_else(|| KernelError::InUse { path: root.clone() })?;
-        let folder = root.join(shape.folder());
-        let mut loaded = Loaded::new(&folder, &shape)?;
-        let feeds =
-            loaded.feeds.take().ok_or_else(|| KernelError::Load { message: "no feed maps".into() })?;
-        let adopted = loaded.adopted;
-        let kernel = Self {
-            links: Links::new(&root)?,
-            state: Mutex::new(State {
-                loaded,
-                guard: Guard::new([]),
-                allowed: Vec::new(),
-                classes: Vec::new(),
-            }),
-            feeds: Mutex::new(feeds),
-            folder,
-            root,
-            heartbeat_timeout: config.heartbeat_timeout,
-            _lock: lock,
-        };
-        if !adopted {
-            kernel.set_modes(Modes::all(Mode::Enforce));
-        }
-        kernel.set_allowlist(&[], &[])?;
-        Ok(kernel)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while holding the lock and half-way through a change of the tables.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -233,38 +208,14 @@ impl Kernel {
         self.state().loaded.adopted
     }
 
-    /// Puts the programs on interfaces. An interface that has our link already gets the program swapped in place.
-    ///
-    /// # Errors
-    /// For the first interface that fails; those before it are attached.
-    pub fn attach(&self, interfaces: &[InterfaceConfig]) -> Result<Vec<Attachment>, KernelError> {
-        let mut state = self.state();
-        interfaces.iter().map(|config| self.links.attach(&mut state.loaded, config)).collect()
+    /// What was taken over from an earlier daemon's maps of another size or layout; `None` where there were none.
+    pub const fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
     }
 
-    /// Takes the program off an interface. True when it was on it.
-    ///
-    /// # Errors
-    /// When the pinned link cannot be removed.
-    pub fn detach(&self, interface: &str) -> Result<bool, KernelError> {
-        self.links.detach(interface)
-    }
-
-    /// Takes the program off every interface; how many there were. Bans stay in the maps.
-    ///
-    /// # Errors
-    /// When a pinned link cannot be removed.
-    pub fn detach_all(&self) -> Result<usize, KernelError> {
-        self.links.detach_all()
-    }
-
-    /// Detaches everywhere and removes every pin: nothing is left behind.
-    ///
-    /// # Errors
-    /// When something cannot be removed.
-    pub fn uninstall(self) -> Result<(), KernelError> {
-        self.links.detach_all()?;
-        remove_tree(&self.root)
+    /// What it was opened with.
+    pub const fn config(&self) -> &KernelConfig {
+        &self.config
     }
 
     /// Bans a target until `until`. True when it was not banned before; an existing ban on the same target is replaced.
@@ -392,6 +343,22 @@ impl Kernel {
         Ok(())
     }
 
+    /// Sets the defences against floods of many sources.
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfBounds`] for a value outside its bounds.
+    pub fn set_flood(&self, limits: &FloodLimits) -> Result<(), KernelError> {
+        let mut state = self.state();
+        let any = state.loaded.write_flood(limits)?;
+        state.configure(Part::Flood, any);
+        Ok(())
+    }
+
+    /// Whether this host can answer new connections with cookies under pressure.
+    pub fn cookies(&self) -> Cookies {
+        Cookies::probe()
+    }
+
     /// Sets which ports, ICMP types and protocols may be reached.
     pub fn set_ports(&self, policy: &PortPolicy) {
         let mut state = self.state();
@@ -406,7 +373,12 @@ impl Kernel {
     /// [`FeedFull`]: the old set stays in force.
     pub fn set_feed(&self, targets: impl IntoIterator<Item = Target>) -> Result<FeedLoad, FeedFull> {
         let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
-        let load = feeds.replace(&mut targets.into_iter())?;
+        let load = feeds.replace(&mut targets.into_iter(), |generation, swap| {
+            let state = self.state();
+            state.loaded.near_feed(generation);
+            swap();
+            state.loaded.rebuild_near();
+        })?;
         self.state().configure(Part::Feeds, load.hosts + load.prefixes + load.wide > 0);
         Ok(load)
     }
@@ -421,7 +393,7 @@ impl Kernel {
     pub fn heartbeat(&self) {
         let state = self.state();
         let clock = &state.loaded.clock;
-        let deadline = clock.jiffies().saturating_add(clock.ticks(self.heartbeat_timeout));
+        let deadline = clock.jiffies().saturating_add(clock.ticks(self.config.heartbeat_timeout));
         state.loaded.control[0].heartbeat_deadline.store(deadline, Relaxed);
     }
 
@@ -460,33 +432,4 @@ impl Kernel {
     pub fn pin_folder(&self) -> &Path {
         &self.folder
     }
-}
-
-/// Makes the pin root, mounting the BPF file system where it belongs if it is not there.
-/// Makes the folder of pins on a BPF file system, mounting /sys/fs/bpf where it is not mounted.
-///
-/// # Errors
-/// When it cannot be mounted or made; with what to do.
-pub fn prepare_root(root: &Path) -> Result<(), KernelError> {
-    let standard = Path::new("/sys/fs/bpf");
-    let failed =
-        |what: &str, path: &Path, error| KernelError::from_io(format!("{what} {}", path.display()), error);
-    if root.starts_with(standard) {
-        let mounted = sys::is_bpffs(standard).map_err(|error| failed("looking at", standard, error))?;
-        if !mounted {
-            sys::mount_bpffs(standard)
-                .map_err(|error| failed("mounting a BPF file system on", standard, error))?;
-        }
-    }
-    let existing = root.ancestors().find(|path| path.exists()).unwrap_or(standard);
-    if !sys::is_bpffs(existing).map_err(|error| failed("looking at", existing, error))? {
-        return Err(KernelError::NotBpffs { path: root.to_owned() });
-    }
-    fs::create_dir_all(root).map_err(|error| failed("making", root, error))
-}
-
-/// Removes a folder of pins and everything in it.
-fn remove_tree(path: &Path) -> Result<(), KernelError> {
-    fs::remove_dir_all(path)
-        .map_err(|error| KernelError::from_io(format!("removing {}", path.display()), error))
 }

@@ -11,6 +11,7 @@ use super::{
     error::KernelError,
     guard::guard_bits,
     load::{Loaded, PolicyKey, PolicyPod, load_error},
+    near::runs_v4,
     target::Target,
 };
 
@@ -57,6 +58,8 @@ impl Loaded {
         let present: Vec<PolicyKey> =
             self.policy.keys().collect::<Result<_, _>>().map_err(|error| load_error(&error))?;
         let bits = guard_bits(wanted.keys());
+        self.policy4 = wanted.keys().filter_map(runs_v4).collect();
+        self.mark_policy_near();
         for (cell, bits) in self.guard.iter().zip(&bits) {
             cell.store(bits | cell.load(Relaxed), Relaxed);
         }
@@ -71,6 +74,7 @@ impl Loaded {
         for (cell, bits) in self.guard.iter().zip(&bits) {
             cell.store(*bits, Relaxed);
         }
+        self.rebuild_near();
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, sync::atomic::Ordering::Relaxed};
 
-use gateway_common::ports::{ICMP, ICMP6, PROTOCOLS, TCP, UDP, WORDS};
+use gateway_common::ports::{COOKIES, ICMP, ICMP6, PROTOCOLS, TCP, UDP, WORDS};
 
 use super::load::Loaded;
 
@@ -43,7 +43,7 @@ const ICMP6_ERRORS: [u8; 13] = [1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 1
 impl PortPolicy {
     /// The bitmaps, a set bit for closed.
     fn words(&self, ephemeral: &RangeInclusive<u16>) -> Vec<u64> {
-        let mut words = vec![if self.closed_by_default { u64::MAX } else { 0 }; WORDS as usize];
+        let mut words = vec![if self.closed_by_default { u64::MAX } else { 0 }; COOKIES as usize];
         let mut set = |first: u32, index: u32, closed: bool| {
             let (word, bit) = ((first + index / 64) as usize, 1u64 << (index % 64));
             if closed {
@@ -70,6 +70,17 @@ impl PortPolicy {
 }
 
 impl Loaded {
+    /// Writes which TCP ports get cookies under pressure.
+    pub(super) fn write_cookie_ports(&self, ports: &[RangeInclusive<u16>]) {
+        let mut words = vec![0u64; (WORDS - COOKIES) as usize];
+        for port in ports.iter().cloned().flatten().map(usize::from) {
+            words[port / 64] |= 1 << (port % 64);
+        }
+        for (cell, word) in self.ports[COOKIES as usize..].iter().zip(&words) {
+            cell.store(*word, Relaxed);
+        }
+    }
+
     /// Writes the policy, word by word: each port has its old or its new state at any moment. True when anything is
     /// closed.
     pub(super) fn write_ports(&self, policy: &PortPolicy) -> bool {

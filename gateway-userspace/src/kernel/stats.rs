@@ -27,6 +27,8 @@ pub struct Stats {
     pub events: u64,
     /// Drops that were not sampled: over the budget, or the ring was full.
     pub events_lost: u64,
+    /// Packets that a capture wanted and did not get: over the budget, or the ring was full.
+    pub capture_lost: u64,
 }
 
 /// Counters of one reason.
@@ -76,6 +78,7 @@ impl Stats {
         let mut stats = Self {
             events: sum(std::mem::offset_of!(CpuStats, events)),
             events_lost: sum(std::mem::offset_of!(CpuStats, events_lost)),
+            capture_lost: sum(std::mem::offset_of!(CpuStats, capture_lost)),
             ..Self::default()
         };
         for reason in Reason::ALL {

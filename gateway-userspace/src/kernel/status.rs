@@ -5,13 +5,19 @@ use std::{
     fs,
     os::fd::{AsFd, AsRawFd},
     path::Path,
-    sync::atomic::Ordering::Relaxed,
+    sync::{PoisonError, atomic::Ordering::Relaxed},
 };
 
 use serde::Serialize;
 
 use super::{
-    Ban, Kernel, Mode, Modes, Part, TestRunResult, attach::Links, error::KernelError, remove_tree, sys,
+    Ban, Kernel, Mode, Modes, Part, Reason, TestRunResult,
+    attach::{AttachMode, Links},
+    carry::Carried,
+    error::KernelError,
+    life::remove_tree,
+    load::Shape,
+    netlink, sys,
 };
 
 /// The kernel side at a glance.
@@ -28,8 +34,16 @@ pub struct Status {
     pub effective: BTreeMap<&'static str, &'static str>,
     /// Interfaces with the program on them.
     pub interfaces: Vec<Attached>,
-    /// Kernel memory of each map in bytes.
+    /// The tables that have a capacity: what they hold, what they cost.
+    pub tables: Vec<Table>,
+    /// Kernel memory of each map in bytes, as the kernel accounts for it.
     pub memory: BTreeMap<String, u64>,
+    /// Kernel memory of all maps in bytes.
+    pub memory_total: u64,
+    /// Reasons whose packets a capture copies now.
+    pub capturing: Vec<&'static str>,
+    /// What was taken over from maps of another size or layout at the start.
+    pub carried: Option<Carried>,
     /// Instructions the verifier walked; `None` before Linux 5.16.
     pub verified_instructions: Option<u32>,
     /// Nanoseconds of the kernel's tick.
@@ -43,6 +57,27 @@ pub struct Attached {
     pub pin: String,
     /// Index of the interface; zero when it is gone.
     pub index: u32,
+    /// Its name; `None` when it is gone, or in another network namespace.
+    pub interface: Option<String>,
+    /// Mode in force; `None` when the kernel does not tell.
+    pub mode: Option<AttachMode>,
+    /// Its MTU in bytes.
+    pub mtu: Option<u32>,
+    /// How that mode came about; of the daemon that attached.
+    pub reason: Option<String>,
+}
+
+/// A table that has a capacity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Table {
+    /// Its name, which is the key in `[kernel.capacity]`.
+    pub table: &'static str,
+    /// Entries it was asked to hold.
+    pub capacity: u32,
+    /// Entries in it; `None` where nobody counts.
+    pub used: Option<u64>,
+    /// Its kernel memory in bytes, counters and second generation included.
+    pub bytes: u64,
 }
 
 impl Kernel {
@@ -52,6 +87,8 @@ impl Kernel {
     /// When the pin folders cannot be read.
     pub fn status(&self) -> Result<Status, KernelError> {
         let verified_instructions = self.verified_instructions();
+        let tables = self.tables()?;
+        let memory = memory(self.pin_folder())?;
         let state = self.state();
         let control = &state.loaded.control[0];
         let lapsed = state.loaded.clock.jiffies() >= control.heartbeat_deadline.load(Relaxed);
@@ -62,10 +99,34 @@ impl Kernel {
             modes: by_part(Modes(control.modes_wanted.load(Relaxed))),
             effective: by_part(Modes(effective.load(Relaxed))),
             interfaces: interfaces(&self.links)?,
-            memory: memory(self.pin_folder())?,
+            tables,
+            memory_total: memory.values().sum(),
+            memory,
+            capturing: Reason::ALL
+                .iter()
+                .filter(|reason| control.capture_reasons.load(Relaxed) >> reason.code() & 1 == 1)
+                .map(|reason| reason.name())
+                .collect(),
+            carried: self.carried().cloned(),
             verified_instructions,
             tick_ns: state.loaded.clock.tick_ns(),
         })
+    }
+
+    /// The tables that have a capacity.
+    fn tables(&self) -> Result<Vec<Table>, KernelError> {
+        let config = self.config();
+        let memory = Shape::new(config)?.memory();
+        let (feed_hosts, feed_wide) = self.feeds.lock().unwrap_or_else(PoisonError::into_inner).used();
+        let (hosts, wide) = self.state().loaded.used();
+        let table = |table, capacity, used, bytes| Table { table, capacity, used, bytes };
+        Ok(vec![
+            table("hosts", config.capacity_hosts, Some(hosts), memory.hosts),
+            table("wide", config.capacity_wide, Some(wide), memory.wide),
+            table("sources", config.capacity_sources, None, memory.sources),
+            table("feed_hosts", config.capacity_feed_hosts, Some(feed_hosts), memory.feed_hosts),
+            table("feed_wide", config.capacity_feed_wide, Some(feed_wide), memory.feed_wide),
+        ])
     }
 
     /// The bans that dropped most packets, the busiest first.
@@ -83,7 +144,18 @@ fn by_part(modes: Modes) -> BTreeMap<&'static str, &'static str> {
 
 fn interfaces(links: &Links) -> Result<Vec<Attached>, KernelError> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(links.list()?.into_iter().map(|(path, index)| Attached { pin: name(&path), index }).collect())
+    let attached = links.list()?.into_iter().map(|(path, index)| {
+        let seen = netlink::interface(index).ok().filter(|_| index != 0);
+        Attached {
+            pin: name(&path),
+            index,
+            interface: seen.as_ref().map(|seen| seen.name.clone()),
+            mode: seen.as_ref().and_then(|seen| seen.mode),
+            mtu: seen.map(|seen| seen.mtu),
+            reason: links.reason(index),
+        }
+    });
+    Ok(attached.collect())
 }
 
 /// Kernel memory of the maps pinned in a folder.
@@ -92,6 +164,9 @@ fn memory(folder: &Path) -> Result<BTreeMap<String, u64>, KernelError> {
     let mut memory = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("program")) {
+            continue;
+        }
         let map = sys::open_pin(&path).map_err(failed)?;
         let info =
             fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd())).map_err(failed)?;

@@ -20,6 +20,7 @@ const BPF_PROG_TEST_RUN: i64 = 10;
 const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
 const BPF_LINK_CREATE: i64 = 28;
 const BPF_LINK_UPDATE: i64 = 29;
+const BPF_LINK_DETACH: i64 = 34;
 const BPF_XDP: u32 = 37;
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
@@ -110,6 +111,16 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
         old_program: 0,
     };
     bpf(BPF_LINK_UPDATE, &mut attribute).map(drop)
+}
+
+#[repr(C)]
+struct LinkDetach {
+    link: u32,
+}
+
+/// Takes the program of a link off its interface, at once; the link stays as a husk.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_LINK_DETACH, &mut LinkDetach { link: link.as_raw_fd() as u32 }).map(drop)
 }
 
 /// What the kernel says of a link: `struct bpf_link_info`.

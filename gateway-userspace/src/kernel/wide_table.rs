@@ -137,6 +137,16 @@ impl WideTable<'_> {
         Self::ways(bucket).find(|place| !self.tag(*place).holds(now))
     }
 
+    /// Adds an entry for a piece that is certainly not in the table, if its first bucket has room.
+    pub fn insert_fresh(&self, piece: &Piece, places: Places, tag: Tag, now: u32) -> bool {
+        let Some(place) = self.free_way(places.first, now) else { return false };
+        if self.tag(place) != Tag::EMPTY {
+            self.hits(place).store(0, Relaxed);
+        }
+        self.write(place, piece, tag);
+        true
+    }
+
     /// Adds or replaces an entry. Places of entries expired at `now` count as free. True when it is new.
     pub fn insert(&self, piece: &Piece, tag: Tag, now: u32) -> Result<bool, Full> {
         if let Some(place) = self.find(piece) {
@@ -156,6 +166,15 @@ impl WideTable<'_> {
         }
         self.write(place, piece, tag);
         Ok(true)
+    }
+
+    /// Adds an entry of another table, its hits with it.
+    pub fn restore(&self, entry: &WideEntry, now: u32) -> Result<(), Full> {
+        self.insert(&entry.piece, entry.tag, now)?;
+        if let Some(place) = self.find(&entry.piece) {
+            self.hits(place).store(entry.hits, Relaxed);
+        }
+        Ok(())
     }
 
     fn make_room(&self, bucket: u32, now: u32, moves: u32) -> Option<Place> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::limiter::Inner;
-use super::policy::{Limit, Policy};
+use super::policy::{InForce, Limit, Policy};
 use super::redis::From;
 use super::request::Outcome;
 use super::table::Key;
@@ -23,11 +23,11 @@ pub enum Decision {
 
 /// How the limits stand, for the headers of an answer.
 pub struct Standing {
-    pub(super) policy: Arc<Policy>,
+    pub(super) policy: InForce,
     pub(super) reports: Reports,
 }
 
-pub(super) type Reports = SmallVec<[Report; 8]>;
+pub(super) type Reports = SmallVec<[Report; 4]>;
 
 /// How one limit stands.
 #[derive(Debug, Clone, Copy)]
@@ -43,16 +43,23 @@ impl Standing {
     }
 }
 
-/// A request was let through. What it holds (a place among the concurrent requests, units that count only on
-/// condition) is settled with [`Permit::settle`]. A permit that is dropped without it has its places given back and
-/// its units counted: whoever breaks off before the answer gains no free attempt.
+/// A request was let through. Short-lived: tell the client how its limits stand ([`Permit::headers`]), then keep what
+/// the request holds, if anything ([`Permit::holding`]).
 #[must_use = "a permit that is dropped has its units counted as if the request had failed"]
 pub struct Permit {
     pub(super) standing: Standing,
-    pub(super) held: SmallVec<[Held; 2]>,
     pub(super) shadowed: SmallVec<[u16; 4]>,
-    /// There if anything is held.
-    pub(super) inner: Option<Arc<Inner>>,
+    pub(super) holding: Option<Holding>,
+}
+
+/// What a request holds until its answer is known: places among the concurrent requests, and units that count only
+/// on condition. Settled with [`Holding::settle`]; dropped without it has its places given back and its units
+/// counted: whoever breaks off before the answer gains no free attempt.
+#[must_use = "what is dropped has its units counted as if the request had failed"]
+pub struct Holding {
+    pub(super) held: SmallVec<[Held; 2]>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What a permit holds.
@@ -82,14 +89,14 @@ pub(super) struct InRedis {
 }
 
 impl Permit {
-    /// Settles what depends on the answer. Never waits: what concerns Redis is sent in the background.
-    pub fn settle(mut self, outcome: &Outcome<'_>, now: Nanos) {
-        let held = std::mem::take(&mut self.held);
-        if let Some(inner) = self.inner.take() {
-            for held in held {
-                inner.settle(&self.standing.policy, held, outcome, now);
-            }
-        }
+    /// What the request holds until its answer is known; most requests hold nothing.
+    pub fn holding(self) -> Option<Holding> {
+        self.holding
+    }
+
+    /// Settles what depends on the answer, which has gone out whole.
+    pub fn settle(self, outcome: &Outcome<'_>, now: Nanos) {
+        drop(self.holding.and_then(|holding| holding.settle(outcome, now)));
     }
 
     /// How the limits stand, for the answer's headers.
@@ -103,12 +110,26 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(inner) = self.inner.take() {
-            for held in self.held.drain(..) {
-                inner.release(held);
+impl Holding {
+    /// Settles what depends on the answer's head. Never waits: what concerns Redis is sent in the background. Gives
+    /// back the places among the concurrent requests, if there are any: drop them when the body has gone out.
+    #[must_use = "places are free again when this is dropped"]
+    pub fn settle(mut self, outcome: &Outcome<'_>, now: Nanos) -> Option<Self> {
+        let held = std::mem::take(&mut self.held);
+        for held in held {
+            match held {
+                Held::Place(_) => self.held.push(held),
+                units @ Held::Units { .. } => self.inner.settle(&self.policy, units, outcome, now),
             }
+        }
+        (!self.held.is_empty()).then_some(self)
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        for held in self.held.drain(..) {
+            self.inner.release(held);
         }
     }
 }
@@ -151,6 +172,8 @@ pub struct Persistence {
     pub limit: Arc<str>,
     /// Refusals within a window so far.
     pub refusals: u16,
+    /// Whether the limit counts this client's address by itself: no neighbour can have brought the refusals about.
+    pub own: bool,
     /// Whether the limit's action is a ban.
     pub ban: bool,
     /// How long until the quota comes back: how long the kernel should act, at most.

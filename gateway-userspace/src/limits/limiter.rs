@@ -8,11 +8,11 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::decision::{
-    Decision, Held, InRedis, Permit, Persistence, Refusal, Report, Reports, Response, Standing,
+    Decision, Held, Holding, InRedis, Permit, Persistence, Refusal, Report, Reports, Response, Standing,
 };
 use super::key::Secret;
 use super::pending::Pending;
-use super::policy::{Kind, Limit, Policy, RateLimit};
+use super::policy::{InForce, Kind, Limit, Places, Policy, RateLimit};
 use super::redis::{From, Item, Looked, Question, Shared};
 use super::request::{LimitRequest, Outcome};
 use super::running::{Entered, Running};
@@ -57,9 +57,9 @@ pub(super) struct Inner {
 pub(super) enum Attempt {
     Done(Decision),
     /// The limit has room for the request after this time, and its action is to hold back.
-    Delay(Nanos),
+    Delay(Nanos, InForce),
     /// Redis has to be asked.
-    Ask(Questions),
+    Ask(Questions, InForce),
 }
 
 pub(super) type Questions = SmallVec<[Question; 2]>;
@@ -72,6 +72,27 @@ pub(super) struct Moment {
     pub(super) waited: Duration,
     /// Whether Redis may be asked.
     pub(super) may_ask: bool,
+}
+
+/// What becomes of a request that a limit has no room for.
+enum Refused {
+    Delay(Nanos),
+    Told(Told),
+}
+
+/// A refusal before it is known how the limits stand.
+struct Told {
+    limit: Arc<str>,
+    response: Response,
+    retry_after: Duration,
+    offence: Option<Persistence>,
+}
+
+impl Told {
+    fn by(self, policy: InForce, reports: Reports) -> Refusal {
+        let Self { limit, response, retry_after, offence } = self;
+        Refusal { limit, response, retry_after, offence, standing: Standing { policy, reports } }
+    }
 }
 
 /// What was taken so far in an attempt.
@@ -111,15 +132,18 @@ impl Limiter {
         self.inner.shared.as_ref().map(|shared| shared.usable())
     }
 
+    /// Whether any limit asks for the country or the autonomous system of the client's address: looking them up for
+    /// nothing is dear.
+    pub fn places(&self) -> Places {
+        self.inner.policy.load().places
+    }
+
     /// Decides on a request. Returns at once; a decision that has to wait is [`Check::Pending`].
     pub fn check<'a>(&self, request: &LimitRequest<'a>) -> Check<'a> {
-        let policy = self.inner.policy.load();
         let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
-        match self.inner.attempt(&policy, request, moment) {
+        match self.inner.attempt(self.inner.policy.load(), request, moment) {
             Attempt::Done(decision) => Check::Done(decision),
-            first => {
-                Check::Pending(Box::new(Pending::new(self.clone(), Arc::clone(&policy), *request, first)))
-            }
+            first => Check::Pending(Box::new(Pending::new(self.clone(), *request, first))),
         }
     }
 
@@ -140,15 +164,17 @@ impl Inner {
     /// Decides, if that can be done without waiting. What is not decided has taken nothing.
     pub(super) fn attempt(
         self: &Arc<Self>,
-        policy: &Arc<Policy>,
+        in_force: InForce,
         request: &LimitRequest<'_>,
         moment: Moment,
     ) -> Attempt {
+        let policy: &Arc<Policy> = &in_force;
         let now = moment.now;
         let mut taken: SmallVec<[Taken; 8]> = SmallVec::new();
         let mut reports = Reports::new();
         let mut shadowed: SmallVec<[u16; 4]> = SmallVec::new();
         let mut questions = Questions::new();
+        let mut refused = None;
         // Limits with the same way to tell clients apart stand together: their key is hashed once.
         let mut last: (Option<u16>, Option<Key>) = (None, None);
         for limit in policy.on_route(request.route) {
@@ -203,14 +229,22 @@ impl Inner {
                     self.put_back(policy, taken, now);
                 }
                 reports.push(Report { index, remaining: verdict.remaining, reset: verdict.reset });
-                return self.refused(policy, request, limit, took, reports, moment);
+                refused = Some(self.refused(request, limit, took, moment));
+                break;
             }
+        }
+        match refused {
+            Some(Refused::Delay(wait)) => return Attempt::Delay(wait, in_force),
+            Some(Refused::Told(told)) => {
+                return Attempt::Done(Decision::Refused(told.by(in_force, reports)));
+            }
+            None => {}
         }
         if !questions.is_empty() {
             for taken in &taken {
                 self.put_back(policy, taken, now);
             }
-            return Attempt::Ask(questions);
+            return Attempt::Ask(questions, in_force);
         }
         for (report, taken) in reports.iter().zip(&taken) {
             if let Some(limit) = policy.limits.get(usize::from(report.index)) {
@@ -220,10 +254,9 @@ impl Inner {
                 }
             }
         }
-        let held = self.held(policy, request, &taken, now);
-        let inner = if held.is_empty() { None } else { Some(Arc::clone(self)) };
-        let standing = Standing { policy: Arc::clone(policy), reports };
-        Attempt::Done(Decision::Allowed(Permit { standing, held, shadowed, inner }))
+        let holding = self.holding(policy, request, &taken, now);
+        let standing = Standing { policy: in_force, reports };
+        Attempt::Done(Decision::Allowed(Permit { standing, shadowed, holding }))
     }
 
     fn take(&self, limit: &Limit, rate: &RateLimit, key: Key, now: Nanos, cost: u32) -> Took {
@@ -267,13 +300,13 @@ impl Inner {
         });
     }
 
-    fn held(
-        &self,
-        policy: &Policy,
+    fn holding(
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
         request: &LimitRequest<'_>,
         taken: &[Taken],
         now: Nanos,
-    ) -> SmallVec<[Held; 2]> {
+    ) -> Option<Holding> {
         let in_redis = |taken: &Taken, limit: &Limit| {
             let shared = self.shared.as_ref().filter(|_| taken.from == Some(From::Lease))?;
             let text = policy.specs.get(usize::from(limit.spec))?.key.redis_text(request)?;
@@ -294,18 +327,12 @@ impl Inner {
                 Kind::Rate(_) => None,
             }
         };
-        taken.iter().filter_map(hold).collect()
+        let held: SmallVec<[Held; 2]> = taken.iter().filter_map(hold).collect();
+        let holding = |held| Holding { held, policy: Arc::clone(policy), inner: Arc::clone(self) };
+        (!held.is_empty()).then(|| holding(held))
     }
 
-    fn refused(
-        &self,
-        policy: &Arc<Policy>,
-        request: &LimitRequest<'_>,
-        limit: &Limit,
-        took: Took,
-        reports: Reports,
-        moment: Moment,
-    ) -> Attempt {
+    fn refused(&self, request: &LimitRequest<'_>, limit: &Limit, took: Took, moment: Moment) -> Refused {
         let waited = moment.waited;
         let wait = Duration::from_nanos(took.verdict.reset);
         if let Action::Delay(most) = limit.config.action
@@ -315,13 +342,14 @@ impl Inner {
             if waited.is_zero() {
                 limit.metrics.delayed.add();
             }
-            return Attempt::Delay(took.verdict.reset);
+            return Refused::Delay(took.verdict.reset);
         }
         limit.metrics.refused.add();
         let offence = took.offence.map(|refusals| Persistence {
             client: request.client,
             limit: Arc::clone(&limit.name),
             refusals,
+            own: limit.own,
             ban: limit.config.action == Action::Ban,
             until_reset: wait,
         });
@@ -329,13 +357,7 @@ impl Inner {
             Action::Challenge => Response::Challenge,
             _ => Response::TooManyRequests,
         };
-        Attempt::Done(Decision::Refused(Refusal {
-            limit: Arc::clone(&limit.name),
-            response,
-            retry_after: wait,
-            offence,
-            standing: Standing { policy: Arc::clone(policy), reports },
-        }))
+        Refused::Told(Told { limit: Arc::clone(&limit.name), response, retry_after: wait, offence })
     }
 
     /// Settles what a permit held, now that the answer is known.

@@ -1,7 +1,7 @@
 //! What limits count about themselves.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::limiter::Limiter;
 use super::slot::seconds;
@@ -13,7 +13,7 @@ use super::window::Nanos;
 #[repr(align(64))]
 pub struct LimitMetrics {
     /// Requests that the limit let through.
-    pub allowed: Counter,
+    pub allowed: Striped,
     /// Requests that it refused.
     pub refused: Counter,
     /// Requests that it would have refused, had it not been in shadow mode.
@@ -21,7 +21,7 @@ pub struct LimitMetrics {
     /// Requests that were held back.
     pub delayed: Counter,
     /// Requests decided from a lease, without asking Redis.
-    pub leased: Counter,
+    pub leased: Striped,
     /// Requests decided by the fallback, because Redis could not be asked.
     pub fallback: Counter,
 }
@@ -44,6 +44,33 @@ impl Counter {
     /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Threads that count apart from each other in a [`Striped`] counter; more share.
+const STRIPES: usize = 16;
+
+/// As [`Counter`], for what every worker adds to all the time: each adds to a cache line of its own.
+#[derive(Debug, Default)]
+pub struct Striped([Line; STRIPES]);
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line(Counter);
+
+impl Striped {
+    /// Adds one.
+    pub fn add(&self) {
+        thread_local!(static STRIPE: usize = {
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES
+        });
+        self.0[STRIPE.with(|stripe| *stripe)].0.add();
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.iter().map(|line| line.0.get()).sum()
     }
 }
 
@@ -112,10 +139,10 @@ impl Limiter {
     /// a hundredth of the table at most and holds no lock for longer than one lookup.
     pub fn sweep(&self, now: Nanos) {
         let at = self.inner.swept.load(Ordering::Relaxed);
-        let sets = usize::try_from(self.inner.local.occupancy().capacity).unwrap_or(usize::MAX) / 800 + 1;
-        let next = self.inner.local.sweep(seconds(now), at, sets);
+        let buckets = self.inner.local.buckets() / 100 + 1;
+        let next = self.inner.local.sweep(seconds(now), at, buckets);
         if let Some(shared) = &self.inner.shared {
-            shared.sweep(now, at, sets);
+            shared.sweep(now, at, buckets);
         }
         self.inner.swept.store(next, Ordering::Relaxed);
     }

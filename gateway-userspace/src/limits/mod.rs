@@ -26,13 +26,13 @@ mod tools;
 pub mod window;
 
 pub use clock::Clock;
-pub use decision::{Decision, Permit, Persistence, Refusal, Response, Standing};
+pub use decision::{Decision, Holding, Permit, Persistence, Refusal, Response, Standing};
 pub use dry_run::{DryRun, Refused, dry_run};
 pub use headers::Pairs;
 pub use limiter::{Check, Limiter, MAX_DELAYED};
 pub use metrics::{Counter, LimitMetrics};
 pub use pending::Pending;
-pub use policy::{Limit, Policy};
+pub use policy::{Limit, Places, Policy};
 pub use request::{LimitRequest, Outcome};
 pub use running::MAX_KEYS_PER_SHARD;
 pub use tools::{KeyView, LimitView, Subject, ToolError};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::Guard;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -20,26 +21,20 @@ const MAX_ROUNDS: usize = 8;
 /// A decision that has to wait.
 pub struct Pending<'a> {
     limiter: Limiter,
-    policy: Arc<Policy>,
     request: LimitRequest<'a>,
     first: Attempt,
     since: Instant,
 }
 
 impl<'a> Pending<'a> {
-    pub(super) fn new(
-        limiter: Limiter,
-        policy: Arc<Policy>,
-        request: LimitRequest<'a>,
-        first: Attempt,
-    ) -> Self {
-        Self { limiter, policy, request, first, since: Instant::now() }
+    pub(super) fn new(limiter: Limiter, request: LimitRequest<'a>, first: Attempt) -> Self {
+        Self { limiter, request, first, since: Instant::now() }
     }
 
     /// Waits for the decision: for Redis at most the store's deadline, and held back at most the limit's `delay_max`.
     /// Dropping the future leaves nothing taken, but for units that Redis granted and that lapse with their lease.
     pub async fn decide(self: Box<Self>) -> Decision {
-        let Self { limiter, policy, request, first, since } = *self;
+        let Self { limiter, request, first, since } = *self;
         let inner = &limiter.inner;
         let deadline = inner.shared.as_ref().map_or(Duration::ZERO, |shared| shared.deadline());
         let (mut attempt, mut waited, mut rounds) = (first, Duration::ZERO, 0);
@@ -47,9 +42,10 @@ impl<'a> Pending<'a> {
         let mut place = None;
         loop {
             let mut may_ask = true;
-            match attempt {
+            let policy: Arc<Policy> = match attempt {
                 Attempt::Done(decision) => return decision,
-                Attempt::Delay(wait) => {
+                Attempt::Delay(wait, policy) => {
+                    let policy = Guard::into_inner(policy);
                     if place.is_none() {
                         place = Some(Place::new(inner));
                     }
@@ -58,17 +54,20 @@ impl<'a> Pending<'a> {
                     tokio::time::sleep(wait).await;
                     waited += wait;
                     redis_until = Instant::now() + deadline;
+                    policy
                 }
-                Attempt::Ask(questions) => {
+                Attempt::Ask(questions, policy) => {
+                    let policy = Guard::into_inner(policy);
                     rounds += 1;
                     let answered = ask(inner, &policy, questions, later(request.now, since));
                     let in_time = tokio::time::timeout_at(redis_until, answered).await;
                     may_ask = rounds < MAX_ROUNDS && in_time.unwrap_or(false);
+                    policy
                 }
-            }
+            };
             let may_ask = may_ask && inner.may_ask();
             let moment = Moment { now: later(request.now, since), waited, may_ask };
-            attempt = inner.attempt(&policy, &request, moment);
+            attempt = inner.attempt(Guard::from_inner(policy), &request, moment);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::request::{LimitRequest, Outcome};
 use super::window::Rule;
 use crate::client::IpNetwork;
 use crate::config::limits as config;
-use crate::config::limits::{Fallback, LimitMode, Measure, StoreKind};
+use crate::config::limits::{Fallback, KeyPart, LimitMode, Measure, StoreKind};
 
 /// All limits, and which of them a route has.
 pub struct Policy {
@@ -19,7 +19,21 @@ pub struct Policy {
     routes: HashMap<String, Vec<u16>>,
     /// For routes that no limit names.
     rest: Vec<u16>,
+    /// Whether a limit asks where addresses are.
+    pub(super) places: Places,
 }
+
+/// What limits ask of the places of addresses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The country.
+    pub country: bool,
+    /// The autonomous system.
+    pub asn: bool,
+}
+
+/// The policy in force, as a request holds it: free of the counter that all workers would share.
+pub(super) type InForce = arc_swap::Guard<Arc<Policy>>;
 
 /// A way to tell clients apart, shared by the limits that have it in common.
 pub(super) struct Spec {
@@ -43,6 +57,8 @@ pub struct Limit {
     /// The same on every node, other when what is counted is other.
     pub(super) id: u32,
     exempt: Exempt,
+    /// Whether each key is one client's address and nobody else's.
+    pub(super) own: bool,
     /// Its item in `RateLimit-Policy`.
     pub(super) policy_item: String,
     pub(super) metrics: Arc<LimitMetrics>,
@@ -59,6 +75,8 @@ pub(super) struct RateLimit {
     pub(super) fallback: Fallback,
     /// What a request costs is known for good only when its answer is.
     pub(super) settles: bool,
+    /// What a used unit adds to a key's heat: 254 at the capacity.
+    pub(super) heat: f32,
 }
 
 impl Policy {
@@ -79,7 +97,15 @@ impl Policy {
             let index = compiled.len() as u16;
             compiled.push(Limit::new(limit, index, spec, &specs[spec].key, secret, metrics));
         }
-        let mut policy = Self { limits: compiled, specs, routes: HashMap::new(), rest: Vec::new() };
+        let mut policy = Self {
+            limits: compiled,
+            specs,
+            routes: HashMap::new(),
+            rest: Vec::new(),
+            places: Places::default(),
+        };
+        let asks = |part: KeyPart| policy.specs.iter().any(|spec| spec.key.has(&part));
+        policy.places = Places { country: asks(KeyPart::Country), asn: asks(KeyPart::Asn) };
         let names: HashSet<&String> = limits.iter().flat_map(|limit| &limit.scope.routes).collect();
         policy.routes = names.into_iter().map(|name| (name.clone(), policy.select(Some(name)))).collect();
         policy.rest = policy.select(None);
@@ -127,6 +153,7 @@ impl Limit {
             Measure::Concurrency(most) => Kind::Concurrency(*most),
             Measure::Rate(rate) => Kind::Rate(RateLimit {
                 rule: Rule::from(rate),
+                heat: 254.0 / Rule::from(rate).capacity().max(1) as f32,
                 store: rate.store,
                 fallback: rate.fallback,
                 settles: !rate.count_status.is_empty()
@@ -159,6 +186,7 @@ impl Limit {
             salt: secret.hash(&identity),
             id: stable_id(&identity),
             exempt: Exempt::new(&limit.exempt),
+            own: limit.key.contains(&KeyPart::Address) && limit.ipv4_prefix == 32 && limit.ipv6_prefix >= 64,
             policy_item,
             metrics,
         }

@@ -26,8 +26,8 @@ pub struct LimitRequest<'a> {
     pub ja4: Option<&'a str>,
     /// The subject of the client's certificate, where it was verified.
     pub certificate: Option<&'a str>,
-    /// The country of the client's address.
-    pub country: Option<&'a str>,
+    /// The country of the client's address: two letters (ISO 3166-1).
+    pub country: Option<[u8; 2]>,
     /// The autonomous system of the client's address.
     pub asn: Option<u32>,
     /// Now.

@@ -54,9 +54,8 @@ impl Slot {
 
     /// What eviction should know of this.
     pub(super) fn mark(&self, rate: &RateLimit, verdict: &Verdict) -> Mark {
-        let capacity = u64::from(rate.rule.capacity());
-        let used = capacity.saturating_sub(u64::from(verdict.remaining));
-        let heat = if verdict.ok { (used * 254 / capacity) as u8 } else { u8::MAX };
+        let used = rate.rule.capacity().saturating_sub(verdict.remaining);
+        let heat = if verdict.ok { (used as f32 * rate.heat) as u8 } else { u8::MAX };
         Mark { heat, expires_s: seconds(self.state.expires(&rate.rule)).saturating_add(1) }
     }
 }

@@ -150,7 +150,7 @@ impl Subject {
             headers: &self.headers,
             ja4: self.ja4.as_deref(),
             certificate: self.certificate.as_deref(),
-            country: self.country.as_deref(),
+            country: self.country.as_deref().and_then(|c| c.as_bytes().try_into().ok()),
             asn: self.asn,
             now,
         }

@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::ja4::{self, Peek};
-use super::{Recorder, Stream};
+use super::{ClientCertificate, Failure, Recorder, Stream, TlsNumbers};
 use crate::client::proxy_protocol::{self, ProxyHeader, ProxyHeaderError, V1_MAX, V2_FIXED, V2_SIGNATURE};
-use crate::config::edge::ProxyProtocol;
+use crate::config::edge::{ClientAuth, Listener, ProxyProtocol};
 
 /// Who is at the other end of a connection, and how it came in.
 #[derive(Clone, Debug)]
@@ -40,34 +40,12 @@ pub struct TlsInfo {
     pub is_h2: bool,
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
-    /// The client's certificate, where one was asked for and shown.
-    pub client_certificate: Option<ClientCertificate>,
+    /// Whether the listener asks clients for certificates.
+    pub asks_certificate: bool,
+    /// The client's certificate, where one was asked for and shown. It was verified.
+    pub client_certificate: Option<Arc<ClientCertificate>>,
     /// The fingerprint of the client's hello, where it is taken.
     pub ja4: Option<Arc<str>>,
-}
-
-/// A client's certificate that was verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// SHA-256 of the certificate, in hexadecimal.
-    pub sha256: Arc<str>,
-    /// Its DNS names.
-    pub names: Vec<String>,
-}
-
-impl ClientCertificate {
-    fn read(certificate: &rustls::pki_types::CertificateDer<'_>) -> Self {
-        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
-        let sha256 = hash.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-            use std::fmt::Write as _;
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        let names = webpki::EndEntityCert::try_from(certificate)
-            .map(|e| e.valid_dns_names().map(str::to_owned).collect())
-            .unwrap_or_default();
-        Self { sha256: sha256.into(), names }
-    }
 }
 
 /// Why a connection was not established.
@@ -90,20 +68,46 @@ pub enum AcceptError {
     Io(#[from] io::Error),
 }
 
+impl AcceptError {
+    /// What it is counted as.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Timeout => Failure::Timeout,
+            Self::Untrusted | Self::Proxy(_) => Failure::Proxy,
+            Self::Handshake(error) => Failure::of(error),
+            Self::Io(_) => Failure::Gone,
+        }
+    }
+}
+
 /// Establishes the connections of one listener.
 #[derive(Debug)]
 pub struct Acceptor {
     /// The listener's name.
     pub name: Arc<str>,
-    /// Whether PROXY headers are required.
-    pub proxy_protocol: ProxyProtocol,
     /// TLS settings, swapped by reloads; `None` for plain HTTP.
     pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
-    /// For the PROXY header and the handshake together.
-    pub timeout: Duration,
+    /// Shared by all listeners.
+    pub numbers: Arc<TlsNumbers>,
+    proxy_protocol: ProxyProtocol,
+    asks_certificate: bool,
+    timeout: Duration,
 }
 
 impl Acceptor {
+    /// Establishes connections of `listener` with `tls`; `timeout` is for the PROXY header and the handshake together.
+    pub fn new(
+        listener: &Listener,
+        tls: Option<Arc<ArcSwap<ServerConfig>>>,
+        timeout: Duration,
+        numbers: Arc<TlsNumbers>,
+    ) -> Self {
+        let name = Arc::clone(&listener.name);
+        let asks_certificate = listener.clients.auth != ClientAuth::Off;
+        let proxy_protocol = listener.proxy_protocol;
+        Self { name, tls, numbers, proxy_protocol, asks_certificate, timeout }
+    }
+
     /// Reads the PROXY header where one is required and does the handshake where there is TLS.
     ///
     /// # Errors
@@ -149,10 +153,8 @@ impl Acceptor {
         let info = TlsInfo {
             server_name: session.server_name().map(|n| n.to_ascii_lowercase().into()),
             is_h2: session.alpn_protocol() == Some(b"h2"),
-            client_certificate: session
-                .peer_certificates()
-                .and_then(<[_]>::first)
-                .map(|c| ClientCertificate::read(c)),
+            asks_certificate: self.asks_certificate,
+            client_certificate: session.peer_certificates().and_then(ClientCertificate::read),
             version: match session.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "TLSv1.3",
@@ -162,6 +164,12 @@ impl Acceptor {
                 Peek::More | Peek::Other => None,
             },
         };
+        self.numbers.done(
+            session.protocol_version(),
+            session.negotiated_cipher_suite().map(|s| s.suite()),
+            session.handshake_kind(),
+            info.client_certificate.is_some(),
+        );
         Ok((Stream::Tls(Box::new(stream)), self.peer(peer, relayed, local, Some(info))))
     }
 

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::der;
+use super::{der, ocsp};
 use crate::config::edge::Certificate;
 
 /// Why a certificate can't be used.
@@ -41,6 +41,16 @@ pub enum CertificateError {
         /// The key's file.
         key: PathBuf,
     },
+    /// The staple's file.
+    #[error("{}: {reason}. It must hold the authority's DER OCSP response for {}.", file.display(), chain.display())]
+    Staple {
+        /// The file.
+        file: PathBuf,
+        /// The chain's file.
+        chain: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// No certificate for development could be made.
     #[error("no self-signed certificate could be made: {0}. Configure [tls] certificates.")]
     SelfSigned(String),
@@ -55,6 +65,9 @@ pub struct CertificateStatus {
     pub names: Vec<String>,
     /// End of validity, seconds since 1970; none where it can't be read.
     pub not_after: Option<i64>,
+    /// Until when its OCSP staple is good, seconds since 1970; none without one, or where it doesn't say. A staple past
+    /// its time is not sent.
+    pub staple_until: Option<i64>,
 }
 
 /// All certificates of the gateway. Handshakes see one whole set or the next, never a mixture.
@@ -71,12 +84,16 @@ struct Set {
 }
 
 impl Certificates {
-    /// Loads every certificate; without any, makes a self-signed one for `localhost`.
+    /// Loads every certificate; without any, makes a self-signed one for `localhost`. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// The first certificate that can't be used.
-    pub fn load(configured: &[Certificate], provider: &CryptoProvider) -> Result<Self, CertificateError> {
-        Ok(Self(ArcSwap::from_pointee(Set::load(configured, provider)?)))
+    pub fn load(
+        configured: &[Certificate],
+        provider: &CryptoProvider,
+        now: i64,
+    ) -> Result<Self, CertificateError> {
+        Ok(Self(ArcSwap::from_pointee(Set::load(configured, provider, now)?)))
     }
 
     /// Loads again and swaps; the old set stays when anything is wrong.
@@ -87,8 +104,9 @@ impl Certificates {
         &self,
         configured: &[Certificate],
         provider: &CryptoProvider,
+        now: i64,
     ) -> Result<(), CertificateError> {
-        self.0.store(Arc::new(Set::load(configured, provider)?));
+        self.0.store(Arc::new(Set::load(configured, provider, now)?));
         Ok(())
     }
 
@@ -101,6 +119,35 @@ impl Certificates {
     pub fn status(&self) -> Vec<CertificateStatus> {
         self.0.load().status.clone()
     }
+
+    /// Writes when each certificate and staple ends.
+    ///
+    /// # Errors
+    /// When `out` fails.
+    pub fn metrics(&self, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
+        let status = self.status();
+        type End = fn(&CertificateStatus) -> Option<i64>;
+        let rows: [(&str, &str, End); 2] = [
+            ("gateway_tls_certificate_not_after_seconds", "End of a certificate, since 1970.", |c| {
+                c.not_after
+            }),
+            ("gateway_tls_staple_next_update_seconds", "End of an OCSP staple, since 1970.", |c| {
+                c.staple_until
+            }),
+        ];
+        for (name, help, end) in rows {
+            writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge")?;
+            for certificate in &status {
+                let Some(end) = end(certificate) else { continue };
+                let file =
+                    certificate.file.as_ref().map_or("self-signed".into(), |f| f.display().to_string());
+                let file = file.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                let first = certificate.names.first().map_or("", String::as_str);
+                writeln!(out, "{name}{{certificate=\"{file}\",name=\"{first}\"}} {end}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl ResolvesServerCert for Certificates {
@@ -111,20 +158,26 @@ impl ResolvesServerCert for Certificates {
 }
 
 impl Set {
-    fn load(configured: &[Certificate], provider: &CryptoProvider) -> Result<Self, CertificateError> {
+    fn load(
+        configured: &[Certificate],
+        provider: &CryptoProvider,
+        now: i64,
+    ) -> Result<Self, CertificateError> {
         let mut loaded = Vec::with_capacity(configured.len());
         for certificate in configured {
-            loaded.push((Some(certificate.certificate.clone()), read(certificate, provider)?));
+            let mut key = read(certificate, provider)?;
+            let staple_until = staple(certificate, &mut key, now)?;
+            loaded.push((Some(certificate.certificate.clone()), Arc::new(key), staple_until));
         }
         if loaded.is_empty() {
-            loaded.push((None, self_signed(provider)?));
+            loaded.push((None, Arc::new(self_signed(provider)?), None));
         }
-        let default = loaded.first().map(|(_, key)| Arc::clone(key)).ok_or_else(|| {
+        let default = loaded.first().map(|(_, key, _)| Arc::clone(key)).ok_or_else(|| {
             // Not reachable: the list was just filled.
             CertificateError::SelfSigned("there is none".to_owned())
         })?;
         let mut set = Self { exact: HashMap::new(), wildcard: HashMap::new(), default, status: Vec::new() };
-        for (file, key) in loaded {
+        for (file, key, staple_until) in loaded {
             let end_entity = key.cert.first();
             let names: Vec<String> = end_entity
                 .and_then(|c| {
@@ -141,7 +194,7 @@ impl Set {
                 };
             }
             let not_after = end_entity.and_then(|c| der::not_after(c));
-            set.status.push(CertificateStatus { file, names, not_after });
+            set.status.push(CertificateStatus { file, names, not_after, staple_until });
         }
         Ok(set)
     }
@@ -161,7 +214,25 @@ impl Set {
     }
 }
 
-fn read(certificate: &Certificate, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, CertificateError> {
+/// Adds the staple, where there is one that is not past its time; until when it is good.
+fn staple(
+    certificate: &Certificate,
+    key: &mut CertifiedKey,
+    now: i64,
+) -> Result<Option<i64>, CertificateError> {
+    let (Some(file), Some(first)) = (&certificate.ocsp_file, key.cert.first()) else { return Ok(None) };
+    let (bytes, staple) = ocsp::read(file, first).map_err(|reason| CertificateError::Staple {
+        file: file.clone(),
+        chain: certificate.certificate.clone(),
+        reason,
+    })?;
+    if staple.next_update.is_none_or(|next| next > now) {
+        key.ocsp = Some(bytes);
+    }
+    Ok(staple.next_update)
+}
+
+fn read(certificate: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
     let (chain_file, key_file) = (&certificate.certificate, &certificate.key_file);
     let chain_error = |reason: String| CertificateError::Chain { file: chain_file.clone(), reason };
     let chain = CertificateDer::pem_file_iter(chain_file)
@@ -182,7 +253,7 @@ fn read(certificate: &Certificate, provider: &CryptoProvider) -> Result<Arc<Cert
         }
         Err(e) => return Err(chain_error(e.to_string())),
     }
-    Ok(Arc::new(certified))
+    Ok(certified)
 }
 
 fn pem_reason(file: &Path, error: &rustls::pki_types::pem::Error) -> String {
@@ -192,13 +263,13 @@ fn pem_reason(file: &Path, error: &rustls::pki_types::pem::Error) -> String {
     }
 }
 
-fn self_signed(provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, CertificateError> {
+fn self_signed(provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
     let fail = |e: String| CertificateError::SelfSigned(e);
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).map_err(|e| fail(e.to_string()))?;
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let key = provider.key_provider.load_private_key(key).map_err(|e| fail(e.to_string()))?;
-    Ok(Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], key)))
+    Ok(CertifiedKey::new(vec![made.cert.der().clone()], key))
 }
 
 #[cfg(test)]

@@ -1,17 +1,36 @@
-//! Just enough DER to read when a certificate ends (RFC 5280, section 4.1).
+//! Just enough DER to read when a certificate ends (RFC 5280, section 4.1) and what a staple says.
 
 /// `notAfter` of a certificate in seconds since 1970; `None` for what is not a certificate.
 pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
-    let (_, certificate, _) = element(certificate)?;
-    let (_, tbs, _) = element(certificate)?;
-    let (tag, _, rest) = element(tbs)?;
-    // The version is optional; then serial number, signature algorithm, issuer, validity.
-    let rest = if tag == 0xa0 { element(rest)?.2 } else { rest };
+    let (_, rest) = numbered(certificate)?;
     let (_, _, rest) = element(rest)?;
     let (_, _, rest) = element(rest)?;
     let (_, validity, _) = element(rest)?;
     let (_, _, rest) = element(validity)?;
-    let (tag, text, _) = element(rest)?;
+    time(rest)
+}
+
+/// The serial number of a certificate, as it is encoded.
+pub(super) fn serial(certificate: &[u8]) -> Option<&[u8]> {
+    numbered(certificate).map(|(serial, _)| serial)
+}
+
+/// The serial number, and what follows it: signature algorithm, issuer, validity.
+fn numbered(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_, certificate, _) = element(certificate)?;
+    let (_, tbs, _) = element(certificate)?;
+    // The version is optional.
+    let tbs = match element(tbs)? {
+        (0xa0, _, rest) => rest,
+        _ => tbs,
+    };
+    let (tag, serial, rest) = element(tbs)?;
+    (tag == 0x02).then_some((serial, rest))
+}
+
+/// A time in seconds since 1970: UTCTime or GeneralizedTime.
+pub(super) fn time(bytes: &[u8]) -> Option<i64> {
+    let (tag, text, _) = element(bytes)?;
     let digits = |range: std::ops::Range<usize>| -> Option<i64> {
         std::str::from_utf8(text.get(range)?).ok()?.parse().ok()
     };
@@ -29,7 +48,7 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
 }
 
 /// The first element: its tag, its content, and what follows it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (len, rest) = if first < 0x80 {

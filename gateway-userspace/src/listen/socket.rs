@@ -143,6 +143,8 @@ mod tests {
             proxy_protocol: ProxyProtocol::Off,
             max_connections: 1,
             redirect_to_https: None,
+            clients: crate::config::edge::ClientCertificates::default(),
+            http3: false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Session tickets under keys from a file, shared by the nodes of a cluster and kept over restarts.
 //!
-//! A ticket is: 16 bytes that name its key, a 12-byte nonce, and the state under AES-256-GCM (with the name
-//! as associated data). The file's first key encrypts; all of them decrypt, so that a rotation puts a new key
+//! A ticket is: 16 bytes that name its key, a 12-byte nonce, and the state under AES-256-GCM (with the name and
+//! the audience as associated data: a session of a listener that asks for no certificate resumes at no other). The file's first key encrypts; all of them decrypt, so that a rotation puts a new key
 //! first and drops the last.
 
 use std::path::{Path, PathBuf};
@@ -26,7 +26,10 @@ pub struct TicketKeysError {
 }
 
 /// Encrypts and decrypts tickets.
-pub struct TicketKeys(Vec<Key>);
+pub struct TicketKeys {
+    keys: Vec<Key>,
+    audience: [u8; 32],
+}
 
 struct Key {
     name: [u8; NAME_LEN],
@@ -34,11 +37,11 @@ struct Key {
 }
 
 impl TicketKeys {
-    /// Reads the keys of a file.
+    /// Reads the keys of a file, for tickets among those who ask clients for the same (`audience`).
     ///
     /// # Errors
     /// When the file can't be read, or holds anything else than keys.
-    pub fn load(file: &Path) -> Result<Self, TicketKeysError> {
+    pub fn load(file: &Path, audience: [u8; 32]) -> Result<Self, TicketKeysError> {
         let fail = |reason: String| TicketKeysError { file: file.to_owned(), reason };
         let text = std::fs::read_to_string(file).map_err(|e| fail(e.to_string()))?;
         let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
@@ -47,7 +50,14 @@ impl TicketKeys {
         if keys.is_empty() || keys.len() > MAX_KEYS {
             return Err(fail(format!("it has {} keys", keys.len())));
         }
-        Ok(Self(keys))
+        Ok(Self { keys, audience })
+    }
+
+    fn associated(&self, name: &[u8; NAME_LEN]) -> Aad<[u8; NAME_LEN + 32]> {
+        let mut data = [0; NAME_LEN + 32];
+        data[..NAME_LEN].copy_from_slice(name);
+        data[NAME_LEN..].copy_from_slice(&self.audience);
+        Aad::from(data)
     }
 }
 
@@ -70,11 +80,11 @@ impl ProducesTickets for TicketKeys {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let Key { name, key } = self.0.first()?;
+        let Key { name, key } = self.keys.first()?;
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).ok()?;
         let mut sealed = plain.to_vec();
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(name), &mut sealed)
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), self.associated(name), &mut sealed)
             .ok()?;
         Some([&name[..], &nonce, &sealed].concat())
     }
@@ -82,10 +92,10 @@ impl ProducesTickets for TicketKeys {
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
         let (name, rest) = cipher.split_at_checked(NAME_LEN)?;
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
-        let Key { name, key } = self.0.iter().find(|k| k.name == *name)?;
+        let Key { name, key } = self.keys.iter().find(|k| k.name == *name)?;
         let mut sealed = sealed.to_vec();
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let len = key.open_in_place(nonce, Aad::from(name), &mut sealed).ok()?.len();
+        let len = key.open_in_place(nonce, self.associated(name), &mut sealed).ok()?.len();
         sealed.truncate(len);
         Some(sealed)
     }
@@ -104,7 +114,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 
 impl std::fmt::Debug for TicketKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TicketKeys({})", self.0.len())
+        write!(f, "TicketKeys({})", self.keys.len())
     }
 }
 
@@ -117,7 +127,7 @@ mod tests {
         let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let file = std::env::temp_dir().join(format!("gateway-tickets-{}-{n}", std::process::id()));
         std::fs::write(&file, lines.join("\n")).expect("written");
-        let keys = TicketKeys::load(&file);
+        let keys = TicketKeys::load(&file, [7; 32]);
         let _ = std::fs::remove_file(&file);
         keys
     }
@@ -134,6 +144,8 @@ mod tests {
         assert_eq!(after.decrypt(&ticket), None);
         let fresh = between.encrypt(b"state").expect("ticket");
         assert_eq!(after.decrypt(&fresh).as_deref(), Some(&b"state"[..]));
+        let elsewhere = TicketKeys { audience: [8; 32], ..keys(&[&old]).expect("keys") };
+        assert_eq!(elsewhere.decrypt(&ticket), None, "a ticket is good only where the same is asked for");
         for n in 0..ticket.len() {
             let mut changed = ticket.clone();
             changed[n] ^= 1;

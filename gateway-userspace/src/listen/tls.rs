@@ -4,13 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 
-use super::{TicketKeys, TicketKeysError};
-use crate::config::edge::{ClientAuth, MinVersion, Tls};
+use super::{ClientAuthority, TicketKeys, TicketKeysError};
+use crate::config::edge::{ClientAuth, ClientCertificates, MinVersion, Tls};
 
 /// Why TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +17,7 @@ pub enum TlsError {
     #[error(transparent)]
     TicketKeys(#[from] TicketKeysError),
     /// The file of those who sign clients' certificates.
-    #[error("{}: {reason}. [tls] client_ca must hold PEM certificates.", file.display())]
+    #[error("{}: {reason}. `client_ca` must hold PEM certificates.", file.display())]
     ClientCa {
         /// The file.
         file: PathBuf,
@@ -34,13 +32,14 @@ pub enum TlsError {
 /// Sessions kept for resumption by id (TLS 1.2) and by ticket (TLS 1.3).
 pub const SESSION_CACHE: usize = 16_384;
 
-/// The settings of a TLS listener: suites with forward secrecy and AEAD, X25519MLKEM768 first, h2 and
+/// The settings of TLS listeners that ask clients for the same: suites with forward secrecy and AEAD, X25519MLKEM768 first, h2 and
 /// http/1.1.
 ///
 /// # Errors
 /// When rustls refuses them.
 pub fn server_config(
     tls: &Tls,
+    clients: &ClientCertificates,
     certificates: Arc<dyn ResolvesServerCert>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
@@ -48,7 +47,7 @@ pub fn server_config(
         MinVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         MinVersion::Tls13 => &[&rustls::version::TLS13],
     };
-    let verifier = client_verifier(tls, &provider)?;
+    let (verifier, audience) = client_verifier(clients, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
@@ -60,7 +59,7 @@ pub fn server_config(
     }
     config.session_storage = rustls::server::ServerSessionMemoryCache::new(SESSION_CACHE);
     config.ticketer = match &tls.ticket_keys_file {
-        Some(file) => Arc::new(TicketKeys::load(file)?),
+        Some(file) => Arc::new(TicketKeys::load(file, audience)?),
         None => rustls::crypto::aws_lc_rs::Ticketer::new()?,
     };
     // One ticket a handshake: clients rarely use the second, and it costs an encryption and bytes.
@@ -68,22 +67,28 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-/// Who checks clients' certificates.
+/// Who checks clients' certificates, and a name for what a client of it has shown. A session resumes without being
+/// checked again: so a ticket is good only where the same was asked for.
 fn client_verifier(
-    tls: &Tls,
+    clients: &ClientCertificates,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let (Some(file), ClientAuth::Optional | ClientAuth::Required) = (&tls.client_ca, tls.client_auth) else {
-        return Ok(Arc::new(NoClientAuth));
+) -> Result<(Arc<dyn ClientCertVerifier>, [u8; 32]), TlsError> {
+    let (Some(file), ClientAuth::Optional | ClientAuth::Required) = (&clients.ca, clients.auth) else {
+        return Ok((Arc::new(NoClientAuth), [0; 32]));
     };
-    let fail = |reason: String| TlsError::ClientCa { file: file.clone(), reason };
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|e| fail(e.to_string()))? {
-        let certificate = certificate.map_err(|e| fail(e.to_string()))?;
-        roots.add(certificate).map_err(|e| fail(e.to_string()))?;
-    }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let authority = ClientAuthority::load(file, provider)?;
+    let mut audience = authority.id;
     let builder =
-        if tls.client_auth == ClientAuth::Optional { builder.allow_unauthenticated() } else { builder };
-    builder.build().map_err(|e| fail(e.to_string()))
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&authority.roots), Arc::clone(provider));
+    let builder = if clients.auth == ClientAuth::Optional {
+        audience[0] ^= 1;
+        builder.allow_unauthenticated()
+    } else {
+        builder
+    };
+    let fail = |e: rustls::server::VerifierBuilderError| TlsError::ClientCa {
+        file: file.clone(),
+        reason: e.to_string(),
+    };
+    Ok((builder.build().map_err(fail)?, audience))
 }

@@ -79,7 +79,9 @@ pub(super) fn conform(incoming: Incoming, rules: &HttpRules) -> Result<Conformin
     {
         return Err(Denial::Expectation);
     }
-    let upgrade = headers.get(UPGRADE).filter(|_| version == Version::HTTP_11).cloned();
+    // Over HTTP/2 only the server room puts it there, for an extended CONNECT: a client's own is malformed.
+    let can_switch = matches!(version, Version::HTTP_11 | Version::HTTP_2);
+    let upgrade = headers.get(UPGRADE).filter(|_| can_switch).cloned();
     let upgrade = upgrade.filter(|_| wants_upgrade(&headers));
     if upgrade.is_some() && !matches!(body, Body::Empty) {
         return Err(Denial::Request("upgrade_with_body"));

@@ -9,6 +9,7 @@ use super::trace::{self, Trace};
 use super::{Pipeline, Worker};
 use crate::access::Record;
 use crate::inspect::{Ended, Inspection};
+use crate::limits::Holding;
 
 /// The status in the log of a request whose client left before it was answered (nginx's number for it).
 const CLIENT_CLOSED: u16 = 499;
@@ -19,6 +20,8 @@ pub struct Finishing {
     worker: Arc<Worker>,
     pub(super) trace: Trace,
     pub(super) inspection: Inspection,
+    /// Places among the concurrent requests: free again when the body has gone out.
+    pub(super) holding: Option<Holding>,
     sent: u64,
     is_complete: bool,
 }
@@ -26,7 +29,7 @@ pub struct Finishing {
 impl Finishing {
     pub(super) fn new(pipeline: Arc<Pipeline>, worker: Arc<Worker>, trace: Trace) -> Self {
         let inspection = Inspection::default();
-        Self { pipeline, worker, trace, inspection, sent: 0, is_complete: false }
+        Self { pipeline, worker, trace, inspection, holding: None, sent: 0, is_complete: false }
     }
 
     /// Counts bytes of the response's body that went out.
@@ -47,7 +50,7 @@ impl Finishing {
 
 impl Drop for Finishing {
     fn drop(&mut self) {
-        let Self { pipeline, worker, trace, inspection, sent, is_complete } = self;
+        let Self { pipeline, worker, trace, inspection, sent, is_complete, .. } = self;
         let took = trace.started.elapsed();
         let closed = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST);
         let status = trace.status.unwrap_or(closed);

@@ -1,17 +1,15 @@
 //! What the pipeline asks of rooms that it doesn't know: limits, bans. `app` connects them.
 
-use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use tokio::sync::mpsc;
 
 use crate::bans::Offence;
 use crate::client::ClientId;
-use crate::limits::Permit;
+use crate::limits::Holding;
 
 /// What limits can key on.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +32,8 @@ pub struct LimitRequest<'a> {
     pub headers: &'a HeaderMap,
     /// The TLS fingerprint.
     pub ja4: Option<&'a str>,
+    /// The subject of the client's certificate, where one was verified.
+    pub certificate: Option<&'a str>,
 }
 
 /// What limits say.
@@ -44,14 +44,14 @@ pub struct LimitOutcome {
     /// `RateLimit` fields for the response, refused or not.
     pub fields: Vec<(HeaderName, HeaderValue)>,
     /// What the request holds until its answer is known; dropped unsettled it counts as used.
-    pub permit: Option<Permit>,
+    pub holding: Option<Holding>,
 }
 
 /// A refusal by a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitRefusal {
     /// The limit's name.
-    pub limit: std::sync::Arc<str>,
+    pub limit: Arc<str>,
     /// Seconds until it may be tried again.
     pub retry_after: u64,
 }
@@ -70,8 +70,9 @@ pub trait LimitGate: Send + Sync {
     /// Counts a request and says whether it may go on.
     fn check<'a>(&'a self, request: LimitRequest<'a>) -> LimitCheck<'a>;
 
-    /// Settles what a request held, now that the origin answered. Never waits.
-    fn settle(&self, permit: Permit, status: u16, headers: &HeaderMap);
+    /// Settles what a request held, now that the origin's head is known. Never waits. What it gives back is held until
+    /// the body has gone out.
+    fn settle(&self, holding: Holding, status: u16, headers: &HeaderMap) -> Option<Holding>;
 }
 
 /// Why a client is turned away.
@@ -87,49 +88,43 @@ pub trait DenyList: Send + Sync {
     fn denied(&self, client: &ClientId) -> Option<DenyReason>;
 }
 
-/// The way out for offences: a bounded queue that never makes a request wait.
-#[derive(Debug)]
-pub struct Offences {
-    queue: Option<mpsc::Sender<Offence>>,
-    sent: AtomicU64,
-    dropped: AtomicU64,
+/// Takes offences. Called on the path of requests: it must not wait.
+pub trait OffenceSink: Send + Sync {
+    /// Takes one, or drops and counts it.
+    fn tell(&self, offence: Offence);
 }
 
+impl OffenceSink for crate::bans::Handle {
+    fn tell(&self, offence: Offence) {
+        self.offend(offence);
+    }
+}
+
+/// The way out for offences.
+#[derive(Clone, Default)]
+pub struct Offences(Option<Arc<dyn OffenceSink>>);
+
 impl Offences {
-    /// Offences into `queue`; without one they are not told.
-    pub fn new(queue: Option<mpsc::Sender<Offence>>) -> Self {
-        Self { queue, sent: AtomicU64::new(0), dropped: AtomicU64::new(0) }
+    /// Offences into `sink`; without one they are not told.
+    pub fn new(sink: Option<Arc<dyn OffenceSink>>) -> Self {
+        Self(sink)
     }
 
     /// Whether anybody listens: making an offence costs something.
     pub fn is_on(&self) -> bool {
-        self.queue.is_some()
+        self.0.is_some()
     }
 
-    /// Tells an offence, or drops and counts it when the queue is full.
+    /// Tells an offence.
     pub fn tell(&self, offence: Offence) {
-        if let Some(queue) = &self.queue {
-            let counter = if queue.try_send(offence).is_ok() { &self.sent } else { &self.dropped };
-            counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(sink) = &self.0 {
+            sink.tell(offence);
         }
     }
+}
 
-    /// Writes the queue's numbers.
-    ///
-    /// # Errors
-    /// When `out` fails.
-    pub fn metrics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        for (name, help, value) in [
-            ("gateway_pipeline_offences_total", "Offences told.", &self.sent),
-            (
-                "gateway_pipeline_offences_dropped_total",
-                "Offences dropped: the queue was full.",
-                &self.dropped,
-            ),
-        ] {
-            let value = value.load(Ordering::Relaxed);
-            writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}")?;
-        }
-        Ok(())
+impl std::fmt::Debug for Offences {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Offences").field(&self.is_on()).finish()
     }
 }

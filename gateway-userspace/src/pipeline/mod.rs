@@ -8,6 +8,7 @@ mod conform;
 mod finish;
 mod hooks;
 mod numbers;
+mod offences;
 mod outgoing;
 mod path;
 mod router;
@@ -24,13 +25,14 @@ use http::HeaderValue;
 pub use conform::Incoming;
 pub use finish::Finishing;
 pub use hooks::{
-    DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest, Offences,
+    DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest, OffenceSink,
+    Offences,
 };
-pub use site::Site;
+pub use site::{Site, SiteError};
 pub use worker::Worker;
 
 use crate::access::AccessLog;
-use crate::bans::{Offence, OffenceKind};
+use crate::config::bans::Offences as Counted;
 use crate::inspect::{Inspection, Inspector};
 use crate::listen::Peer;
 use crate::respond::{self, Asked, Denial, Reply};
@@ -54,6 +56,8 @@ pub struct Parts {
     pub deny_list: Option<Arc<dyn DenyList>>,
     /// Where offences go.
     pub offences: Offences,
+    /// What of a request's end counts as one.
+    pub counted: Counted,
     /// What lies below `/.well-known/acme-challenge/`, by token.
     pub well_known: Option<WellKnown>,
 }
@@ -66,6 +70,7 @@ pub struct Pipeline {
     limits: Option<Arc<dyn LimitGate>>,
     deny_list: Option<Arc<dyn DenyList>>,
     offences: Offences,
+    counted: ArcSwap<Counted>,
     well_known: Option<WellKnown>,
     numbers: Numbers,
 }
@@ -80,6 +85,7 @@ impl Pipeline {
             limits: parts.limits,
             deny_list: parts.deny_list,
             offences: parts.offences,
+            counted: ArcSwap::from_pointee(parts.counted),
             well_known: parts.well_known,
             numbers: Numbers::default(),
         }
@@ -93,6 +99,11 @@ impl Pipeline {
     /// Puts another configuration in force; requests on their way keep the one they began with.
     pub fn set_site(&self, site: Site) {
         self.site.store(Arc::new(site));
+    }
+
+    /// Changes what of a request's end counts as an offence.
+    pub fn set_counted(&self, counted: Counted) {
+        self.counted.store(Arc::new(counted));
     }
 
     /// Answers a request. The second value is to be kept until the response has gone out: dropping it writes the
@@ -110,10 +121,13 @@ impl Pipeline {
         let mut finishing = Finishing::new(Arc::clone(self), Arc::clone(worker), trace);
         let outcome = self.pass(&site, worker, incoming, &mut finishing).await;
         let reply = match outcome {
-            Ok(reply) => reply,
+            Ok(reply) => {
+                finishing.trace.status = Some(reply.status);
+                self.judge(&finishing.trace, None);
+                reply
+            }
             Err(denial) => self.deny(&denial, &mut finishing),
         };
-        finishing.trace.status = Some(reply.status);
         (reply, finishing)
     }
 
@@ -127,14 +141,7 @@ impl Pipeline {
         let trace = Trace::of_connection(peer, Now::read(), worker.request_id());
         let mut finishing = Finishing::new(Arc::clone(self), Arc::clone(worker), trace);
         let reply = self.deny(denial, &mut finishing);
-        finishing.trace.status = Some(reply.status);
         (reply, finishing)
-    }
-
-    /// A TLS handshake or a PROXY header failed.
-    pub fn handshake_failed(&self, client: std::net::IpAddr) {
-        let client = crate::client::ClientId::direct(client);
-        self.offend(OffenceKind::Handshake, 1, |offence| offence.client = client);
     }
 
     /// The life of a request.
@@ -145,15 +152,16 @@ impl Pipeline {
         incoming: Incoming,
         finishing: &mut Finishing,
     ) -> Result<Reply, Denial> {
-        let Finishing { trace, inspection, .. } = finishing;
+        let Finishing { trace, inspection, holding, .. } = finishing;
         let request = conform::conform(incoming, &site.rules)?;
+        trace.is_honeypot = self.counted.load().is_honeypot(request.path());
         if let Some(proof) = stages::proof(&request, self.well_known.as_ref(), trace) {
             return Ok(proof);
         }
         let request = stages::identify(request, site, trace)?;
         let request = stages::not_banned(request, self.deny_list.as_deref(), trace)?;
         let request = stages::route(request, site, trace)?;
-        let (request, limit_fields, permit) = stages::admit(request, self.limits.as_deref(), trace).await?;
+        let (request, limit_fields, held) = stages::admit(request, self.limits.as_deref(), trace).await?;
         if let Some(reply) = request.preflight() {
             return Ok(reply);
         }
@@ -162,8 +170,8 @@ impl Pipeline {
         let request = stages::inspect_request(request, inspection, trace).await?;
         let answer = stages::forward(request, site, worker, trace).await?;
         let answer = stages::inspect_response(answer, inspection).await?;
-        if let (Some(limits), Some(permit)) = (&self.limits, permit) {
-            answer.settle(permit, limits.as_ref());
+        if let (Some(limits), Some(held)) = (&self.limits, held) {
+            *holding = answer.settle(held, limits.as_ref());
         }
         Ok(stages::reply(answer, &terms, limit_fields, trace))
     }
@@ -179,48 +187,13 @@ impl Pipeline {
         let trace = &mut finishing.trace;
         trace.denied = Some(denial.code());
         self.numbers.denied(denial);
-        let kind = match denial {
-            Denial::Waf(
-                crate::inspect::WafDenial::Deny { .. }
-                | crate::inspect::WafDenial::Drop { .. }
-                | crate::inspect::WafDenial::Redirect { .. },
-            ) => Some(OffenceKind::Waf),
-            Denial::Limited { .. } => Some(OffenceKind::Limit),
-            denial if denial.is_protocol_fault() => Some(OffenceKind::Protocol),
-            denial if denial.is_slow() => Some(OffenceKind::Slow),
-            _ => None,
-        };
-        if let Some(kind) = kind {
-            let weight = if kind == OffenceKind::Waf { trace.findings.score.max(1) } else { 1 };
-            self.offend(kind, u32::try_from(weight).unwrap_or(u32::MAX), |offence| {
-                offence.client = trace.client;
-                offence.rules.clone_from(&trace.findings.rules);
-                offence.subject.clone_from(&trace.route);
-                offence.request_id = Some(trace.request_id().into());
-                offence.ja4 = trace.peer.tls.as_ref().and_then(|t| t.ja4.clone());
-            });
-        }
         let id: &HeaderValue = &trace.request_id;
         let asked =
             Asked { method: trace.method.as_ref(), accept: trace.accept.as_ref(), request_id: Some(id) };
-        respond::refuse(denial, asked)
-    }
-
-    fn offend(&self, kind: OffenceKind, weight: u32, fill: impl FnOnce(&mut Offence)) {
-        if self.offences.is_on() {
-            let mut offence = Offence {
-                at_ms: trace::unix_ns() / 1_000_000,
-                client: crate::client::ClientId::direct([0, 0, 0, 0].into()),
-                kind,
-                weight,
-                rules: Vec::new(),
-                subject: None,
-                request_id: None,
-                ja4: None,
-            };
-            fill(&mut offence);
-            self.offences.tell(offence);
-        }
+        let reply = respond::refuse(denial, asked);
+        trace.status = Some(reply.status);
+        self.judge(trace, Some(denial));
+        reply
     }
 }
 

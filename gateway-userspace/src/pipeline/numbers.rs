@@ -78,13 +78,12 @@ impl Numbers {
 }
 
 impl Pipeline {
-    /// Writes the numbers of requests, offences, inspection and upstreams.
+    /// Writes the numbers of requests, inspection and upstreams.
     ///
     /// # Errors
     /// When `out` fails.
     pub fn metrics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         self.numbers.write(out)?;
-        self.offences.metrics(out)?;
         self.inspector.metrics(out)?;
         self.site.load().upstreams.metrics(out)
     }

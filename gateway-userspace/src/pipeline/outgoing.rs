@@ -1,12 +1,16 @@
 //! What the upstream is told about the client: ours alone, nothing of what the client claimed.
 
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
 
+use super::Worker;
 use super::router::below;
 use super::trace::Trace;
-use crate::client::Reach;
-use crate::config::edge::{PathMatch, Route};
+use crate::client::{ForwardedHeader, Reach};
+use crate::config::edge::{ClientHeaders, PathMatch, Route};
 use crate::respond::REQUEST_ID;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -14,10 +18,14 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Longest `traceparent` of a later version that is carried on, in bytes.
+const MAX_TRACEPARENT: usize = 256;
+
 /// Fields by which a client could speak in the gateway's name.
-const CLAIMS: [&str; 9] = [
-    "x-client-cert-sha256",
-    "x-client-cert-names",
+const CLAIMS: [&str; 7] = [
     "x-forwarded-port",
     "x-forwarded-server",
     "x-forwarded-prefix",
@@ -27,50 +35,158 @@ const CLAIMS: [&str; 9] = [
     "true-client-ip",
 ];
 
-/// Sets the forwarding fields. `is_trusted` is whether the peer is a proxy whose chain is carried on.
-pub(super) fn describe_client(headers: &mut HeaderMap, trace: &Trace, is_trusted: bool) {
+/// Sets the forwarding fields. `carried` is the field whose chain is carried on, where the peer is a trusted proxy.
+pub(super) fn describe_client(headers: &mut HeaderMap, trace: &Trace, carried: Option<ForwardedHeader>) {
+    let is_trusted = carried.is_some();
     let from = trace.peer.relayed.unwrap_or(trace.peer.socket).ip().to_canonical();
-    let chain = match headers.remove(&X_FORWARDED_FOR) {
-        Some(before) if is_trusted => {
-            let mut text = before.as_bytes().to_vec();
-            text.extend_from_slice(b", ");
-            text.extend_from_slice(from.to_string().as_bytes());
-            HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
-        }
-        _ => None,
-    };
-    let client = HeaderValue::from_str(&trace.client.addr().to_string()).ok();
+    let client = trace.client.addr();
+    let scheme = if trace.peer.tls.is_some() { "https" } else { "http" };
     if !is_trusted {
         for name in CLAIMS {
             headers.remove(name);
         }
     }
-    headers.remove(FORWARDED);
-    if let Some(value) = chain.or_else(|| client.clone()) {
-        headers.insert(&X_FORWARDED_FOR, value);
+    let mut chain = String::with_capacity(64);
+    if carried == Some(ForwardedHeader::XForwardedFor) {
+        carry_on(&mut chain, headers, &X_FORWARDED_FOR);
     }
-    if let Some(value) = client {
+    let mut forwarded = String::with_capacity(96);
+    if carried == Some(ForwardedHeader::Forwarded) {
+        carry_on(&mut forwarded, headers, &FORWARDED);
+    }
+    // Writing to a String doesn't fail.
+    if chain.is_empty() && client != from {
+        let _ = write!(chain, "{client}, ");
+    }
+    let _ = write!(chain, "{from}");
+    if forwarded.is_empty() && client != from {
+        write_for(&mut forwarded, client);
+        forwarded.push_str(", ");
+    }
+    write_for(&mut forwarded, from);
+    if let Some(host) = headers.get(HOST).and_then(|h| h.to_str().ok()) {
+        let _ = write!(forwarded, ";host=\"{host}\"");
+    }
+    let _ = write!(forwarded, ";proto={scheme}");
+    for (name, text) in [(&X_FORWARDED_FOR, chain), (&FORWARDED, forwarded)] {
+        match HeaderValue::from_maybe_shared(Bytes::from(text)) {
+            Ok(value) => headers.insert(name, value),
+            Err(_) => headers.remove(name),
+        };
+    }
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(client.to_string())) {
         headers.insert(&X_REAL_IP, value);
     }
     let is_behind = matches!(trace.client.reach(), Reach::Behind(_));
     if !(is_trusted && is_behind && headers.contains_key(&X_FORWARDED_PROTO)) {
-        let scheme = if trace.peer.tls.is_some() { "https" } else { "http" };
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(&X_FORWARDED_HOST, host);
     }
     headers.insert(&REQUEST_ID, trace.request_id.clone());
-    if let Some(certificate) = trace.peer.tls.as_ref().and_then(|t| t.client_certificate.as_ref()) {
-        for (name, value) in [
-            ("x-client-cert-sha256", certificate.sha256.as_ref()),
-            ("x-client-cert-names", &certificate.names.join(",")),
-        ] {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
+}
+
+/// Tells the upstream of the client's certificate, and takes away what a client says of one. A trusted proxy that has
+/// checked a certificate itself may say so, where this listener asks for none.
+pub(super) fn describe_certificate(
+    headers: &mut HeaderMap,
+    trace: &Trace,
+    names: &ClientHeaders,
+    is_told: bool,
+    is_trusted: bool,
+) {
+    let asks = trace.peer.tls.as_ref().is_some_and(|tls| tls.asks_certificate);
+    if is_trusted && !asks {
+        return;
+    }
+    for name in names.all() {
+        if !name.is_empty() {
+            headers.remove(name);
         }
     }
+    if !asks || !is_told {
+        return;
+    }
+    let mut set = |name: &str, value: &str| {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
+            headers.insert(name, value);
+        }
+    };
+    let Some(certificate) = trace.certificate() else {
+        set(&names.verify, "NONE");
+        return;
+    };
+    set(&names.verify, "SUCCESS");
+    set(&names.subject, &certificate.subject);
+    set(&names.issuer, &certificate.issuer);
+    set(&names.names, &certificate.alternatives);
+    set(&names.sha256, &certificate.sha256);
+}
+
+/// Puts a trusted peer's list before ours, its lines joined.
+fn carry_on(out: &mut String, headers: &HeaderMap, name: &HeaderName) {
+    for line in headers.get_all(name).iter().filter_map(|v| v.to_str().ok()) {
+        out.push_str(line);
+        out.push_str(", ");
+    }
+}
+
+/// `for=` with a node (RFC 7239, section 6): an IPv6 address in brackets and quotes.
+fn write_for(out: &mut String, addr: IpAddr) {
+    let _ = match addr {
+        IpAddr::V4(addr) => write!(out, "for={addr}"),
+        IpAddr::V6(addr) => write!(out, "for=\"[{addr}]\""),
+    };
+}
+
+/// Sees to it that the request carries a W3C trace context: a valid one of the client's goes on as it is with its
+/// `tracestate`; else one is made whose trace id is the request's id where that is ours, so that traces and log lines
+/// find each other.
+pub(super) fn trace_context(headers: &mut HeaderMap, trace: &Trace, worker: &Worker) {
+    let mut given = headers.get_all(&TRACEPARENT).iter();
+    if let (Some(one), None) = (given.next(), given.next())
+        && is_traceparent(one.as_bytes())
+    {
+        return;
+    }
+    headers.remove(&TRACESTATE);
+    let id = trace.request_id();
+    let is_ours = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let mut text = String::with_capacity(55);
+    let _ = if is_ours && id.bytes().any(|b| b != b'0') {
+        write!(text, "00-{id}-{:016x}-01", worker.random() | 1)
+    } else {
+        write!(
+            text,
+            "00-{:016x}{:016x}-{:016x}-01",
+            worker.random() | 1,
+            worker.random(),
+            worker.random() | 1
+        )
+    };
+    match HeaderValue::from_maybe_shared(Bytes::from(text)) {
+        Ok(value) => headers.insert(&TRACEPARENT, value),
+        Err(_) => headers.remove(&TRACEPARENT),
+    };
+}
+
+/// `version-trace_id-parent_id-flags` (W3C Trace Context, section 3.2); later versions may go on behind it.
+fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let some = |part: &[u8]| hex(part) && part.iter().any(|b| *b != b'0');
+    let (Some(head), Some(rest)) = (value.get(..55), value.get(55..)) else { return false };
+    let dashes = [2, 35, 52].iter().all(|at| head[*at] == b'-');
+    let version = &head[..2];
+    dashes
+        && hex(version)
+        && version != b"ff"
+        && some(&head[3..35])
+        && some(&head[36..52])
+        && hex(&head[53..])
+        && (rest.is_empty() || (version != b"00" && rest[0] == b'-'))
+        && value.len() <= MAX_TRACEPARENT
 }
 
 /// The target as the upstream sees it: the route's prefix replaced where it says so.
@@ -93,6 +209,26 @@ pub(super) fn rewrite(route: &Route, target: Bytes, path_len: usize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trace_contexts() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        for (value, expected) in [
+            (format!("00-{id}-00f067aa0ba902b7-01"), true),
+            (format!("00-{id}-00f067aa0ba902b7-00"), true),
+            (format!("01-{id}-00f067aa0ba902b7-01-more"), true),
+            (format!("00-{id}-00f067aa0ba902b7-01-more"), false),
+            (format!("00-{id}-0000000000000000-01"), false),
+            (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), false),
+            (format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()), false),
+            (format!("ff-{id}-00f067aa0ba902b7-01"), false),
+            (format!("00-{id}-00f067aa0ba902b7"), false),
+            (format!("01-{id}-00f067aa0ba902b7-01-{}", "x".repeat(300)), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_traceparent(value.as_bytes()), expected, "{value}");
+        }
+    }
 
     #[test]
     fn rewrites_the_prefix() {
@@ -119,6 +255,7 @@ mod tests {
                 security_headers: crate::config::edge::SecurityProfile::Off,
                 override_security_headers: false,
                 cors: None,
+                clients: crate::config::edge::ClientCertificates::default(),
             };
             let got = rewrite(&route, Bytes::from_static(target.as_bytes()), path_len);
             assert_eq!(String::from_utf8_lossy(&got), expected, "{prefix} {replacement:?} {target}");

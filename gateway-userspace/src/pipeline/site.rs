@@ -1,5 +1,6 @@
 //! What a configuration compiles to, swapped as a whole by a reload.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use gateway_waf::Ruleset;
@@ -8,6 +9,7 @@ use http::Method;
 use super::router::Router;
 use crate::client::Trust;
 use crate::config;
+use crate::listen::{ClientAuthority, TlsError};
 use crate::upstream::{UpstreamTlsError, Upstreams};
 
 /// Everything that requests are judged and sent by.
@@ -24,6 +26,20 @@ pub struct Site {
     pub(super) waf: config::waf::Mode,
     /// The rules, swapped with the routes whose policies they know.
     pub(super) ruleset: Arc<Ruleset>,
+    pub(super) client_headers: config::edge::ClientHeaders,
+    /// By the route's name, where it has its own.
+    pub(super) authorities: HashMap<Arc<str>, ClientAuthority>,
+}
+
+/// Why a configuration can't be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// The TLS settings of an upstream.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamTlsError),
+    /// The authority of a route.
+    #[error(transparent)]
+    Authority(#[from] TlsError),
 }
 
 /// What every request must keep to.
@@ -40,15 +56,22 @@ impl Site {
     /// Compiles a configuration for `workers` workers; upstreams that didn't change keep their connections.
     ///
     /// # Errors
-    /// When the TLS settings of an upstream can't be used.
+    /// When the TLS settings of an upstream or a route can't be used.
     pub fn new(
         edge: &config::edge::Edge,
         waf: config::waf::Mode,
         ruleset: Arc<Ruleset>,
         workers: usize,
         before: Option<&Self>,
-    ) -> Result<Self, UpstreamTlsError> {
+    ) -> Result<Self, SiteError> {
         let none = Upstreams::default();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut authorities = HashMap::new();
+        for route in &edge.routes {
+            if let Some(file) = &route.clients.ca {
+                authorities.insert(Arc::clone(&route.name), ClientAuthority::load(file, &provider)?);
+            }
+        }
         Ok(Self {
             trust: Trust::new(edge.client.trusted_proxies.clone(), edge.client.forwarded_header),
             http: edge.http.clone(),
@@ -57,6 +80,8 @@ impl Site {
             router: Router::new(&edge.routes),
             waf,
             ruleset,
+            client_headers: edge.tls.client_headers.clone(),
+            authorities,
         })
     }
 }

@@ -15,9 +15,10 @@ use super::router::NoRoute;
 use super::site::Site;
 use super::trace::Trace;
 use super::worker::Worker;
-use crate::config::{edge::Route, waf};
+use crate::config::edge::{ClientAuth, Route};
+use crate::config::waf;
 use crate::inspect::{Inspection, RequestView};
-use crate::limits::Permit;
+use crate::limits::Holding;
 use crate::listen::Peer;
 use crate::respond::{self, Afterwards, Denial, REQUEST_ID, Reply, cors};
 use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
@@ -61,9 +62,9 @@ pub(super) struct Answered(UpstreamResponse);
 pub(super) struct Cleared(UpstreamResponse);
 
 impl Cleared {
-    /// Tells the limits how the request ended.
-    pub(super) fn settle(&self, permit: Permit, limits: &dyn LimitGate) {
-        limits.settle(permit, self.0.status.as_u16(), &self.0.headers);
+    /// Tells the limits what the origin answered; what is given back is held until the body has gone out.
+    pub(super) fn settle(&self, holding: Holding, limits: &dyn LimitGate) -> Option<Holding> {
+        limits.settle(holding, self.0.status.as_u16(), &self.0.headers)
     }
 }
 
@@ -133,6 +134,9 @@ pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Resul
         },
     )?;
     trace.route = Some(Arc::clone(&route.name));
+    if route.clients.auth == ClientAuth::Required {
+        has_certificate(route, site, trace)?;
+    }
     let max = route.max_body.unwrap_or(site.http.max_body);
     match request.body.exact_len() {
         Some(len) if len > max => return Err(Denial::Body(BodyError::TooLarge)),
@@ -143,12 +147,25 @@ pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Resul
     Ok(Routed { request: identified, route })
 }
 
+/// Whether the client showed a certificate that the route takes.
+fn has_certificate(route: &Route, site: &Site, trace: &Trace) -> Result<(), Denial> {
+    let Some(certificate) = trace.certificate() else {
+        return Err(Denial::Certificate("client_certificate_required"));
+    };
+    match site.authorities.get(&route.name) {
+        Some(authority) if !certificate.is_vouched_for_by(authority) => {
+            Err(Denial::Certificate("client_certificate_authority"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether limits let it through; the fields to tell the client how much is left.
 pub(super) async fn admit(
     request: Routed,
     limits: Option<&dyn LimitGate>,
     trace: &Trace,
-) -> Result<(Admitted, Fields, Option<Permit>), Denial> {
+) -> Result<(Admitted, Fields, Option<Holding>), Denial> {
     let Some(limits) = limits else { return Ok((Admitted(request), Vec::new(), None)) };
     let inner = &request.request.request;
     let asked = LimitRequest {
@@ -161,14 +178,20 @@ pub(super) async fn admit(
         query: inner.query(),
         headers: &inner.headers,
         ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
+        // By its name, else (all names may stand in the alternatives) by its hash.
+        certificate: trace.certificate().map(|c| if c.subject.is_empty() { &*c.sha256 } else { &*c.subject }),
     };
     let outcome = match limits.check(asked) {
         LimitCheck::Done(outcome) => outcome,
         LimitCheck::Wait(answer) => answer.await,
     };
     match outcome.refused {
-        Some(refusal) => Err(Denial::Limited { retry_after: refusal.retry_after, fields: outcome.fields }),
-        None => Ok((Admitted(request), outcome.fields, outcome.permit)),
+        Some(refusal) => Err(Denial::Limited {
+            limit: refusal.limit,
+            retry_after: refusal.retry_after,
+            fields: outcome.fields,
+        }),
+        None => Ok((Admitted(request), outcome.fields, outcome.holding)),
     }
 }
 
@@ -219,6 +242,7 @@ pub(super) async fn inspect_request(
         version: request.version,
         headers: &request.headers,
         withheld: &request.withheld,
+        tls: trace.tls_facts(),
     };
     inspection.request_headers(&view).map_err(Denial::Waf)?;
     let body = std::mem::take(&mut request.body);
@@ -252,7 +276,10 @@ pub(super) async fn forward(
         let name = if host.is_empty() { upstream.config().name.as_ref() } else { &host };
         headers.insert(HOST, HeaderValue::from_str(name).map_err(|_| Denial::Request("no_host"))?);
     }
-    outgoing::describe_client(&mut headers, trace, is_trusted);
+    outgoing::describe_client(&mut headers, trace, is_trusted.then(|| site.trust.header()));
+    outgoing::trace_context(&mut headers, trace, worker);
+    let is_told = route.clients.auth != ClientAuth::Off;
+    outgoing::describe_certificate(&mut headers, trace, &site.client_headers, is_told, is_trusted);
     let request = UpstreamRequest {
         method,
         target: outgoing::rewrite(&route, target, path_len),

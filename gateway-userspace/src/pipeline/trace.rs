@@ -10,8 +10,8 @@ use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::conform::Incoming;
 use crate::client::ClientId;
-use crate::inspect::Findings;
-use crate::listen::Peer;
+use crate::inspect::{Findings, TlsFacts};
+use crate::listen::{ClientCertificate, Peer};
 
 /// A request's facts, gathered on its way.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Trace {
     pub(super) denied: Option<&'static str>,
     pub(super) findings: Findings,
     pub(super) status: Option<StatusCode>,
+    /// Asks for what only scanners ask for.
+    pub(super) is_honeypot: bool,
 }
 
 impl Trace {
@@ -64,6 +66,7 @@ impl Trace {
             denied: None,
             findings: Findings::default(),
             status: None,
+            is_honeypot: false,
         }
     }
 
@@ -75,6 +78,24 @@ impl Trace {
         self.user_agent = incoming.headers.get(USER_AGENT).cloned();
         self.referer = incoming.headers.get(REFERER).cloned();
         self.accept = crate::respond::Asked::accept_of(&incoming.headers).cloned();
+    }
+
+    /// The client's certificate, where one was verified.
+    pub(super) fn certificate(&self) -> Option<&ClientCertificate> {
+        self.peer.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref())
+    }
+
+    /// What rules may know of the handshake.
+    pub(super) fn tls_facts(&self) -> Option<TlsFacts<'_>> {
+        self.peer.tls.as_ref().map(|tls| TlsFacts {
+            version: tls.version,
+            ja4: tls.ja4.as_deref(),
+            server_name: tls.server_name.as_deref(),
+            certificate: tls
+                .client_certificate
+                .as_deref()
+                .map(|c| [&*c.subject, &*c.issuer, &*c.alternatives]),
+        })
     }
 
     pub(super) fn request_id(&self) -> &str {

@@ -38,6 +38,8 @@ pub enum Denial {
     NoRoute,
     /// A trusted proxy forwarded nonsense.
     Forwarded(ForwardedError),
+    /// The route wants a certificate that the client hasn't shown; the code says which.
+    Certificate(&'static str),
     /// The client is banned.
     Banned {
         /// Seconds until the ban ends, where it does.
@@ -45,6 +47,8 @@ pub enum Denial {
     },
     /// A rate limit is reached.
     Limited {
+        /// The limit's name.
+        limit: Arc<str>,
         /// Seconds until it may be tried again.
         retry_after: u64,
         /// `RateLimit` fields and their like.
@@ -86,7 +90,7 @@ impl Denial {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Banned { .. } => StatusCode::FORBIDDEN,
+            Self::Banned { .. } | Self::Certificate(_) => StatusCode::FORBIDDEN,
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Waf(WafDenial::Deny { status, .. } | WafDenial::Redirect { status, .. }) => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN)
@@ -132,7 +136,7 @@ impl Denial {
                 FramingError::Encoding | FramingError::OldEncoding => "transfer_encoding",
             },
             Self::Nomination(_) => "connection_header",
-            Self::Request(code) => code,
+            Self::Request(code) | Self::Certificate(code) => code,
             Self::Body(e) | Self::Waf(WafDenial::Body(e)) | Self::Upstream(UpstreamError::RequestBody(e)) => {
                 body_code(*e)
             }
@@ -182,6 +186,14 @@ impl Denial {
             504 => "The server behind this address didn't answer in time.",
             400..=499 => "The request can't be understood.",
             _ => "The request can't be answered.",
+        }
+    }
+
+    /// The name of the rate limit that refused.
+    pub(super) fn limit(&self) -> Option<&str> {
+        match self {
+            Self::Limited { limit, .. } => Some(limit),
+            _ => None,
         }
     }
 

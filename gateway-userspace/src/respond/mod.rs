@@ -76,7 +76,7 @@ pub fn refuse(denial: &Denial, asked: Asked<'_>) -> Reply {
         page::html(status, denial.code(), denial.message(), id)
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        page::json(status, denial.code(), denial.message(), id)
+        page::json(status, denial.code(), denial.message(), id, denial.limit())
     };
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));

@@ -3,11 +3,20 @@
 use http::StatusCode;
 
 /// For programs.
-pub(super) fn json(status: StatusCode, code: &str, message: &str, request_id: &str) -> String {
-    serde_json::json!({
-        "error": { "status": status.as_u16(), "code": code, "message": message, "request_id": request_id }
-    })
-    .to_string()
+pub(super) fn json(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    request_id: &str,
+    limit: Option<&str>,
+) -> String {
+    let mut error = serde_json::json!({
+        "status": status.as_u16(), "code": code, "message": message, "request_id": request_id
+    });
+    if let Some(limit) = limit {
+        error["limit"] = limit.into();
+    }
+    serde_json::json!({ "error": error }).to_string()
 }
 
 /// For people.

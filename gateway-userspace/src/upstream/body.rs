@@ -10,7 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::connection::Connection;
 use super::health::InFlight;
 use super::sending::{SendError, Sending};
-use crate::wire::{BodyError, Chunked, Decoded, Framing};
+use crate::wire::{BodyError, Chunked, Decoded, Framing, keep_trailers};
 
 /// A body that owns its connection and gives it back to the pool at its end.
 #[derive(Debug)]
@@ -92,7 +92,8 @@ impl ResponseBody {
                     match chunks.decode(&mut connection.inbound).map_err(|_| BodyError::Malformed)? {
                         Decoded::Need => {}
                         Decoded::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                        Decoded::End(trailers) => {
+                        Decoded::End(mut trailers) => {
+                            keep_trailers(&mut trailers);
                             self.finish();
                             let trailers = (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers)));
                             self.framing = Remaining::Length(0);

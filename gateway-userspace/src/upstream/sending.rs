@@ -4,12 +4,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use http::HeaderMap;
 use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
 use super::connection::Connection;
 use super::{UpstreamError, UpstreamRequest};
-use crate::wire::{Body, BodyError, write_chunk, write_fields};
+use crate::wire::{Body, BodyError, write_chunk, write_end, write_fields};
 
 /// A body in memory up to this size goes out in one write with the head.
 const JOINED_BODY: usize = 16 << 10;
@@ -24,6 +25,7 @@ pub(super) struct Sending {
     /// Data that is sent without copying it behind the outbound buffer.
     direct: Bytes,
     is_body_done: bool,
+    trailers: Option<HeaderMap>,
 }
 
 /// Why sending stopped.
@@ -39,7 +41,8 @@ impl Sending {
     /// Puts the head (and a small body) into the outbound buffer.
     pub(super) fn start(connection: &mut Connection, request: &UpstreamRequest, body: Body) -> Self {
         let is_chunked = write_head(&mut connection.outbound, request, &body);
-        let mut sending = Self { body, is_chunked, written: 0, direct: Bytes::new(), is_body_done: false };
+        let mut sending =
+            Self { body, is_chunked, written: 0, direct: Bytes::new(), is_body_done: false, trailers: None };
         match &mut sending.body {
             Body::Empty => sending.is_body_done = true,
             Body::Full(bytes) => {
@@ -87,13 +90,18 @@ impl Sending {
                 None => {
                     self.is_body_done = true;
                     if self.is_chunked {
-                        connection.outbound.extend_from_slice(b"0\r\n\r\n");
+                        write_end(&mut connection.outbound, self.trailers.as_ref());
                     }
                 }
                 Some(Err(e)) => return Poll::Ready(Err(SendError::Body(e))),
                 Some(Ok(frame)) => {
-                    // Trailers are dropped: few HTTP/1.1 servers read them, and rules didn't see them.
-                    let Ok(data) = frame.into_data() else { continue };
+                    let data = match frame.into_data() {
+                        Ok(data) => data,
+                        Err(frame) => {
+                            self.trailers = frame.into_trailers().ok();
+                            continue;
+                        }
+                    };
                     if self.is_chunked {
                         write_chunk(&mut connection.outbound, &data);
                     } else {

@@ -1,5 +1,6 @@
 //! `cargo xtask bench NAME`: figures beside a peer's or a baseline's, in the same run, alternating.
 
+pub mod decisions;
 pub mod limits;
 pub mod proxy;
 #[allow(dead_code, reason = "each bench takes what it needs of the table")]
@@ -24,6 +25,8 @@ enum What {
     Proxy(proxy::Args),
     /// The WAF engine against libmodsecurity on the same rules
     Waf(waf::Args),
+    /// From a decision to its effect: on a node, in a cluster, in bulk, over kills and outages (as root)
+    Decisions(decisions::Args),
     /// Rate limits against governor, INCR and EXPIRE, and an exact log
     Limits(limits::Args),
     /// The XDP program against an empty one, a bare drop and xdp-filter (as root)
@@ -35,6 +38,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
         What::Proxy(args) => proxy::run(args),
         What::Waf(args) => waf::run(args),
+        What::Decisions(args) => decisions::run(args),
         What::Limits(args) => limits::run(args),
         What::Xdp(args) => xdp::run(args),
     }

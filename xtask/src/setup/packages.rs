@@ -61,12 +61,16 @@ impl Group {
                 Package { name: "redis-sentinel", probe: Probe::Program("redis-sentinel") },
                 Package { name: "redis-tools", probe: Probe::Program("redis-cli") },
                 Package { name: "pebble", probe: Probe::Program("pebble") },
+                Package { name: "minisign", probe: Probe::Program("minisign") },
                 Package {
                     name: "modsecurity-crs",
                     probe: Probe::File("/usr/share/modsecurity-crs/owasp-crs.load"),
                 },
                 Package { name: "fail2ban", probe: Probe::Program("fail2ban-server") },
                 Package { name: "libsqlite3-0", probe: Probe::File("/usr/share/doc/libsqlite3-0") },
+                Package { name: "tcpdump", probe: Probe::Program("tcpdump") },
+                Package { name: "bpftool", probe: Probe::Program("bpftool") },
+                Package { name: "ethtool", probe: Probe::Program("ethtool") },
                 Package { name: "systemd", probe: Probe::Program("systemd-analyze") },
             ],
             Self::Vm => &[

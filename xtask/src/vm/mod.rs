@@ -22,8 +22,6 @@ use crate::{build, process, setup, ui};
 
 /// How long the machine may run.
 const LIMIT: Duration = Duration::from_mins(10);
-/// What is left to the real machine: it measures rates under a load that an emulated processor can't make.
-const NEEDS_SPEED: &str = "--skip rates_are_exact_within_one_per_cent";
 /// What /init prints before it powers off.
 const END: &str = "VM-TEST-END";
 
@@ -62,7 +60,6 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
         let size = std::fs::metadata(&initrd)?.len() >> 20;
         Ok::<_, anyhow::Error>(format!("{} ({size} MiB)", initrd.display()))
     })?;
-    ui::note(&format!("left to `cargo xtask test`: xdp_limits {NEEDS_SPEED}"));
     ui::heading(&format!("Booting Linux {}", kernel.release));
     let outcome = boot(&kernel.image, &initrd, args.verbose)?;
     println!(
@@ -101,8 +98,7 @@ fn programs(paths: &Paths) -> Result<Vec<Program>> {
     for target in test_targets(&messages).into_iter().filter(|target| is_kernel_side(target)) {
         let file =
             executable(&messages, &target, "test").with_context(|| format!("cargo built no {target}"))?;
-        let arguments = if target == "xdp_limits" { NEEDS_SPEED } else { "" };
-        programs.push(Program { name: target, file, arguments });
+        programs.push(Program { name: target, file, arguments: "" });
     }
     Ok(programs)
 }

@@ -4,12 +4,10 @@
 //! transactions go through one reused memory on each side, so that what is remembered of earlier values is at work.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use gateway_waf::source::MemorySource;
-use gateway_waf::{CompileOptions, Connection, Entry, Ruleset, Services, Transaction};
-
-const RULES: &str = include_str!("../../../../tests/fuzz/rules/transactions.conf");
+#[path = "../../../../tests/fuzz/shared/traffic.rs"]
+mod traffic;
+use traffic::Pair;
 
 /// Target, headers, body.
 type Seed = (&'static str, &'static [(&'static str, &'static str)], &'static str);
@@ -70,47 +68,9 @@ impl Numbers {
     }
 }
 
-fn transaction(prefilter: bool) -> Transaction {
-    let entries = [Entry::Text { name: "transactions.conf", text: RULES }];
-    let options = CompileOptions { prefilter, ..CompileOptions::default() };
-    let (ruleset, _) = Ruleset::compile(&MemorySource::new(), &entries, &options).expect("the rules compile");
-    Transaction::new(Arc::new(ruleset), Services::default())
-}
-
-type Matches = Vec<(u64, Vec<u8>, Vec<u8>)>;
-
-fn run(tx: &mut Transaction, uri: &[u8], headers: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Matches {
-    tx.begin(&Connection {
-        client: ([192, 0, 2, 7], 40_001).into(),
-        server: ([192, 0, 2, 1], 443).into(),
-        unix_nanos: 1_795_228_799_000_000_000,
-        utc_offset_seconds: 0,
-        unique_id: "test",
-        web_app_id: "",
-    });
-    tx.request_line(b"POST", uri, b"HTTP/1.1");
-    for (name, value) in headers {
-        tx.request_header(name, value);
-    }
-    tx.request_headers();
-    if tx.wants_request_body() {
-        let _ = tx.write_request_body(body);
-    }
-    tx.request_body();
-    tx.response_line(200, b"HTTP/1.1", b"OK");
-    tx.response_header(b"Content-Type", b"text/plain");
-    tx.response_headers();
-    if tx.wants_response_body() {
-        let _ = tx.write_response_body(body);
-    }
-    tx.response_body();
-    tx.logging(1_795_228_799_000_000_001);
-    tx.matches().iter().map(|m| (m.rule.id, m.variable().to_vec(), m.value().to_vec())).collect()
-}
-
 #[test]
 fn the_same_rules_match_with_and_without() {
-    let (mut screened, mut plain) = (transaction(true), transaction(false));
+    let mut pair = Pair::small();
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     let mut seen = BTreeSet::new();
     for round in 0..4000 {
@@ -125,11 +85,9 @@ fn the_same_rules_match_with_and_without() {
             numbers.mutate(&mut body);
             headers.iter_mut().for_each(|(_, value)| numbers.mutate(value));
         }
-        let (with, without) =
-            (run(&mut screened, &uri, &headers, &body), run(&mut plain, &uri, &headers, &body));
-        let shown = || (String::from_utf8_lossy(&uri), &headers, String::from_utf8_lossy(&body));
-        assert_eq!(with, without, "{:?}", shown());
-        seen.extend(with.into_iter().map(|(id, ..)| id));
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        let found = pair.run(&uri, &headers, &body);
+        seen.extend(found.into_iter().map(|(id, ..)| id));
     }
     assert!(seen.len() >= 20, "the requests match too few rules to tell: {seen:?}");
 }

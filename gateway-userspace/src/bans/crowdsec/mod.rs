@@ -1,12 +1,14 @@
 //! CrowdSec's decisions: a bouncer in stream mode on its local API.
 //!
 //! The first answer holds everything, the next ones what is new and what was deleted. After a failure
-//! the whole is asked for again, and what is not in it any more is withdrawn.
+//! the whole is asked for again, and what is not in it any more is withdrawn. Our own decisions are told there, if wished.
 
+mod report;
+mod usage;
 mod wire;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,11 +17,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::handle::Stopped;
-use super::http::{Client, HttpError};
+use super::http::{Client, HttpError, TlsFileError};
 use super::ledger::{Ledger, Length, Order};
 use super::task::Task;
 use super::{Action, Cause, Ending, Handle, Origin, Scope};
 use crate::config::bans::CrowdSec;
+pub use report::Reported;
+pub use usage::Packets;
 pub use wire::{Entry, News, entry, go_duration_ms};
 
 /// Most decisions of the local API that are followed; further ones are counted and left out.
@@ -35,7 +39,7 @@ const MAX_KEY_BYTES: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum CrowdSecError {
     /// The key can't be read.
-    #[error("`bans.crowdsec.key_file` {path}: {error}")]
+    #[error("`bans.crowdsec`: the secret {path} (`key_file` or `password_file`) can't be read: {error}")]
     Key {
         /// The file.
         path: PathBuf,
@@ -44,9 +48,12 @@ pub enum CrowdSecError {
     },
     /// The key is none.
     #[error(
-        "`bans.crowdsec.key_file` {0} holds no key: put what `cscli bouncers add gateway` printed into it"
+        "`bans.crowdsec`: {0} holds no secret: put what `cscli bouncers add gateway` printed into `key_file`, and the password of `cscli machines add` into `password_file`"
     )]
     NoKey(PathBuf),
+    /// A certificate or its key can't be used.
+    #[error("`bans.crowdsec`: {0}")]
+    Tls(#[from] TlsFileError),
 }
 
 /// Why an answer was of no use.
@@ -56,6 +63,8 @@ enum Failure {
     Http(#[from] HttpError),
     #[error("the local API refuses the key (403): make one with `cscli bouncers add gateway`")]
     Forbidden,
+    #[error("the local API refuses this machine: make one with `cscli machines add`, and validate it")]
+    Login,
     #[error("the local API answers {0}")]
     Status(StatusCode),
     #[error("the local API's answer can't be read: {0}")]
@@ -73,6 +82,12 @@ pub struct CrowdSecState {
     pub followed: AtomicU64,
     /// Decisions left out: of an unknown type or scope, guarded, or over the bound.
     pub left_out: AtomicU64,
+    /// What was told to it.
+    pub reported: Reported,
+    /// Usage metrics sent.
+    pub metrics_sent: AtomicU64,
+    /// Whether it knows no usage metrics: they came with 1.6.3.
+    pub metrics_unknown: AtomicBool,
     last_error: Mutex<Option<Arc<str>>>,
 }
 
@@ -101,31 +116,46 @@ impl CrowdSecState {
 /// The key can't be had. The API not being there is no error.
 pub fn follow(
     config: &CrowdSec,
-    client: Client,
+    packets: Option<Packets>,
     handle: Handle,
 ) -> Result<(Arc<CrowdSecState>, tokio::task::JoinHandle<()>), CrowdSecError> {
-    let key = read_key(config)?;
+    let client = Client::with(config.ca_file.as_deref(), config.identity.as_ref())?;
     let mut headers = HeaderMap::new();
-    headers.insert("x-api-key", key);
+    if let Some(file) = &config.key_file {
+        let mut key =
+            HeaderValue::from_str(&secret(file)?).map_err(|_| CrowdSecError::NoKey(file.clone()))?;
+        key.set_sensitive(true);
+        headers.insert("x-api-key", key);
+    }
     let state = Arc::new(CrowdSecState::default());
+    if let Some(report) = &config.report {
+        let watcher = report::Watcher::new(config, report, client.clone(), state.clone())?;
+        tokio::spawn(watcher.run(handle.clone()));
+    }
+    if let Some(every) = config.metrics_interval {
+        let (url, headers, client) = (config.url.clone(), headers.clone(), client.clone());
+        let clock = handle.clock();
+        tokio::spawn(
+            usage::Usage { url, every, headers, client, state: state.clone(), packets, clock }.run(),
+        );
+    }
     let (config, for_task) = (config.clone(), state.clone());
     let task = tokio::spawn(async move { run(&config, &client, &headers, &handle, &for_task).await });
     Ok((state, task))
 }
 
-fn read_key(config: &CrowdSec) -> Result<HeaderValue, CrowdSecError> {
+/// The text of a file that holds a key or a password.
+fn secret(path: &Path) -> Result<String, CrowdSecError> {
     use std::io::Read;
-    let path = &config.key_file;
-    let failed = |error| CrowdSecError::Key { path: path.clone(), error };
-    let mut key = Vec::new();
-    std::fs::File::open(path).map_err(failed)?.take(MAX_KEY_BYTES).read_to_end(&mut key).map_err(failed)?;
-    let key = key.trim_ascii();
-    let mut value = HeaderValue::from_bytes(key)
-        .ok()
-        .filter(|_| !key.is_empty())
-        .ok_or_else(|| CrowdSecError::NoKey(path.clone()))?;
-    value.set_sensitive(true);
-    Ok(value)
+    let failed = |error| CrowdSecError::Key { path: path.to_owned(), error };
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .map_err(failed)?
+        .take(MAX_KEY_BYTES)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    let text = text.trim();
+    if text.is_empty() { Err(CrowdSecError::NoKey(path.to_owned())) } else { Ok(text.to_owned()) }
 }
 
 async fn run(
@@ -171,7 +201,8 @@ async fn poll(
     }
     let news: News = serde_json::from_slice(&answer.body)?;
     let state = state.clone();
-    handle.ask(move |task| take_in(task, news, whole, &state)).await?;
+    let ours = config.report.as_ref().map(|report| report::origin(&report.machine));
+    handle.ask(move |task| take_in(task, news, whole, ours.as_deref(), &state)).await?;
     Ok(())
 }
 
@@ -186,7 +217,7 @@ pub struct Followed {
     len: usize,
 }
 
-fn take_in(task: &mut Task, news: News, whole: bool, state: &CrowdSecState) {
+fn take_in(task: &mut Task, news: News, whole: bool, ours: Option<&str>, state: &CrowdSecState) {
     let now_ms = task.clock.now_ms();
     let mut followed = std::mem::take(&mut task.crowdsec);
     if whole {
@@ -203,6 +234,10 @@ fn take_in(task: &mut Task, news: News, whole: bool, state: &CrowdSecState) {
         }
     }
     for new in news.new.into_iter().flatten() {
+        // What we told ourselves.
+        if ours == Some(&*new.origin) {
+            continue;
+        }
         match entry(&new, now_ms) {
             Some((scope, entry)) if followed.len < MAX_FOLLOWED => {
                 let before = followed.scopes.entry(scope.clone()).or_default().insert(new.id, entry);

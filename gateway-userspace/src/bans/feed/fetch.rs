@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use crate::bans::http::{Client, HttpError};
 use crate::config::bans::{Feed, Source};
 
-/// Largest file with a checksum, in bytes.
+/// Largest file with a checksum or a signature, in bytes.
 const MAX_CHECKSUM_BYTES: u64 = 4096;
 
 /// What is remembered of the list that is in force.
@@ -38,8 +38,10 @@ pub(super) enum FetchError {
     Http(#[from] HttpError),
     #[error("the server answers {0}")]
     Status(StatusCode),
-    #[error("the SHA-256 is {found}, but {expected} is published: the list is not taken")]
+    #[error("the SHA-256 is {found}, but {expected} is expected: the list is not taken")]
     Checksum { expected: String, found: String },
+    #[error("the signature does not fit: {0}. The list is not taken")]
+    Signature(String),
 }
 
 pub(super) async fn fetch(feed: &Feed, known: &Known, client: &Client) -> Result<Fetched, FetchError> {
@@ -77,19 +79,52 @@ pub(super) async fn fetch(feed: &Feed, known: &Known, client: &Client) -> Result
         if answer.status != StatusCode::OK {
             return Err(FetchError::Status(answer.status));
         }
-        check(&bytes, &answer.body)?;
+        let published = String::from_utf8_lossy(&answer.body);
+        check(&bytes, published.split_whitespace().next().unwrap_or(""))?;
+    }
+    if let Some(expected) = &feed.sha256 {
+        check(&bytes, expected)?;
+    }
+    if let Some(signed) = &feed.signed {
+        let signature = read_signature(&signed.signature, client).await?;
+        verify(&bytes, &signed.key, &signature)?;
     }
     Ok(Fetched::New(bytes, known))
 }
 
-fn check(list: &[u8], published: &[u8]) -> Result<(), FetchError> {
+async fn read_signature(source: &Source, client: &Client) -> Result<String, FetchError> {
+    let bytes: Bytes = match source {
+        Source::File(path) => {
+            use tokio::io::AsyncReadExt;
+            let mut text = Vec::new();
+            tokio::fs::File::open(path).await?.take(MAX_CHECKSUM_BYTES).read_to_end(&mut text).await?;
+            text.into()
+        }
+        Source::Url(url) => {
+            let answer = client.get(url, &HeaderMap::new(), MAX_CHECKSUM_BYTES).await?;
+            if answer.status != StatusCode::OK {
+                return Err(FetchError::Status(answer.status));
+            }
+            answer.body
+        }
+    };
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn verify(list: &[u8], key: &str, signature: &str) -> Result<(), FetchError> {
+    let refused = |e: minisign_verify::Error| FetchError::Signature(e.to_string());
+    let key = minisign_verify::PublicKey::from_base64(key).map_err(refused)?;
+    let signature = minisign_verify::Signature::decode(signature).map_err(refused)?;
+    key.verify(list, &signature, false).map_err(refused)
+}
+
+fn check(list: &[u8], expected: &str) -> Result<(), FetchError> {
     use std::fmt::Write;
     let mut found = String::with_capacity(64);
     for byte in digest::digest(&digest::SHA256, list).as_ref() {
         // Writing to a string can't fail.
         let _written = write!(found, "{byte:02x}");
     }
-    let published = String::from_utf8_lossy(published);
-    let expected = published.split_whitespace().next().unwrap_or("").to_ascii_lowercase();
+    let expected = expected.to_ascii_lowercase();
     if expected == found { Ok(()) } else { Err(FetchError::Checksum { expected, found }) }
 }

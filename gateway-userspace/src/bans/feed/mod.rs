@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use super::handle::Stopped;
 use super::http::Client;
@@ -50,9 +51,15 @@ struct Loaded {
 #[derive(Debug, Default)]
 pub struct Feeds {
     statuses: Mutex<Vec<FeedStatus>>,
+    look: Notify,
 }
 
 impl Feeds {
+    /// Has the task look for newer lists now, whatever their intervals.
+    pub fn refresh(&self) {
+        self.look.notify_one();
+    }
+
     /// How every feed stands.
     pub fn statuses(&self) -> Vec<FeedStatus> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -108,6 +115,7 @@ async fn run(mut feeds: Vec<Loaded>, client: &Client, handle: &Handle, shown: &F
         let next = feeds.iter().map(|f| f.due).min().unwrap_or_else(Instant::now);
         tokio::select! {
             () = tokio::time::sleep_until(next.into()) => {}
+            () = shown.look.notified() => feeds.iter_mut().for_each(|f| f.due = Instant::now()),
             () = handle.guard_changed() => {
                 if apply(&feeds, handle, shown).await.is_err() {
                     return;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::bans::{Parts, start};
+use crate::bans::{Parts, Spared, start};
 use crate::client::ClientId;
 use crate::config::Config;
 
@@ -43,7 +43,10 @@ async fn a_file_is_enforced_minus_the_guarded_and_a_bad_one_keeps_the_old() {
         &folder,
         "[[bans.feeds]]\nname = \"drop\"\nfile = \"list.txt\"\naction = \"l7-deny\"\ninterval = \"10s\"",
     );
-    let parts = Parts { allow: vec!["198.51.100.7".parse().expect("network")], ..Parts::default() };
+    let parts = Parts {
+        spared: Spared { allow: vec!["198.51.100.7".parse().expect("network")], ..Spared::default() },
+        ..Parts::default()
+    };
     let handle = start(&config, parts).expect("start");
     let mut loaded = Loaded {
         feed: config.feeds[0].clone(),
@@ -125,6 +128,59 @@ async fn a_download_knows_etag_checksum_and_bounds() {
     assert!(first.is_err_and(|e| e.contains("more than 1 networks")));
     let (first, _, networks) = check("sha256_url = \"URL/sum\"").await;
     assert!(first.is_err_and(|e| e.contains("the list is not taken")) && networks == 0);
+}
+
+#[tokio::test]
+async fn a_file_is_held_to_its_checksum_and_its_signature() {
+    let folder = folder("signed");
+    let minisign = |arguments: &[&str]| {
+        let output = std::process::Command::new("minisign").args(arguments).current_dir(&folder.0).output();
+        let output = output.expect("minisign (Debian's package minisign) is needed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let write = |text: &str| std::fs::write(folder.0.join("list.txt"), text).expect("list");
+    for name in ["ours", "theirs"] {
+        minisign(&["-G", "-W", "-f", "-p", &format!("{name}.pub"), "-s", &format!("{name}.key")]);
+    }
+    let public = std::fs::read_to_string(folder.0.join("ours.pub")).expect("key");
+    let public = public.lines().nth(1).expect("the second line is the key").to_owned();
+    let check = async |extra: &str, expected: Option<&str>| {
+        let text = format!("[[bans.feeds]]\nname = \"list\"\nfile = \"list.txt\"\n{extra}");
+        let mut loaded = Loaded {
+            feed: bans(&folder, &text).feeds.remove(0),
+            known: Known::default(),
+            list: Arc::new(List { networks: Vec::new(), bad: 0 }),
+            due: Instant::now(),
+        };
+        let got = refresh(&mut loaded, &Client::new().expect("client")).await;
+        match expected {
+            None => assert_eq!((got, loaded.list.networks.len()), (Ok(true), 1), "{extra}"),
+            Some(part) => {
+                assert!(got.as_ref().is_err_and(|e| e.contains(part)), "{extra}: {got:?}");
+                assert_eq!(loaded.list.networks.len(), 0);
+            }
+        }
+    };
+    write("192.0.2.1\n");
+    let key = format!("minisign_key = \"{public}\"");
+    check(&key, Some("No such file")).await;
+    minisign(&["-S", "-s", "ours.key", "-m", "list.txt"]);
+    check(&key, None).await;
+    let elsewhere = format!("{key}\nsignature = \"other.sig\"");
+    std::fs::rename(folder.0.join("list.txt.minisig"), folder.0.join("other.sig")).expect("renamed");
+    check(&elsewhere, None).await;
+    write("192.0.2.2\n");
+    check(&elsewhere, Some("the signature does not fit")).await;
+    minisign(&["-S", "-s", "theirs.key", "-m", "list.txt"]);
+    check(&key, Some("the signature does not fit")).await;
+    std::fs::write(folder.0.join("list.txt.minisig"), "no signature\n").expect("signature");
+    check(&key, Some("the signature does not fit")).await;
+    let sum = "0e46157437d8a1e1c3b4b1f0d9b5ad6a";
+    check(&format!("sha256 = \"{}\"", sum.repeat(2)), Some("is expected: the list is not taken")).await;
+    let real =
+        std::process::Command::new("sha256sum").arg(folder.0.join("list.txt")).output().expect("sha256sum");
+    let real = String::from_utf8_lossy(&real.stdout).split(' ').next().unwrap_or_default().to_owned();
+    check(&format!("sha256 = \"{}\"", real.to_uppercase()), None).await;
 }
 
 #[tokio::test]

@@ -18,12 +18,13 @@ use super::feed::listed;
 use super::task::{Question, Shared, Task};
 use super::{Action, Cause, Change, Decision, DecisionId, Offence, Origin, Scope};
 use crate::client::{ClientId, IpNetwork};
+use crate::config::bans::Bans;
 
 pub use operator::{
     AddBan, AllowEntry, BanListing, ImportReport, ListBans, OperatorError, RemoveBan, Removed,
 };
 pub use privacy::{Erased, Export};
-pub use start::{Parts, StartError, start};
+pub use start::{Parts, Spared, StartError, start};
 pub use why::Why;
 
 /// A hand on the bans task; cheap to clone. The task ends when the last one is dropped.
@@ -88,6 +89,11 @@ impl Handle {
         self.clock.now_ms()
     }
 
+    /// The task's clock.
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -137,6 +143,21 @@ impl Handle {
         });
         self.questions.send(question).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
+    }
+
+    /// Puts another configuration of scenarios, guard, escalation, bounds and retention in force; decisions on whom it
+    /// guards end. What operators allowed stays allowed.
+    ///
+    /// # Errors
+    /// The task is gone.
+    pub async fn configure(&self, config: Bans, spared: Spared) -> Result<(), Stopped> {
+        self.ask(move |task| {
+            let guard = spared.guard(&config);
+            task.engine.configure(&config, guard, task.clock.now_ms());
+        })
+        .await?;
+        self.shared.guard_changed.notify_one();
+        Ok(())
     }
 
     /// Writes what is open and ends the task; every handle is of no use after.

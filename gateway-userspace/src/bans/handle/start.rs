@@ -1,6 +1,7 @@
 //! Starting the bans task.
 
 use std::hash::RandomState;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -14,7 +15,7 @@ use crate::bans::denied::Denied;
 use crate::bans::engine::Engine;
 use crate::bans::guard::{Guard, Guarded};
 use crate::bans::queue::{QUEUE, Queue};
-use crate::bans::store::{Loaded, Store, StoreError};
+use crate::bans::store::{Keep, Loaded, Store, StoreError};
 use crate::bans::task::{AsnOf, LISTENERS, Numbers, QUESTIONS, Shared, Task};
 use crate::bans::traffic::{Rates, Traffic};
 use crate::bans::writer::{self, KernelWriter, Mailbox, WriterState};
@@ -23,12 +24,10 @@ use crate::config::bans::Bans;
 
 /// What the bans are started with.
 pub struct Parts {
-    /// Never banned: `kernel.allow` of the configuration.
-    pub allow: Vec<IpNetwork>,
-    /// Never banned: the proxies whose word about clients is believed.
-    pub trusted_proxies: Vec<IpNetwork>,
-    /// Never banned: this host's addresses.
-    pub own: Vec<IpNetwork>,
+    /// Who is never banned.
+    pub spared: Spared,
+    /// The file that decisions are kept in; none: they end with the process.
+    pub database: Option<PathBuf>,
     /// The kernel; none: layer 7 alone refuses.
     pub kernel: Option<Box<dyn KernelWriter>>,
     /// Looks autonomous systems up, where there is a database.
@@ -42,9 +41,8 @@ pub struct Parts {
 impl Default for Parts {
     fn default() -> Self {
         Self {
-            allow: Vec::new(),
-            trusted_proxies: Vec::new(),
-            own: Vec::new(),
+            spared: Spared::default(),
+            database: None,
             kernel: None,
             asn_of: None,
             node: "node".into(),
@@ -53,7 +51,18 @@ impl Default for Parts {
     }
 }
 
-impl Parts {
+/// Who is never banned, besides those that `[bans]` names.
+#[derive(Clone, Debug, Default)]
+pub struct Spared {
+    /// `kernel.allow` of the configuration.
+    pub allow: Vec<IpNetwork>,
+    /// The proxies whose word about clients is believed.
+    pub trusted_proxies: Vec<IpNetwork>,
+    /// This host's addresses.
+    pub own: Vec<IpNetwork>,
+}
+
+impl Spared {
     /// The guard of this configuration.
     pub fn guard(&self, config: &Bans) -> Guard {
         Guard::new(config.widest_v4, config.widest_v6)
@@ -84,12 +93,13 @@ pub enum StartError {
 /// The database or the writer's thread can't be had; nothing is left running then.
 pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
     let now_ms = parts.clock.now_ms();
-    let guard = parts.guard(config);
+    let guard = parts.spared.guard(config);
     let mut engine = Engine::new(config, guard, node_number(&parts.node));
-    let store = match &config.database {
+    let store = match &parts.database {
         None => None,
         Some(path) => {
-            let (store, loaded) = Store::open(path, config.retain, parts.clock.clone())?;
+            let keep = Keep { named: config.anonymise_after, at_all: config.retain };
+            let (store, loaded) = Store::open(path, keep, parts.clock.clone())?;
             restore(&mut engine, loaded, now_ms);
             Some(store)
         }

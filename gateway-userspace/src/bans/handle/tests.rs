@@ -57,7 +57,7 @@ fn config(text: &str) -> Bans {
 fn parts(kernel: &FakeKernel, clock: &Arc<ManualClock>) -> Parts {
     let clock: Arc<dyn Clock> = clock.clone();
     Parts {
-        trusted_proxies: vec!["10.0.0.0/8".parse().expect("network")],
+        spared: Spared { trusted_proxies: vec!["10.0.0.0/8".parse().expect("network")], ..Spared::default() },
         kernel: Some(Box::new(kernel.clone())),
         clock,
         ..Parts::default()
@@ -167,10 +167,12 @@ async fn what_one_exports_another_imports() {
 #[tokio::test]
 async fn an_address_is_exported_and_erased_on_disk_too() {
     let folder = std::env::temp_dir().join(format!("gateway-privacy-{}", std::process::id()));
-    let mut config = config("");
-    config.database = Some(folder.join("bans.redb"));
+    let config = config("");
     let clock = Arc::new(ManualClock::at(NOW));
-    let open = || start(&config, parts(&FakeKernel::default(), &clock)).expect("start");
+    let open = || {
+        let database = Some(folder.join("bans.redb"));
+        start(&config, Parts { database, ..parts(&FakeKernel::default(), &clock) }).expect("start")
+    };
     let handle = open();
     let network: IpNetwork = "192.0.2.66".parse().expect("network");
     for _ in 0..5 {

@@ -80,7 +80,7 @@ fn why(task: &Task, address: IpAddr) -> Why {
         decisions,
         ended,
         feeds: listed(&task.shared.feeds.load(), address).iter().map(|(f, n)| (f.name.clone(), *n)).collect(),
-        levels: engine.scenarios.levels(address, now_ms),
+        levels: engine.scenarios.levels(address, engine.shares_network(address), now_ms),
         record: engine.memory.of(address).cloned(),
         trust: engine.trust(address, requests, now_ms),
         requests: (requests.short, requests.long),

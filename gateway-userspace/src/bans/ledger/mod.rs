@@ -133,6 +133,7 @@ pub struct Ledger {
     neighbours: Option<Neighbours>,
     max_decisions: usize,
     retain_ms: u64,
+    anonymise_ms: u64,
     node: u32,
     count: u64,
     held: HashMap<DecisionId, Arc<Decision>>,
@@ -158,6 +159,7 @@ impl Ledger {
             neighbours: config.neighbours.clone(),
             max_decisions: config.max_decisions,
             retain_ms: config.retain.as_millis() as u64,
+            anonymise_ms: config.anonymise_after.as_millis() as u64,
             node,
             count: 0,
             held: HashMap::new(),
@@ -400,6 +402,19 @@ impl Ledger {
         }
     }
 
+    /// Takes the address out of decisions that ended long enough ago; how many.
+    pub fn anonymise(&mut self, now_ms: u64) -> usize {
+        let before = now_ms.saturating_sub(self.anonymise_ms);
+        let mut count = 0;
+        for ended in self.ended.iter_mut().take_while(|e| e.at_ms < before) {
+            if let Some(decision) = ended.decision.anonymous() {
+                *ended = Arc::new(Ended { decision: Arc::new(decision), ..(**ended).clone() });
+                count += 1;
+            }
+        }
+        count
+    }
+
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.ended.pop_front() {
             self.ended_ids.remove(&oldest.decision.id);
@@ -471,6 +486,7 @@ impl Ledger {
         self.past.remember_for(config.escalation.memory);
         self.max_decisions = config.max_decisions;
         self.retain_ms = config.retain.as_millis() as u64;
+        self.anonymise_ms = config.anonymise_after.as_millis() as u64;
         self.neighbours.clone_from(&config.neighbours);
         self.near.clear();
         let scopes: Vec<Scope> = self.held.values().filter(|d| counts(d)).map(|d| d.scope.clone()).collect();

@@ -140,10 +140,10 @@ fn aggregated_offences_count_whole_and_levels_tell() {
     let mut scenarios = Scenarios::new(vec![scenario(10, 30, None)], 10);
     let client = direct("192.0.2.1");
     assert!(scenarios.pour(&offence(client, 5), 7, &Context::default(), 5).is_empty());
-    let levels = scenarios.levels(client.addr(), 5);
+    let levels = scenarios.levels(client.addr(), false, 5);
     assert_eq!((levels[0].level, levels[0].capacity), (7, 10));
     assert_eq!(scenarios.pour(&offence(client, 5), 4, &Context::default(), 5).len(), 1);
-    assert!(scenarios.levels(client.addr(), 5).is_empty());
+    assert!(scenarios.levels(client.addr(), false, 5).is_empty());
 }
 
 #[test]

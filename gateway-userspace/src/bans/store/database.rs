@@ -7,7 +7,7 @@ use std::sync::Arc;
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::{Loaded, Op, StoreError};
-use crate::bans::ledger::MAX_ENDED;
+use crate::bans::ledger::{Ended, MAX_ENDED};
 
 /// The schema that this version reads and writes.
 pub const SCHEMA: u64 = 1;
@@ -164,6 +164,33 @@ impl Database {
                     }
                 }
             }
+        }
+        Ok(txn.commit()?)
+    }
+
+    /// Takes the addresses out of decisions that ended before `before_ms`, a bounded number at once.
+    pub(super) fn anonymise(&mut self, before_ms: u64) -> Result<(), StoreError> {
+        let txn = self.db.begin_write()?;
+        {
+            let (mut meta, mut ended) = (txn.open_table(META)?, txn.open_table(ENDED)?);
+            let done = meta.get("anonymised")?.map_or(0, |v| v.value());
+            let (mut changed, mut reached) = (Vec::new(), before_ms.max(done));
+            for row in ended.range((done, [0; 16])..(before_ms.max(done), [0; 16]))? {
+                let (key, value) = row?;
+                if changed.len() == MAX_PRUNED {
+                    reached = key.value().0;
+                    break;
+                }
+                let Ok(row) = serde_json::from_slice::<Ended>(value.value()) else { continue };
+                if let Some(decision) = row.decision.anonymous() {
+                    let row = Ended { decision: Arc::new(decision), ..row };
+                    changed.push((key.value(), serde_json::to_vec(&row).map_err(io_error)?));
+                }
+            }
+            for (key, json) in &changed {
+                ended.insert(*key, &json[..])?;
+            }
+            meta.insert("anonymised", reached)?;
         }
         Ok(txn.commit()?)
     }

@@ -34,6 +34,15 @@ const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// First and longest wait after a commit that failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
+/// How long ended decisions are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Whole.
+    pub named: Duration,
+    /// At all.
+    pub at_all: Duration,
+}
+
 /// One change, as the journal has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -144,15 +153,11 @@ pub struct Store {
 
 impl Store {
     /// Opens or makes the database, replays journals, and starts the committing thread.
-    /// Ended decisions older than `retain` are pruned.
+    /// Ended decisions lose their address, and later go, as `keep` says.
     ///
     /// # Errors
     /// The file can't be used. A damaged one is no error: it is set aside.
-    pub fn open(
-        path: &Path,
-        retain: Duration,
-        clock: Arc<dyn Clock>,
-    ) -> Result<(Arc<Self>, Loaded), StoreError> {
+    pub fn open(path: &Path, keep: Keep, clock: Arc<dyn Clock>) -> Result<(Arc<Self>, Loaded), StoreError> {
         let io = |error| StoreError::Io { path: path.to_owned(), error };
         if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(io)?;
@@ -185,7 +190,7 @@ impl Store {
         let committer = store.clone();
         let thread = std::thread::Builder::new()
             .name("bans-store".into())
-            .spawn(move || committer.commit_all(database, retain, &*clock))
+            .spawn(move || committer.commit_all(database, keep, &*clock))
             .map_err(io)?;
         *store.committer.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok((store, loaded))
@@ -243,7 +248,7 @@ impl Store {
         (ops, covered, inbox.closed)
     }
 
-    fn commit_all(&self, mut database: Database, retain: Duration, clock: &dyn Clock) {
+    fn commit_all(&self, mut database: Database, keep: Keep, clock: &dyn Clock) {
         let mut pruned_at = std::time::Instant::now();
         loop {
             let (ops, covered, closed) = self.take();
@@ -263,8 +268,10 @@ impl Store {
             }
             if pruned_at.elapsed() >= PRUNE_EVERY {
                 pruned_at = std::time::Instant::now();
-                let oldest = clock.now_ms().saturating_sub(retain.as_millis() as u64);
-                if let Err(error) = database.prune(oldest) {
+                let before = |age: Duration| clock.now_ms().saturating_sub(age.as_millis() as u64);
+                let kept =
+                    database.prune(before(keep.at_all)).and_then(|()| database.anonymise(before(keep.named)));
+                if let Err(error) = kept {
                     tracing::warn!(%error, "old decisions can't be pruned");
                 }
             }

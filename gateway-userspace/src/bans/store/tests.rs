@@ -4,7 +4,7 @@ use super::*;
 use crate::bans::{Action, Cause, Ending, ManualClock, Origin};
 
 const NOW: u64 = 1_700_000_000_000;
-const RETAIN: Duration = Duration::from_hours(24);
+const RETAIN: Keep = Keep { named: Duration::from_hours(24), at_all: Duration::from_hours(24) };
 
 /// A folder of its own, removed at the end.
 struct Folder(PathBuf);
@@ -166,4 +166,20 @@ fn many_decisions_are_stored_fast() {
     let (store, loaded) = open(&folder);
     assert_eq!(loaded.held.len() as u64, COUNT);
     store.close();
+}
+
+#[test]
+fn what_ended_long_ago_has_no_address() {
+    let folder = Folder::new("anonymous");
+    let (mut database, _) = database::open(&folder.database(), NOW).expect("database");
+    let ops: Vec<Op> = (0..3).map(ended).collect();
+    database.commit(&ops).expect("commit");
+    for (before, expected) in [(0, 3), (2, 1), (2, 1), (3, 0)] {
+        database.anonymise(NOW + before).expect("anonymise");
+        let named =
+            database.load().expect("load").ended.iter().filter(|e| e.decision.anonymous().is_some()).count();
+        assert_eq!(named, expected, "before {before}");
+    }
+    let all = database.load().expect("load").ended;
+    assert!(all.iter().all(|e| e.decision.scope.to_string().ends_with(".0/24")), "{all:?}");
 }

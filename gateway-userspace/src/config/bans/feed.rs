@@ -27,6 +27,12 @@ pub struct RawFeed {
     #[serde(default)]
     sha256_url: Option<Spanned<String>>,
     #[serde(default)]
+    sha256: Option<Spanned<String>>,
+    #[serde(default)]
+    minisign_key: Option<Spanned<String>>,
+    #[serde(default)]
+    signature: Option<Spanned<String>>,
+    #[serde(default)]
     format: Format,
     #[serde(default)]
     column: Option<Spanned<usize>>,
@@ -64,6 +70,15 @@ pub enum Source {
     Url(Arc<str>),
 }
 
+/// A signature of minisign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The public key, in base64, as `minisign -G` prints it.
+    pub key: Arc<str>,
+    /// Where the signature is; default the list's own place with `.minisig` after it.
+    pub signature: Source,
+}
+
 /// A list of networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feed {
@@ -73,6 +88,10 @@ pub struct Feed {
     pub source: Source,
     /// Where the SHA-256 of the list is, in hexadecimal, first on its line; default none.
     pub sha256_url: Option<Arc<str>>,
+    /// The SHA-256 that the list must have, 64 hexadecimal digits, in lower case; default any.
+    pub sha256: Option<Arc<str>>,
+    /// Whose signature the list must have; default nobody's.
+    pub signed: Option<Signed>,
     /// Default `plain`.
     pub format: Format,
     /// Of `csv`: the column with the network, from 1; default 1.
@@ -138,6 +157,14 @@ fn check_one(raw: RawFeed, base: &Base, problems: &mut Problems<'_>) -> Option<F
             return None;
         }
     };
+    let sha256 = raw.sha256.map(|sum| {
+        let text = sum.get_ref().to_ascii_lowercase();
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            problems.at(sum.span(), "`sha256` has 64 hexadecimal digits, as `sha256sum FILE` prints them.");
+        }
+        Arc::from(text)
+    });
+    let signed = signed(raw.minisign_key, raw.signature, &source, base, problems);
     let sha256_url = raw.sha256_url.map(|url| web_address(&url, problems));
     if let Some(action) = &raw.action
         && *action.get_ref() == Action::Challenge
@@ -154,6 +181,8 @@ fn check_one(raw: RawFeed, base: &Base, problems: &mut Problems<'_>) -> Option<F
         name: raw.name.into_inner().into(),
         source,
         sha256_url,
+        sha256,
+        signed,
         format: raw.format,
         column: super::within(raw.column, 1, 1..=1000, "column", problems),
         action: raw.action.map_or(Action::KernelBan, Spanned::into_inner),
@@ -167,6 +196,42 @@ fn check_one(raw: RawFeed, base: &Base, problems: &mut Problems<'_>) -> Option<F
         max_bytes,
         max_entries: super::within(raw.max_entries, 1_000_000, 1..=MAX_ENTRIES, "max_entries", problems),
     })
+}
+
+fn signed(
+    key: Option<Spanned<String>>,
+    signature: Option<Spanned<String>>,
+    list: &Source,
+    base: &Base,
+    problems: &mut Problems<'_>,
+) -> Option<Signed> {
+    let Some(key) = key else {
+        if let Some(signature) = signature {
+            problems.at(
+                signature.span(),
+                "a `signature` is checked with a `minisign_key`: name the key as well.",
+            );
+        }
+        return None;
+    };
+    // A key: the two letters of its algorithm, eight bytes of its number, 32 of itself; in base64 without a rest.
+    if key.get_ref().len() != 56 || !key.get_ref().starts_with("RW") {
+        problems.at(
+            key.span(),
+            "`minisign_key` is the public key that `minisign -G` prints: 56 characters that begin with RW.",
+        );
+    }
+    let signature = match (signature, list) {
+        (Some(at), Source::Url(_)) => Source::Url(web_address(&at, problems)),
+        (Some(at), Source::File(_)) => Source::File(base.path(at.get_ref())),
+        (None, Source::Url(url)) => Source::Url(format!("{url}.minisig").into()),
+        (None, Source::File(path)) => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".minisig");
+            Source::File(name.into())
+        }
+    };
+    Some(Signed { key: key.into_inner().into(), signature })
 }
 
 fn web_address(url: &Spanned<String>, problems: &mut Problems<'_>) -> Arc<str> {

@@ -3,6 +3,7 @@
 mod cluster;
 mod crowdsec;
 mod feed;
+mod offences;
 mod scenario;
 mod terms;
 
@@ -13,8 +14,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use cluster::{Cluster, RawCluster};
-pub use crowdsec::{CrowdSec, RawCrowdSec};
-pub use feed::{Feed, Format, Geo, RawFeed, RawGeo, Source};
+pub use crowdsec::{CrowdSec, Identity, RawCrowdSec, Report};
+pub use feed::{Feed, Format, Geo, RawFeed, RawGeo, Signed, Source};
+pub use offences::{Offences, RawOffences};
 pub use scenario::{RawScenario, Scenario, defaults};
 pub use terms::{Action, By, OffenceKind};
 
@@ -42,14 +44,23 @@ pub struct Raw {
     widest_v6: Option<Spanned<u8>>,
     management: Option<Spanned<Vec<IpNetwork>>>,
     default_scenarios: bool,
+    offences: RawOffences,
     scenarios: Vec<RawScenario>,
     escalation: RawEscalation,
     neighbours: RawNeighbours,
     retain: Option<Spanned<Span>>,
+    anonymise_after: Option<Spanned<Span>>,
     cluster: Option<RawCluster>,
     crowdsec: Option<RawCrowdSec>,
     feeds: Vec<RawFeed>,
     geo: RawGeo,
+}
+
+impl Raw {
+    /// Where `max_decisions` is written.
+    pub(super) fn max_decisions_at(&self) -> Option<std::ops::Range<usize>> {
+        self.max_decisions.as_ref().map(Spanned::span)
+    }
 }
 
 impl Default for Raw {
@@ -63,10 +74,12 @@ impl Default for Raw {
             widest_v6: None,
             management: None,
             default_scenarios: true,
+            offences: RawOffences::default(),
             scenarios: Vec::new(),
             escalation: RawEscalation::default(),
             neighbours: RawNeighbours::default(),
             retain: None,
+            anonymise_after: None,
             cluster: None,
             crowdsec: None,
             feeds: Vec::new(),
@@ -106,8 +119,8 @@ impl Default for RawNeighbours {
 pub struct Bans {
     /// Whether offences are judged at all; default yes.
     pub enabled: bool,
-    /// The file that decisions are kept in; default none: they end with the process.
-    pub database: Option<PathBuf>,
+    /// The file that decisions are kept in.
+    pub database: Database,
     /// Most decisions that hold at once; default 200,000, 1 to [`MAX_DECISIONS`]. At the bound the
     /// automatic decision with the least time left makes room.
     pub max_decisions: usize,
@@ -120,6 +133,8 @@ pub struct Bans {
     pub widest_v6: u8,
     /// Where operators come from: never banned; at most [`MAX_MANAGEMENT`].
     pub management: Vec<IpNetwork>,
+    /// What of a request's end counts.
+    pub offences: Offences,
     /// The default scenarios and those of the file.
     pub scenarios: Vec<Scenario>,
     /// How bans grow.
@@ -128,6 +143,9 @@ pub struct Bans {
     pub neighbours: Option<Neighbours>,
     /// How long ended decisions are kept; default 30 d, at least the memory of escalation, at most 366 d.
     pub retain: Duration,
+    /// When ended decisions lose their address: it becomes its /24 or /48, and the request ids go; default and
+    /// least the memory of escalation, at most 366 d.
+    pub anonymise_after: Duration,
     /// Decisions shared with other nodes; default none.
     pub cluster: Option<Cluster>,
     /// Decisions of a CrowdSec local API; default none.
@@ -136,6 +154,30 @@ pub struct Bans {
     pub feeds: Vec<Feed>,
     /// Databases of countries and autonomous systems; default none.
     pub geo: Geo,
+}
+
+/// Where decisions outlive the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Database {
+    /// Nothing is written: `bans.redb` in the folder that the service manager gives for state, and where it gives none
+    /// nowhere: decisions end with the process.
+    #[default]
+    Default,
+    /// `database = ""`: nowhere.
+    Nowhere,
+    /// This file.
+    File(PathBuf),
+}
+
+impl Database {
+    /// The file, with the folder for state that the service manager gave, if it did.
+    pub fn file(&self, state: Option<&std::path::Path>) -> Option<PathBuf> {
+        match self {
+            Self::Default => state.map(|folder| folder.join("bans.redb")),
+            Self::Nowhere => None,
+            Self::File(file) => Some(file.clone()),
+        }
+    }
 }
 
 /// How bans grow from one to the next: `length * factor^earlier`, at most `maximum`.
@@ -242,18 +284,38 @@ pub(super) fn check(raw: Raw, base: &Base, problems: &mut Problems<'_>) -> Bans 
             "`retain` is shorter than `escalation.memory`: what is forgotten can't escalate. Raise it, or lower the memory.",
         );
     }
+    let anonymise_at = raw.anonymise_after.as_ref().map(Spanned::span);
+    let anonymise_after = lasting(
+        raw.anonymise_after,
+        escalation.memory,
+        Duration::ZERO..=MAX_TIME,
+        "`anonymise_after`, when ended decisions lose their address, is at most 366d.",
+        problems,
+    );
+    if let Some(span) = anonymise_at.filter(|_| anonymise_after < escalation.memory) {
+        problems.at(
+            span,
+            "`anonymise_after` is shorter than `escalation.memory`: who has no name can't escalate. Raise it, or lower the memory.",
+        );
+    }
     Bans {
         enabled: raw.enabled,
-        database: raw.database.as_deref().map(|path| base.path(path)),
+        database: match raw.database.as_deref() {
+            None => Database::Default,
+            Some("") => Database::Nowhere,
+            Some(path) => Database::File(base.path(path)),
+        },
         max_decisions: within(raw.max_decisions, 200_000, 1..=MAX_DECISIONS, "max_decisions", problems),
         max_buckets: within(raw.max_buckets, 262_144, 64..=MAX_BUCKETS, "max_buckets", problems),
         widest_v4,
         widest_v6,
         management,
+        offences: offences::check(raw.offences, problems),
         scenarios: scenario::check(raw.scenarios, raw.default_scenarios, problems),
         escalation,
         neighbours: neighbours(raw.neighbours, (widest_v4, widest_v6), problems),
         retain,
+        anonymise_after,
         cluster: raw.cluster.map(|c| cluster::check(c, base, problems)),
         crowdsec: raw.crowdsec.map(|c| crowdsec::check(c, base, problems)),
         feeds: feed::check(raw.feeds, base, problems),

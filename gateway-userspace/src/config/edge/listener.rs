@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::bounds;
-use crate::config::Problems;
+use super::tls::{ClientAuth, ClientCertificates};
+use super::{Tls, bounds};
+use crate::config::{Base, Problems};
 
 /// Most listeners.
 pub const MAX_LISTENERS: usize = 64;
@@ -24,6 +25,9 @@ pub struct RawListener {
     proxy_protocol: ProxyProtocol,
     max_connections: Option<Spanned<u64>>,
     redirect_to_https: Option<Spanned<u16>>,
+    client_auth: Option<Spanned<ClientAuth>>,
+    client_ca: Option<Spanned<String>>,
+    http3: Option<Spanned<bool>>,
 }
 
 /// Whether connections begin with a PROXY protocol header. It is never guessed: a guess lets any
@@ -54,11 +58,20 @@ pub struct Listener {
     pub max_connections: u64,
     /// Every request is answered with 308 to `https` on this port; default: none. Not with `tls`.
     pub redirect_to_https: Option<u16>,
+    /// Whether clients show a certificate; default what `[tls]` says. Off without `tls`.
+    pub clients: ClientCertificates,
+    /// HTTP/3 on the UDP port of the same number, told to clients by `Alt-Svc`; default false. Only with `tls`.
+    pub http3: bool,
 }
 
-pub(super) fn check(raw: Vec<RawListener>, problems: &mut Problems<'_>) -> Vec<Listener> {
+pub(super) fn check(
+    raw: Vec<RawListener>,
+    tls: &Tls,
+    base: &Base,
+    problems: &mut Problems<'_>,
+) -> Vec<Listener> {
     if raw.is_empty() {
-        return defaults();
+        return defaults(tls);
     }
     if raw.len() > MAX_LISTENERS {
         problems.whole(format!("there are {} listeners; at most {MAX_LISTENERS} are possible.", raw.len()));
@@ -103,6 +116,13 @@ pub(super) fn check(raw: Vec<RawListener>, problems: &mut Problems<'_>) -> Vec<L
             }
             port.into_inner()
         });
+        let clients = clients(raw.tls, raw.client_auth, raw.client_ca, tls, base, problems);
+        let http3 = raw.http3.is_some_and(|on| {
+            if *on.get_ref() && (!raw.tls || raw.proxy_protocol == ProxyProtocol::Required) {
+                problems.at(on.span(), "`http3` needs `tls`, and goes without `proxy_protocol`.");
+            }
+            on.into_inner()
+        });
         listeners.push(Listener {
             name,
             address,
@@ -116,20 +136,52 @@ pub(super) fn check(raw: Vec<RawListener>, problems: &mut Problems<'_>) -> Vec<L
                 problems,
             ),
             redirect_to_https,
+            clients,
+            http3,
         });
     }
     listeners
 }
 
+/// Whether clients show a certificate on a listener: its own word, else that of `[tls]`.
+fn clients(
+    has_tls: bool,
+    auth: Option<Spanned<ClientAuth>>,
+    ca: Option<Spanned<String>>,
+    tls: &Tls,
+    base: &Base,
+    problems: &mut Problems<'_>,
+) -> ClientCertificates {
+    if !has_tls {
+        for span in auth.iter().map(Spanned::span).chain(ca.iter().map(Spanned::span)) {
+            problems.at(span, "clients show certificates over TLS only: set `tls`, or leave this out.");
+        }
+        return ClientCertificates::default();
+    }
+    let span = auth.as_ref().map(Spanned::span);
+    let clients = ClientCertificates {
+        auth: auth.map_or(tls.clients.auth, Spanned::into_inner),
+        ca: ca.map(|ca| base.path(ca.get_ref())).or_else(|| tls.clients.ca.clone()),
+    };
+    if let (None, Some(span)) = (&clients.ca, span)
+        && clients.auth != ClientAuth::Off
+    {
+        problems.at(span, "`client_auth` needs `client_ca`, here or in [tls].");
+    }
+    clients
+}
+
 /// Plain HTTP on 8080 and TLS on 8443, on every address.
-fn defaults() -> Vec<Listener> {
-    let listener = |name: &str, port: u16, tls: bool| Listener {
+fn defaults(tls: &Tls) -> Vec<Listener> {
+    let listener = |name: &str, port: u16, has_tls: bool| Listener {
         name: name.into(),
         address: SocketAddr::from(([0, 0, 0, 0], port)),
-        tls,
+        tls: has_tls,
         proxy_protocol: ProxyProtocol::Off,
         max_connections: 10_000,
         redirect_to_https: None,
+        clients: if has_tls { tls.clients.clone() } else { ClientCertificates::default() },
+        http3: false,
     };
     vec![listener("http", 8080, false), listener("https", 8443, true)]
 }

@@ -15,7 +15,9 @@ pub use self::http::{Http, MAX_HEADER_BYTES, MAX_HEADERS, RawHttp};
 pub use self::listener::{Listener, MAX_CONNECTIONS, MAX_LISTENERS, ProxyProtocol, RawListener};
 pub use self::response::{Cors, MAX_ORIGINS, RawCors, SecurityProfile};
 pub use self::route::{HeaderMatch, MAX_ROUTES, PathMatch, RawRoute, Route};
-pub use self::tls::{Certificate, ClientAuth, MAX_CERTIFICATES, MinVersion, RawTls, Tls};
+pub use self::tls::{
+    Certificate, ClientAuth, ClientCertificates, ClientHeaders, MAX_CERTIFICATES, MinVersion, RawTls, Tls,
+};
 pub use self::upstream::{
     Balance, HealthCheck, MAX_SERVERS, MAX_UPSTREAMS, Protocol, RawUpstream, Server, Upstream, UpstreamTls,
 };
@@ -55,12 +57,15 @@ pub struct Edge {
 pub(super) fn check(raw: RawEdge, policies: &mut Policies, base: &Base, problems: &mut Problems<'_>) -> Edge {
     let RawEdge { listeners, tls, client, http, upstreams, routes } = raw;
     let upstreams = upstream::check(upstreams, base, problems);
+    let tls = tls::check(tls, base, problems);
+    let listeners = listener::check(listeners, &tls, base, problems);
+    let is_asked = listeners.iter().any(|l| l.clients.auth != ClientAuth::Off);
     Edge {
-        listeners: listener::check(listeners, problems),
-        tls: tls::check(tls, base, problems),
+        listeners,
+        tls,
         client: client::check(client, problems),
         http: http::check(http, problems),
-        routes: route::check(routes, &upstreams, policies, problems),
+        routes: route::check(routes, &upstreams, is_asked, policies, base, problems),
         upstreams,
     }
 }

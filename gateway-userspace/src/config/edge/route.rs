@@ -8,9 +8,10 @@ use toml::Spanned;
 
 use super::http::{hosts, methods};
 use super::response::{self, Cors, RawCors, SecurityProfile};
+use super::tls::{ClientAuth, ClientCertificates};
 use super::{Upstream, bounds};
 use crate::config::policy::{self, Policies, RawExclusion};
-use crate::config::{Problems, Size, Span, waf};
+use crate::config::{Base, Problems, Size, Span, waf};
 
 /// Most routes.
 pub const MAX_ROUTES: usize = 4096;
@@ -38,6 +39,8 @@ pub struct RawRoute {
     security_headers: SecurityProfile,
     override_security_headers: bool,
     cors: Option<RawCors>,
+    client_auth: Option<Spanned<ClientAuth>>,
+    client_ca: Option<Spanned<String>>,
 }
 
 /// An entry of `headers` as written.
@@ -102,12 +105,17 @@ pub struct Route {
     pub override_security_headers: bool,
     /// Cross-origin requests; default: the server's business.
     pub cors: Option<Cors>,
+    /// Clients' certificates. `required`: a request without one is refused with 403. `off`: the upstream isn't told
+    /// of one. Default `optional`. With `ca`, those who count are signed by it, besides what the listener asks for.
+    pub clients: ClientCertificates,
 }
 
 pub(super) fn check(
     raw: Vec<RawRoute>,
     upstreams: &[Upstream],
+    is_asked: bool,
     policies: &mut Policies,
+    base: &Base,
     problems: &mut Problems<'_>,
 ) -> Vec<Route> {
     if raw.len() > MAX_ROUTES {
@@ -119,8 +127,37 @@ pub(super) fn check(
     let mut names = Vec::new();
     raw.into_iter()
         .enumerate()
-        .map(|(i, raw)| one(i, raw, upstreams, &mut names, policies, problems))
+        .map(|(i, mut raw)| {
+            let clients = clients(raw.client_auth.take(), raw.client_ca.take(), is_asked, base, problems);
+            Route { clients, ..one(i, raw, upstreams, &mut names, policies, problems) }
+        })
         .collect()
+}
+
+/// Whether a route wants clients' certificates; `is_asked` is whether any listener asks for them.
+fn clients(
+    auth: Option<Spanned<ClientAuth>>,
+    ca: Option<Spanned<String>>,
+    is_asked: bool,
+    base: &Base,
+    problems: &mut Problems<'_>,
+) -> ClientCertificates {
+    let auth_is = auth.as_ref().map_or(ClientAuth::Optional, |a| *a.get_ref());
+    if let Some(auth) = &auth
+        && auth_is == ClientAuth::Required
+        && !is_asked
+    {
+        problems.at(
+            auth.span(),
+            "no listener asks for certificates: set `client_auth = \"optional\"` in [tls] or a listener too.",
+        );
+    }
+    if let Some(ca) = &ca
+        && auth_is != ClientAuth::Required
+    {
+        problems.at(ca.span(), "`client_ca` of a route goes with `client_auth = \"required\"`.");
+    }
+    ClientCertificates { auth: auth_is, ca: ca.map(|ca| base.path(ca.get_ref())) }
 }
 
 /// The route of a file that has one upstream and no routes.
@@ -141,6 +178,7 @@ fn everything() -> Route {
         security_headers: SecurityProfile::default(),
         override_security_headers: false,
         cors: None,
+        clients: told(),
     }
 }
 
@@ -205,7 +243,13 @@ fn one(
         security_headers: raw.security_headers,
         override_security_headers: raw.override_security_headers,
         cors: raw.cors.map(|c| response::check(c, p)),
+        clients: told(),
     }
+}
+
+/// Clients' certificates as they are without a word on them.
+fn told() -> ClientCertificates {
+    ClientCertificates { auth: ClientAuth::Optional, ca: None }
 }
 
 fn path(

@@ -23,6 +23,8 @@ pub struct RawTls {
     ticket_keys_file: Option<String>,
     client_auth: ClientAuth,
     client_ca: Option<Spanned<String>>,
+    client_headers: RawClientHeaders,
+    watch: Option<bool>,
     acme: Option<RawAcme>,
 }
 
@@ -32,6 +34,18 @@ pub struct RawTls {
 pub struct RawCertificate {
     certificate: String,
     key_file: String,
+    ocsp_file: Option<String>,
+}
+
+/// `[tls.client_headers]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawClientHeaders {
+    verify: Option<Spanned<String>>,
+    subject: Option<Spanned<String>>,
+    issuer: Option<Spanned<String>>,
+    names: Option<Spanned<String>>,
+    sha256: Option<Spanned<String>>,
 }
 
 /// The oldest version that is spoken.
@@ -47,7 +61,7 @@ pub enum MinVersion {
 }
 
 /// Whether clients show a certificate (mutual TLS).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientAuth {
     /// None is asked for.
@@ -66,6 +80,40 @@ pub struct Certificate {
     pub certificate: PathBuf,
     /// PEM: PKCS#8, PKCS#1 or SEC1.
     pub key_file: PathBuf,
+    /// DER: the authority's OCSP response, stapled to the handshake; default none.
+    pub ocsp_file: Option<PathBuf>,
+}
+
+/// Whether clients of a listener show a certificate, and who may have signed it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct ClientCertificates {
+    /// `off` (the default), `optional` or `required`.
+    pub auth: ClientAuth,
+    /// PEM: who signs clients' certificates; set unless `auth` is off.
+    pub ca: Option<PathBuf>,
+}
+
+/// The fields by which upstreams learn of a client's certificate, in lower case. Empty: that field is not sent.
+/// What a client sends under these names is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientHeaders {
+    /// `SUCCESS` or `NONE`; default `x-ssl-client-verify`.
+    pub verify: String,
+    /// The subject; default `x-ssl-client-s-dn`.
+    pub subject: String,
+    /// The issuer; default `x-ssl-client-i-dn`.
+    pub issuer: String,
+    /// The alternative names; default `x-ssl-client-san`.
+    pub names: String,
+    /// The certificate's SHA-256; default `x-ssl-client-sha256`.
+    pub sha256: String,
+}
+
+impl ClientHeaders {
+    /// All of the names.
+    pub fn all(&self) -> [&str; 5] {
+        [&self.verify, &self.subject, &self.issuer, &self.names, &self.sha256]
+    }
 }
 
 /// TLS for every listener that has it.
@@ -80,10 +128,12 @@ pub struct Tls {
     /// Keys of session tickets: lines of 64 hexadecimal digits, the newest first, shared by all nodes and read
     /// again by a reload. Default: none, and keys are random for each start.
     pub ticket_keys_file: Option<PathBuf>,
-    /// Whether clients show a certificate: `off` (the default), `optional` or `required`.
-    pub client_auth: ClientAuth,
-    /// PEM: who signs clients' certificates. Needed with `client_auth`.
-    pub client_ca: Option<PathBuf>,
+    /// Whether clients show a certificate, for listeners that don't say it themselves.
+    pub clients: ClientCertificates,
+    /// How upstreams learn of a client's certificate.
+    pub client_headers: ClientHeaders,
+    /// Whether changed certificates, keys and staples are taken over without being told; default true.
+    pub watch: bool,
     /// From accept (and after the PROXY header) to the end of the handshake; default 5 s; 100 ms to 1 min.
     pub handshake_timeout: Duration,
     /// Certificates from an ACME authority; default none.
@@ -103,26 +153,27 @@ pub(super) fn check(raw: RawTls, base: &Base, problems: &mut Problems<'_>) -> Tl
                     .at(c.span(), "a certificate needs `certificate` and `key_file`, paths of PEM files.");
             }
             let c = c.into_inner();
-            Certificate { certificate: base.path(&c.certificate), key_file: base.path(&c.key_file) }
+            Certificate {
+                certificate: base.path(&c.certificate),
+                key_file: base.path(&c.key_file),
+                ocsp_file: c.ocsp_file.map(|f| base.path(&f)),
+            }
         })
         .collect();
-    match &raw.client_ca {
-        None if raw.client_auth != ClientAuth::Off => {
-            problems.whole(
-                "[tls] `client_auth` needs `client_ca`, a PEM file of those who sign clients' certificates.",
-            );
-        }
-        Some(ca) if raw.client_auth == ClientAuth::Off => {
-            problems
-                .at(ca.span(), "`client_ca` has no effect without `client_auth`: set that, or leave it out.");
-        }
-        _ => {}
+    if raw.client_auth != ClientAuth::Off && raw.client_ca.is_none() {
+        problems.whole(
+            "[tls] `client_auth` needs `client_ca`, a PEM file of those who sign clients' certificates.",
+        );
     }
     Tls {
         certificates,
         ticket_keys_file: raw.ticket_keys_file.map(|f| base.path(&f)),
-        client_auth: raw.client_auth,
-        client_ca: raw.client_ca.map(|f| base.path(f.get_ref())),
+        clients: ClientCertificates {
+            auth: raw.client_auth,
+            ca: raw.client_ca.map(|f| base.path(f.get_ref())),
+        },
+        client_headers: client_headers(raw.client_headers, problems),
+        watch: raw.watch.unwrap_or(true),
         min_version: raw.min_version,
         acme: acme::check(raw.acme, base, problems),
         handshake_timeout: bounds::duration(
@@ -132,5 +183,30 @@ pub(super) fn check(raw: RawTls, base: &Base, problems: &mut Problems<'_>) -> Tl
             Duration::from_millis(100)..=Duration::from_mins(1),
             problems,
         ),
+    }
+}
+
+fn client_headers(raw: RawClientHeaders, problems: &mut Problems<'_>) -> ClientHeaders {
+    let mut name = |written: Option<Spanned<String>>, default: &str| match written {
+        None => default.to_owned(),
+        Some(name) => {
+            let text = name.get_ref().to_ascii_lowercase();
+            // A field by which requests are framed or routed would be removed from every request.
+            let is_own = text.starts_with("x-") || text.starts_with("ssl-") || text.starts_with("client-");
+            if !text.is_empty() && (text.parse::<::http::HeaderName>().is_err() || !is_own) {
+                problems.at(
+                    name.span(),
+                    "a field of `client_headers` starts with `x-`, `ssl-` or `client-`, or is \"\" for none.",
+                );
+            }
+            text
+        }
+    };
+    ClientHeaders {
+        verify: name(raw.verify, "x-ssl-client-verify"),
+        subject: name(raw.subject, "x-ssl-client-s-dn"),
+        issuer: name(raw.issuer, "x-ssl-client-i-dn"),
+        names: name(raw.names, "x-ssl-client-san"),
+        sha256: name(raw.sha256, "x-ssl-client-sha256"),
     }
 }

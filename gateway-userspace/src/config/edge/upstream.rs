@@ -252,9 +252,11 @@ fn server(raw: Spanned<RawServer>, problems: &mut Problems<'_>) -> Server {
 
 fn tls(raw: RawUpstreamTls, base: &Base, problems: &mut Problems<'_>) -> UpstreamTls {
     let certificate = raw.certificate.and_then(|certificate| match &raw.key_file {
-        Some(key) => {
-            Some(Certificate { certificate: base.path(certificate.get_ref()), key_file: base.path(key) })
-        }
+        Some(key) => Some(Certificate {
+            certificate: base.path(certificate.get_ref()),
+            key_file: base.path(key),
+            ocsp_file: None,
+        }),
         None => {
             problems.at(certificate.span(), "`certificate` needs `key_file`, the PEM file of its key.");
             None

@@ -20,7 +20,7 @@ impl HttpBody for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        lock(&self.0).poll_body(cx).map_ok(Frame::data)
+        lock(&self.0).poll_body(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,18 +1,19 @@
 //! A connection's stream with its buffer, shared between the task that writes the response and the body of
 //! the request being read. Both live in one task: the lock is never contended.
 
-use std::future::{Future as _, poll_fn};
+use std::future::Future as _;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http_body::Frame;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::time::{Instant, Sleep};
 
 use crate::listen::Stream;
-use crate::wire::{BodyError, Chunked, Decoded, Framing};
+use crate::wire::{BodyError, Chunked, Decoded, Framing, keep_trailers};
 
 /// The first read buffer of a connection; it is given back while the connection is idle.
 const SMALL_BUFFER: usize = 4 << 10;
@@ -114,8 +115,16 @@ impl Io {
         }
     }
 
-    /// The next piece of the body; `None` at its end. Trailers of a request are dropped.
-    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    /// As [`Io::poll_fill`], with the buffer of bodies.
+    pub(super) fn poll_fill_body(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        self.poll_fill(cx, BODY_BUFFER)
+    }
+
+    /// The next piece of the body, or its trailers; `None` at its end.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_piece(cx);
         match &polled {
             Poll::Pending => {
@@ -134,7 +143,11 @@ impl Io {
         polled
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    /// As [`Io::poll_body`], without its deadline.
+    pub(super) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         while !self.owed.is_empty() {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, self.owed)) {
                 Ok(n) => self.owed = self.owed.get(n..).unwrap_or_default(),
@@ -156,52 +169,26 @@ impl Io {
                     if *left == 0 {
                         self.body = Reading::Done;
                     }
-                    return Poll::Ready(Some(Ok(self.inbound.split_to(n).freeze())));
+                    return Poll::Ready(Some(Ok(Frame::data(self.inbound.split_to(n).freeze()))));
                 }
                 Reading::Length(_) => {}
                 Reading::Chunked(chunks) => {
                     match chunks.decode(&mut self.inbound).map_err(|_| BodyError::Malformed)? {
                         Decoded::Need => {}
-                        Decoded::Data(data) => return Poll::Ready(Some(Ok(data))),
-                        Decoded::End(_) => {
+                        Decoded::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                        Decoded::End(mut trailers) => {
                             self.body = Reading::Done;
-                            return Poll::Ready(None);
+                            keep_trailers(&mut trailers);
+                            let some = !trailers.is_empty();
+                            return Poll::Ready(some.then(|| Ok(Frame::trailers(trailers))));
                         }
                     }
                 }
             }
-            match ready!(self.poll_fill(cx, BODY_BUFFER)) {
+            match ready!(self.poll_fill_body(cx)) {
                 Ok(0) | Err(_) => return Poll::Ready(Some(Err(BodyError::Closed))),
                 Ok(_) => {}
             }
         }
     }
-}
-
-/// Reads and throws away until the client closes, `max` bytes have come, or the time is over. Without it,
-/// closing would reset the connection, and the reset could overtake the response.
-pub(super) async fn linger(io: &SharedIo, max: usize, time: Duration) {
-    let mut read = 0;
-    let mut is_shut = false;
-    lock(io).set_deadline(Instant::now() + time);
-    poll_fn(|cx| {
-        let mut io = lock(io);
-        loop {
-            if io.poll_deadline(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            if !is_shut {
-                is_shut = Pin::new(&mut io.stream).poll_shutdown(cx).is_ready();
-            }
-            io.inbound.clear();
-            match ready!(io.poll_fill(cx, SMALL_BUFFER)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(n) => read += n,
-            }
-            if read >= max {
-                return Poll::Ready(());
-            }
-        }
-    })
-    .await;
 }

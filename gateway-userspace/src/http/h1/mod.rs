@@ -5,6 +5,7 @@
 
 mod body;
 mod io;
+mod linger;
 mod serve;
 mod tunnel;
 mod write;
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 
 use super::connection::BoxedStream;
 use super::server::{Phase, Shared};
-use crate::listen::Peer;
+use crate::listen::{Peer, Stream};
 use crate::pipeline::Worker;
 
 pub(super) use serve::serve;
@@ -39,5 +40,5 @@ pub(super) enum End {
     /// The client speaks HTTP/2 without TLS (prior knowledge); what was read of it, and the context.
     Http2(BoxedStream, bytes::Bytes, Context),
     /// The server switched protocols.
-    Upgraded(Box<Tunnel>),
+    Upgraded(Box<Tunnel<Stream>>),
 }

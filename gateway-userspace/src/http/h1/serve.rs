@@ -4,7 +4,6 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::EXPECT;
@@ -13,7 +12,8 @@ use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 
 use super::body::RequestBody;
-use super::io::{Io, SharedIo, linger, lock};
+use super::io::{Io, SharedIo, lock};
+use super::linger::{drain_body, is_hopeless, linger};
 use super::tunnel::Tunnel;
 use super::write::{self, Outcome, Writer};
 use super::{Context, End};
@@ -27,10 +27,6 @@ use crate::wire::{Body, Framing, HeadLimits, RequestHead, Scan, parse_request};
 
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How much of an unread body is read to save a connection.
-const DRAIN_BYTES: usize = 256 << 10;
-/// How long that may take, and how long a closed connection lingers.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Bytes that may arrive ahead while a request is answered.
 const MAX_AHEAD: usize = 64 << 10;
 
@@ -66,7 +62,7 @@ pub(in crate::http) async fn serve(stream: Stream, context: Context) -> End {
                     }
                     Next::Cut => return End::Closed,
                     Next::Linger => {
-                        linger(&connection.io, MAX_AHEAD, DRAIN_TIME).await;
+                        linger(&connection.io).await;
                         return End::Closed;
                     }
                     Next::Tunnel(tunnel) => return connection.into_tunnel(tunnel),
@@ -185,7 +181,8 @@ impl Connection {
         let has_body = !lock(&self.io).is_body_done();
         let body = if has_body { Body::stream(RequestBody(Arc::clone(&self.io))) } else { Body::Empty };
         let is_upgrade = headers.contains_key(http::header::UPGRADE);
-        let sent = Sent { is_head: method == Method::HEAD, version };
+        let sent =
+            Sent { is_head: method == Method::HEAD, version, reads_trailers: reads_trailers(&headers) };
         let incoming = Incoming { method, target, authority: None, version, headers, body };
         let Context { shared, worker, peer, redirect, .. } = &self.context;
         if is_upgrade && !lock(&self.io).inbound.is_empty() {
@@ -219,17 +216,17 @@ impl Connection {
             return Next::Close;
         }
         let is_draining = *self.context.phase.borrow() != Phase::Run;
-        let (is_done, owes) = {
+        let can_go_on = {
             let io = lock(&self.io);
-            (io.is_body_done(), io.owes_continue())
+            // A client that still waits for 100 Continue may or may not send its body now: no telling.
+            io.is_body_done() || !(io.owes_continue() || is_hopeless(&io.body))
         };
-        // A client that still waits for 100 Continue may or may not send its body now: no telling.
-        let keeps = keeps && !is_draining && reply.connection == Afterwards::Keep && (is_done || !owes);
+        let keeps = keeps && !is_draining && reply.connection == Afterwards::Keep && can_go_on;
         let coding = self.writer.put_head(&reply, sent, keeps);
         let body = std::mem::take(&mut reply.body);
         let body = if Writer::has_body(&reply, sent) { body } else { Body::Empty };
         drop(reply);
-        let outcome = self.writer.write(&self.io, body, coding, &mut finishing).await;
+        let outcome = self.writer.write(&self.io, body, coding, sent.reads_trailers, &mut finishing).await;
         if outcome != Outcome::Failed && outcome != Outcome::Cut {
             finishing.complete();
         }
@@ -239,7 +236,7 @@ impl Connection {
             Outcome::SentUntilClose => self.close_or_linger(),
             Outcome::Sent if !keeps => self.close_or_linger(),
             Outcome::Sent => {
-                if drain_body(&self.io).await {
+                if lock(&self.io).is_body_done() || drain_body(&self.io).await {
                     Next::Read
                 } else {
                     Next::Linger
@@ -257,12 +254,16 @@ impl Connection {
     async fn refuse(&mut self, denial: &Denial) {
         let Context { shared, worker, peer, .. } = &self.context;
         let (reply, mut finishing) = shared.pipeline.refuse(worker, peer, denial);
-        let coding = self.writer.put_head(&reply, Sent { is_head: false, version: Version::HTTP_11 }, false);
-        if self.writer.write(&self.io, reply.body, coding, &mut finishing).await == Outcome::Sent {
+        let coding = self.writer.put_head(
+            &reply,
+            Sent { is_head: false, version: Version::HTTP_11, reads_trailers: false },
+            false,
+        );
+        if self.writer.write(&self.io, reply.body, coding, false, &mut finishing).await == Outcome::Sent {
             finishing.complete();
         }
         drop(finishing);
-        linger(&self.io, MAX_AHEAD, DRAIN_TIME).await;
+        linger(&self.io).await;
     }
 
     fn into_http2(self) -> End {
@@ -290,6 +291,15 @@ impl Connection {
 pub(super) struct Sent {
     pub(super) is_head: bool,
     pub(super) version: Version,
+    /// The client said `TE: trailers`.
+    pub(super) reads_trailers: bool,
+}
+
+/// Whether `TE` holds `trailers` (RFC 9110, section 6.5.1).
+fn reads_trailers(headers: &http::HeaderMap) -> bool {
+    headers.get_all(http::header::TE).iter().any(|value| {
+        value.as_bytes().split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
 }
 
 /// TLS says that nothing follows (close_notify): without it the client can't tell an end from a cut. It is not
@@ -350,26 +360,4 @@ async fn until_client_leaves<T>(io: &SharedIo, answer: impl Future<Output = T>) 
         Poll::Pending
     })
     .await
-}
-
-/// Reads what is left of a body that nobody wanted, within bounds; whether the next request can be found.
-async fn drain_body(io: &SharedIo) -> bool {
-    if lock(io).is_body_done() {
-        return true;
-    }
-    let mut read = 0;
-    let drained = poll_fn(|cx| {
-        loop {
-            match lock(io).poll_body(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(true),
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
-                Poll::Ready(Some(Ok(piece))) => read += piece.len(),
-            }
-            if read > DRAIN_BYTES {
-                return Poll::Ready(false);
-            }
-        }
-    });
-    tokio::time::timeout(DRAIN_TIME, drained).await.unwrap_or(false)
 }

@@ -1,26 +1,25 @@
 //! What follows a switch of protocols: bytes both ways.
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::http::server::{Phase, past};
-use crate::listen::Stream;
 use crate::pipeline::Finishing;
 use crate::upstream::Upgraded;
 
 /// Both ends of a connection that speaks another protocol.
 #[derive(Debug)]
-pub(in crate::http) struct Tunnel {
-    pub(super) client: Stream,
-    pub(super) upgraded: Upgraded,
-    pub(super) finishing: Finishing,
-    pub(super) phase: watch::Receiver<Phase>,
+pub(in crate::http) struct Tunnel<C> {
+    pub(in crate::http) client: C,
+    pub(in crate::http) upgraded: Upgraded,
+    pub(in crate::http) finishing: Finishing,
+    pub(in crate::http) phase: watch::Receiver<Phase>,
 }
 
 /// Buffer of each direction.
 const BUFFER: usize = 16 << 10;
 
-impl Tunnel {
+impl<C: AsyncRead + AsyncWrite + Unpin> Tunnel<C> {
     /// Carries bytes until one side closes. Draining leaves it alone: the deadline of the drain cuts it off.
     pub(in crate::http) async fn run(mut self) {
         if !self.upgraded.read.is_empty() && self.client.write_all(&self.upgraded.read).await.is_err() {

@@ -17,7 +17,7 @@ use super::io::{Io, SharedIo, lock};
 use super::serve::Sent;
 use crate::pipeline::Finishing;
 use crate::respond::Reply;
-use crate::wire::{Body, write_fields};
+use crate::wire::{Body, write_end, write_fields};
 
 /// Pieces up to this size are copied behind the head or the chunk's size; longer ones are written from where
 /// they are.
@@ -81,8 +81,10 @@ impl Writer {
         io: &SharedIo,
         mut body: Body,
         coding: Coding,
+        reads_trailers: bool,
         finishing: &mut Finishing,
     ) -> Outcome {
+        let mut trailers = None;
         let mut is_cut = false;
         let mut is_over = false;
         poll_fn(|cx| {
@@ -98,19 +100,21 @@ impl Writer {
                         Poll::Ready(None) => {
                             is_over = true;
                             if coding == Coding::Chunked {
-                                self.buffer.extend_from_slice(b"0\r\n\r\n");
+                                write_end(&mut self.buffer, trailers.as_ref());
                             }
                         }
                         Poll::Ready(Some(Err(_))) => {
                             is_over = true;
                             is_cut = true;
                         }
-                        Poll::Ready(Some(Ok(frame))) => {
-                            if let Ok(data) = frame.into_data() {
+                        Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                            Ok(data) => {
                                 finishing.sent(data.len() as u64);
                                 self.put(data, coding);
                             }
-                        }
+                            Err(frame) if reads_trailers => trailers = frame.into_trailers().ok(),
+                            Err(_) => {}
+                        },
                     }
                     continue;
                 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::harness::{Gateway, Options, Origin};
 use crate::bans::OffenceKind;
 use crate::client::ClientId;
-use crate::limits::Permit;
+use crate::limits::Holding;
 use crate::pipeline::{
     DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest,
 };
@@ -29,7 +29,7 @@ impl LimitGate for Limits {
         let fields = vec![(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"p\";r=1;t=2"))];
         let refused =
             (request.path == b"/limited").then(|| LimitRefusal { limit: "p".into(), retry_after: 7 });
-        let outcome = LimitOutcome { refused, fields, permit: None };
+        let outcome = LimitOutcome { refused, fields, holding: None };
         if request.path == b"/slow" {
             return LimitCheck::Wait(Box::pin(async move {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -39,7 +39,9 @@ impl LimitGate for Limits {
         LimitCheck::Done(outcome)
     }
 
-    fn settle(&self, _: Permit, _: u16, _: &HeaderMap) {}
+    fn settle(&self, _: Holding, _: u16, _: &HeaderMap) -> Option<Holding> {
+        None
+    }
 }
 
 #[test]
@@ -82,6 +84,40 @@ fn a_banned_client_goes_no_further() {
     assert_eq!(response.field("retry-after"), Some("60"));
     assert!(client.is_closed());
     assert!(origin.requests().is_empty());
+}
+
+#[test]
+fn what_the_server_says_and_what_is_asked_for_are_offences() {
+    let origin = Origin::start(|stream, request| {
+        let path = request.head.split(' ').nth(1).unwrap_or_default();
+        let status = path.rsplit('/').next().and_then(|s| s.parse().ok()).unwrap_or(200);
+        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+        std::io::Write::write_all(stream, answer.as_bytes()).is_ok()
+    });
+    let more = "[[routes]]\nname = \"login\"\nhosts = [\"a\"]\npath_prefix = \"/login\"\nupstream = \"u\"\n\
+        [[routes]]\nname = \"rest\"\nhosts = [\"a\"]\nupstream = \"u\"\n\
+        [bans.offences]\nauthentication_routes = [\"login\"]\nhoneypots = [\"/trap/*\"]\n";
+    let mut gateway = Gateway::before(&origin, more);
+    for (host, path, status, expected) in [
+        ("a", "/200", 200, None),
+        ("a", "/404", 404, Some((OffenceKind::NotFound, "rest"))),
+        ("a", "/401", 401, None),
+        ("a", "/login/401", 401, Some((OffenceKind::Authentication, "login"))),
+        ("a", "/login/403", 403, Some((OffenceKind::Authentication, "login"))),
+        ("a", "/login/200", 200, None),
+        ("a", "/x/../trap/200", 200, Some((OffenceKind::Honeypot, "rest"))),
+        ("a", "/trap/404", 404, Some((OffenceKind::Honeypot, "rest"))),
+        ("b", "/nowhere", 404, Some((OffenceKind::NotFound, ""))),
+    ] {
+        let mut client = gateway.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.response().expect("a response").status(), status, "{path}");
+        let told = gateway.offences.try_recv().ok();
+        let subject = told.as_ref().and_then(|o| o.subject.clone()).unwrap_or_default();
+        let got = told.as_ref().map(|o| (o.kind, &*subject));
+        assert_eq!(got, expected, "{path}");
+        assert!(gateway.offences.try_recv().is_err(), "{path}: one offence");
+    }
 }
 
 #[test]

@@ -142,6 +142,66 @@ fn streams_and_trailers_go_both_ways() {
 }
 
 #[test]
+fn a_websocket_over_h2_is_an_upgrade_of_the_server() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let origin = Origin::start(|stream, request| {
+        let Some(key) = request.field("sec-websocket-key") else {
+            return stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_ok();
+        };
+        let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        let wrong = request.line().contains("/wrong");
+        let sum = aws_lc_rs::digest::digest(
+            &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+            if wrong { b"x" } else { text.as_bytes() },
+        );
+        let accept = crate::http::websocket::base64(sum.as_ref());
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\nwelcome"
+        );
+        if stream.write_all(head.as_bytes()).is_err() {
+            return false;
+        }
+        let mut piece = [0; 1024];
+        while let Ok(n) = stream.read(&mut piece) {
+            if n == 0 || stream.write_all(&piece[..n].to_ascii_uppercase()).is_err() {
+                break;
+            }
+        }
+        false
+    });
+    let routes =
+        "[[routes]]\nupstream = \"u\"\nupgrade = true\n[[routes]]\nupstream = \"u\"\npath = \"/plain\"\n";
+    let gateway = Gateway::before(&origin, routes);
+    block_on(async {
+        let mut client = h2_client::<Empty<Bytes>>(gateway.addresses[0]).await;
+        let get = Request::get("http://a.test/plain").body(Empty::new()).expect("a request");
+        assert_eq!(client.send_request(get).await.expect("a response").status(), 200);
+        for (path, status) in [("/ws", 200), ("/wrong", 502), ("/plain", 502)] {
+            let request = Request::connect(format!("http://a.test{path}"))
+                .extension(hyper::ext::Protocol::from_static("websocket"))
+                .header("sec-websocket-version", "13")
+                .body(Empty::new())
+                .expect("a request");
+            let response = client.send_request(request).await.expect("a response");
+            assert_eq!(response.status(), status, "{path}");
+            if status != 200 {
+                continue;
+            }
+            assert!(!response.headers().contains_key("sec-websocket-accept"));
+            let mut tunnel = TokioIo::new(hyper::upgrade::on(response).await.expect("a tunnel"));
+            tunnel.write_all(b"hello").await.expect("sent");
+            tunnel.shutdown().await.expect("shut");
+            let mut text = String::new();
+            tunnel.read_to_string(&mut text).await.expect("read");
+            assert_eq!(text, "welcomeHELLO");
+        }
+    });
+    let seen = origin.requests();
+    assert_eq!((seen[1].line(), seen[1].field("upgrade")), ("GET /ws HTTP/1.1", Some("websocket")));
+    assert_eq!(seen.last().expect("one").field("upgrade"), None, "a route without upgrades offers none");
+}
+
+#[test]
 fn h2_clients_meet_the_same_rules() {
     let origin = Origin::hello();
     let gateway =
@@ -242,7 +302,7 @@ fn tls_get(address: SocketAddr, ca: &PathBuf, own: Option<(&PathBuf, &PathBuf)>)
     let socket = std::net::TcpStream::connect(address).map_err(|e| e.to_string())?;
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
     let mut stream = rustls::StreamOwned::new(session, socket);
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Client-Cert-Sha256: spoofed\r\n\r\n").map_err(|e| e.to_string())?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Ssl-Client-Sha256: spoofed\r\nX-SSL-Client-Verify: SUCCESS\r\n\r\n").map_err(|e| e.to_string())?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(|e| e.to_string())?;
     Ok(text)
@@ -266,10 +326,12 @@ fn clients_certificates() {
         origin.seen.lock().expect("lock").clear();
         let shown = tls_get(gateway.addresses[0], &ca, Some((&certificate, &key)));
         assert_eq!(shown.is_ok_and(|t| t.contains("hello")), with, "{mode}");
-        let told = origin.requests()[0].field("x-client-cert-sha256").map(str::len);
+        let told = origin.requests()[0].field("x-ssl-client-sha256").map(str::len);
         assert_eq!(told, (mode != "off").then_some(64), "{mode}");
-        let names = origin.requests()[0].field("x-client-cert-names").map(str::to_owned);
-        assert_eq!(names.as_deref(), (mode != "off").then_some("localhost"), "{mode}");
+        let names = origin.requests()[0].field("x-ssl-client-san").map(str::to_owned);
+        assert_eq!(names.as_deref(), (mode != "off").then_some("DNS:localhost"), "{mode}");
+        let verify = origin.requests()[0].field("x-ssl-client-verify").map(str::to_owned);
+        assert_eq!(verify.as_deref(), (mode != "off").then_some("SUCCESS"), "{mode}");
         let bare = tls_get(gateway.addresses[0], &ca, None);
         assert_eq!(bare.is_ok_and(|t| t.contains("hello")), without, "{mode}");
         let line = &gateway.log_lines(1)[0];

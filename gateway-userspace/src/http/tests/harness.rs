@@ -111,10 +111,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, behaviour: &Behaviou
         let mut request = Request { head, body: Vec::new() };
         let length = request.field("content-length").and_then(|l| l.parse::<usize>().ok());
         if request.field("transfer-encoding").is_some() {
-            let chunked = |b: &[u8]| {
-                if b.starts_with(b"0\r\n\r\n") { Some(5) } else { find(b, b"\r\n0\r\n\r\n").map(|at| at + 7) }
-            };
-            let Some(end) = fill_until(&mut stream, &mut buf, chunked) else { return };
+            let Some(end) = fill_until(&mut stream, &mut buf, chunked_end) else { return };
             request.body = buf.drain(..end).collect();
         } else if let Some(length) = length {
             let Some(end) = fill_until(&mut stream, &mut buf, |b| (b.len() >= length).then_some(length))
@@ -147,6 +144,12 @@ fn fill_until(
             Ok(n) => buf.extend_from_slice(&piece[..n]),
         }
     }
+}
+
+/// Where a chunked body with its trailer section ends.
+fn chunked_end(b: &[u8]) -> Option<usize> {
+    let last = if b.starts_with(b"0\r\n") { 0 } else { find(b, b"\r\n0\r\n")? + 2 };
+    find(&b[last..], b"\r\n\r\n").map(|at| last + at + 4)
 }
 
 pub(super) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -214,25 +217,27 @@ impl Gateway {
             limits: options.limits,
             deny_list: options.deny_list,
             well_known: None,
-            offences: Offences::new(Some(queue)),
+            offences: Offences::new(Some(Arc::new(Told(queue)))),
+            counted: config.bans.offences.clone(),
         }));
         let edge = &config.edge;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let certificates =
-            Arc::new(Certificates::load(&edge.tls.certificates, &provider).expect("certificates"));
-        let tls = listen::server_config(&edge.tls, certificates, provider).expect("TLS");
-        let tls = Arc::new(ArcSwap::new(tls));
+            Arc::new(Certificates::load(&edge.tls.certificates, &provider, 0).expect("certificates"));
+        let numbers = Arc::new(listen::TlsNumbers::default());
         let bound = listen::bind(&edge.listeners, Vec::new()).expect("free ports");
         let addresses = bound.iter().map(|b| b.local).collect();
         let listeners: Vec<_> = bound
             .into_iter()
             .map(|b| {
-                let acceptor = Acceptor {
-                    name: Arc::clone(&b.listener.name),
-                    proxy_protocol: b.listener.proxy_protocol,
-                    tls: b.listener.tls.then(|| Arc::clone(&tls)),
-                    timeout: edge.tls.handshake_timeout,
-                };
+                let tls = b.listener.tls.then(|| {
+                    let certificates = Arc::clone(&certificates);
+                    let provider = Arc::clone(&provider);
+                    let tls = listen::server_config(&edge.tls, &b.listener.clients, certificates, provider);
+                    Arc::new(ArcSwap::new(tls.expect("TLS")))
+                });
+                let timeout = edge.tls.handshake_timeout;
+                let acceptor = Acceptor::new(&b.listener, tls, timeout, Arc::clone(&numbers));
                 (b, acceptor)
             })
             .collect();
@@ -362,9 +367,7 @@ impl Client {
             let end = fill_until(&mut self.stream, &mut self.buf, |b| (b.len() >= length).then_some(length))?;
             response.body = self.buf.drain(..end).collect();
         } else if response.field("transfer-encoding").is_some() {
-            let end = fill_until(&mut self.stream, &mut self.buf, |b| {
-                if b.starts_with(b"0\r\n\r\n") { Some(5) } else { find(b, b"\r\n0\r\n\r\n").map(|at| at + 7) }
-            })?;
+            let end = fill_until(&mut self.stream, &mut self.buf, chunked_end)?;
             response.body = self.buf.drain(..end).collect();
         }
         Some(response)
@@ -392,5 +395,15 @@ impl Client {
                 Err(e) => return e.kind() == std::io::ErrorKind::ConnectionReset,
             }
         }
+    }
+}
+
+/// Offences into a channel of the test.
+struct Told(tokio::sync::mpsc::Sender<Offence>);
+
+impl crate::pipeline::OffenceSink for Told {
+    fn tell(&self, offence: Offence) {
+        // A test that does not look at offences lets them pile up.
+        let _full = self.0.try_send(offence);
     }
 }

@@ -117,12 +117,38 @@ fn proxy_headers() {
 fn trusted_proxies_name_the_client_and_the_request() {
     let origin = Origin::hello();
     let get = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 203.0.113.7\r\nX-Forwarded-Proto: https\r\nX-Request-Id: mine-1\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n\r\n";
-    for (trusted, client, chain, proto, id) in [
-        ("127.0.0.0/8", "203.0.113.7", "6.6.6.6, 203.0.113.7, 127.0.0.1", "https", Some("mine-1")),
-        ("10.0.0.0/8", "127.0.0.1", "127.0.0.1", "http", None),
+    for (trusted, kind, client, chain, forwarded, proto, id) in [
+        (
+            "127.0.0.0/8",
+            "x-forwarded-for",
+            "203.0.113.7",
+            "6.6.6.6, 203.0.113.7, 127.0.0.1",
+            "for=203.0.113.7, for=127.0.0.1;host=\"a\";proto=http",
+            "https",
+            Some("mine-1"),
+        ),
+        (
+            "127.0.0.0/8",
+            "forwarded",
+            "6.6.6.6",
+            "6.6.6.6, 127.0.0.1",
+            "for=6.6.6.6, for=127.0.0.1;host=\"a\";proto=http",
+            "https",
+            Some("mine-1"),
+        ),
+        (
+            "10.0.0.0/8",
+            "x-forwarded-for",
+            "127.0.0.1",
+            "127.0.0.1",
+            "for=127.0.0.1;host=\"a\";proto=http",
+            "http",
+            None,
+        ),
     ] {
         origin.seen.lock().expect("lock").clear();
-        let gateway = Gateway::before(&origin, &format!("[client]\ntrusted_proxies = [\"{trusted}\"]\n"));
+        let config = format!("[client]\ntrusted_proxies = [\"{trusted}\"]\nforwarded_header = \"{kind}\"\n");
+        let gateway = Gateway::before(&origin, &config);
         let mut connection = gateway.connect();
         connection.send(get);
         let response = connection.response().expect("an answer");
@@ -130,10 +156,34 @@ fn trusted_proxies_name_the_client_and_the_request() {
         assert_eq!(seen.field("x-real-ip"), Some(client), "{trusted}");
         assert_eq!(seen.field("x-forwarded-for"), Some(chain), "{trusted}");
         assert_eq!(seen.field("x-forwarded-proto"), Some(proto), "{trusted}");
-        assert_eq!(seen.field("forwarded"), None, "{trusted}");
+        assert_eq!(seen.field("forwarded"), Some(forwarded), "{trusted}");
         assert_eq!(seen.field("x-request-id"), response.field("x-request-id"), "{trusted}");
         assert_eq!(response.field("x-request-id") == Some("mine-1"), id.is_some(), "{trusted}");
         assert_eq!(gateway.log_lines(1)[0]["client"], client, "{trusted}");
+    }
+}
+
+#[test]
+fn a_trace_goes_on_or_begins_here() {
+    let origin = Origin::hello();
+    let gateway = Gateway::before(&origin, "");
+    let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    for (fields, parent, state) in [
+        (format!("traceparent: {good}\r\ntracestate: a=1\r\n"), Some(good), Some("a=1")),
+        ("traceparent: 00-zz\r\ntracestate: a=1\r\n".to_owned(), None, None),
+        (format!("traceparent: {good}\r\ntraceparent: {good}\r\n"), None, None),
+        (String::new(), None, None),
+    ] {
+        origin.seen.lock().expect("lock").clear();
+        let mut client = gateway.connect();
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        let response = client.response().expect("an answer");
+        let seen = &origin.requests()[0];
+        let made = format!("00-{}-", response.field("x-request-id").expect("an id"));
+        let got = seen.field("traceparent").expect("a trace");
+        assert!(parent.map_or(got.len() == 55 && got.starts_with(&made), |p| p == got), "{fields}: {got}");
+        assert_eq!(seen.field("tracestate"), state, "{fields}");
+        assert_eq!(seen.head.matches("traceparent").count(), 1, "{fields}");
     }
 }
 

@@ -19,10 +19,19 @@ pub(super) struct Lease {
     next_end: Nanos,
     began: Nanos,
     denied_until: Nanos,
+    /// Units whose lease ended unspent, to be given back, and when the oldest of them was counted there.
+    lapsed: u32,
+    lapsed_us: u64,
+    /// Somebody waits for the end of the lease, to give back what is left.
+    pub(super) returning: bool,
+    /// When Redis may be asked again about what it refused: units may have come back.
+    ask_again: Nanos,
     /// When a request was last sent on its way to ask ahead.
     asked_ahead: Nanos,
     /// The server's clock when the oldest unit in hand was counted, in microseconds.
     pub(super) counted_us: u64,
+    next_counted_us: u64,
+    before_us: u64,
     left: u32,
     next_left: u32,
     spent: u32,
@@ -62,7 +71,7 @@ impl Lease {
             }
             return Holding::Here { ahead };
         }
-        if self.denied_until > now && cost >= self.denied_cost {
+        if self.denied_until > now && self.ask_again > now && cost >= self.denied_cost {
             return Holding::Denied { wait: self.denied_until - now };
         }
         self.missed = self.missed.saturating_add(cost);
@@ -76,8 +85,12 @@ impl Lease {
     }
 
     /// Puts back what was spent, for as long as the lease lasts.
-    pub(super) fn put_back(&mut self, now: Nanos, cost: u32) {
+    pub(super) fn put_back(&mut self, taken: Nanos, now: Nanos, cost: u32) {
         if self.end > now {
+            if self.began > taken {
+                // They are of the lease before: if they lapse, they are given back as old as they are.
+                self.counted_us = self.counted_us.min(self.before_us);
+            }
             self.left = self.left.saturating_add(cost);
             self.spent = self.spent.saturating_sub(cost);
         }
@@ -110,24 +123,40 @@ impl Lease {
         self.missed = 0;
         self.denied_until = 0;
         if self.left == 0 || self.end <= sent {
+            self.lapse(self.left, self.counted_us);
+            self.before_us = self.counted_us;
             (self.left, self.end, self.began, self.spent) = (units, end, sent, 0);
             self.counted_us = counted_us;
         } else if self.next_left == 0 || self.next_end <= sent {
-            (self.next_left, self.next_end) = (units, end);
-            self.counted_us = self.counted_us.min(counted_us);
+            self.lapse(self.next_left, self.next_counted_us);
+            (self.next_left, self.next_end, self.next_counted_us) = (units, end, counted_us);
         } else {
             self.next_left = self.next_left.saturating_add(units);
             self.next_end = self.next_end.min(end);
-            self.counted_us = self.counted_us.min(counted_us);
+            self.next_counted_us = self.next_counted_us.min(counted_us);
         }
     }
 
     /// Takes in a refusal of what was asked at `sent`.
-    pub(super) fn denied(&mut self, sent: Nanos, cost: u32, left_there: u32, wait: Nanos) {
+    pub(super) fn denied(&mut self, window: Nanos, sent: Nanos, cost: u32, left_there: u32, wait: Nanos) {
+        self.ask_again = sent.saturating_add(ask_again_after(window));
         self.left_there = left_there;
         self.missed = 0;
         self.denied_until = sent.saturating_add(wait);
         self.denied_cost = cost;
+    }
+
+    /// Units that lapsed, and when the oldest of them was counted by the server's clock: they can be given back, since
+    /// nobody here can spend them any more.
+    pub(super) fn take_lapsed(&mut self, now: Nanos) -> Option<(u32, u64)> {
+        self.turn(now);
+        let units = std::mem::take(&mut self.lapsed);
+        (units > 0).then_some((units, self.lapsed_us))
+    }
+
+    /// When the last of what is in hand ends.
+    pub(super) fn ends(&self) -> Nanos {
+        if self.next_left > 0 { self.end.max(self.next_end) } else { self.end }
     }
 
     /// When nothing of this is of use any more.
@@ -147,17 +176,28 @@ impl Lease {
             return;
         }
         if self.left > 0 {
-            self.chunk = self.spent + self.spent / 4;
+            self.chunk = self.spent;
         }
         self.promote(now);
     }
 
     fn promote(&mut self, now: Nanos) {
+        self.lapse(self.left, self.counted_us);
         (self.left, self.end, self.began, self.spent) = (self.next_left, self.next_end, now, 0);
+        self.before_us = self.counted_us;
+        self.counted_us = self.next_counted_us;
         (self.next_left, self.next_end) = (0, 0);
         if self.end <= now {
+            self.lapse(self.left, self.counted_us);
             self.left = 0;
             self.end = 0;
+        }
+    }
+
+    fn lapse(&mut self, units: u32, counted_us: u64) {
+        if units > 0 {
+            self.lapsed_us = if self.lapsed > 0 { self.lapsed_us.min(counted_us) } else { counted_us };
+            self.lapsed = self.lapsed.saturating_add(units);
         }
     }
 
@@ -171,6 +211,11 @@ impl Lease {
         let whole = u32::try_from(whole).unwrap_or(u32::MAX);
         self.chunk = whole.min(self.spent.saturating_mul(4)).max(self.spent);
     }
+}
+
+/// How soon Redis is asked again about a key that it refused: other nodes may have given back what they did not spend.
+fn ask_again_after(window: Nanos) -> Nanos {
+    (window / 16).max(lease_length(window))
 }
 
 #[cfg(test)]
@@ -196,7 +241,7 @@ mod tests {
             Holding::Unknown,
             "what is left lapses"
         );
-        assert_eq!(lease.wanted(WINDOW, NOW + lease_length(WINDOW), 1, 1_000), 2, "less is asked for");
+        assert_eq!(lease.wanted(WINDOW, NOW + lease_length(WINDOW), 1, 1_000), 2, "as much as was spent");
     }
 
     #[test]
@@ -258,9 +303,29 @@ mod tests {
     #[test]
     fn a_denial_is_remembered() {
         let mut lease = Lease::default();
-        lease.denied(NOW, 3, 2, 500 * MS);
+        lease.denied(WINDOW, NOW, 3, 2, 500 * MS);
         assert_eq!(lease.look(WINDOW, NOW + 100 * MS, 3), Holding::Denied { wait: 400 * MS });
         assert_eq!(lease.look(WINDOW, NOW + 100 * MS, 2), Holding::Unknown, "less may be had");
         assert_eq!(lease.look(WINDOW, NOW + 500 * MS, 3), Holding::Unknown);
+        lease.denied(WINDOW, NOW, 1, 0, WINDOW);
+        assert_eq!(lease.look(WINDOW, NOW + WINDOW / 32, 1), Holding::Denied { wait: WINDOW - WINDOW / 32 });
+        assert_eq!(lease.look(WINDOW, NOW + WINDOW / 16, 1), Holding::Unknown, "units may have come back");
+    }
+
+    #[test]
+    fn what_lapses_is_given_back_once() {
+        let mut lease = Lease::default();
+        let length = lease_length(WINDOW);
+        lease.granted(WINDOW, NOW, 10, 90, 7);
+        lease.look(WINDOW, NOW + MS, 1);
+        lease.spend(1);
+        assert_eq!(lease.take_lapsed(NOW + MS), None, "it can still be spent here");
+        lease.granted(WINDOW, NOW + 2 * MS, 5, 85, 9);
+        assert_eq!(lease.ends(), NOW + 2 * MS + length);
+        assert_eq!(lease.take_lapsed(NOW + length), Some((9, 7)), "the first lease is over");
+        assert_eq!(lease.in_hand(NOW + length), 5);
+        assert_eq!(lease.take_lapsed(NOW + 2 * length), Some((5, 9)));
+        assert_eq!(lease.take_lapsed(NOW + 3 * length), None);
+        assert_eq!(lease.in_hand(NOW + 3 * length), 0);
     }
 }

@@ -36,6 +36,8 @@ use crate::config::limits::{Fallback, LimitStore};
 /// Corrections (units given back, costs known afterwards) on their way to Redis at a time; further ones are lost, which
 /// leaves units counted, or a cost uncounted.
 pub const MAX_CORRECTIONS: usize = 1024;
+/// Keys whose lease somebody waits for at a time, to give back what was not spent; of further ones it lapses.
+pub const MAX_RETURNS: usize = 4096;
 
 /// What this node knows of one shared key.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,6 +52,8 @@ pub(super) struct Shared {
     link: Arc<Link>,
     flights: Arc<Flights>,
     corrections: Arc<Semaphore>,
+    returns: Arc<Semaphore>,
+    returned: Counter,
     lost_corrections: Counter,
     full: Counter,
 }
@@ -93,6 +97,8 @@ impl Shared {
             link: Link::start(redis),
             flights: Flights::new(),
             corrections: Arc::new(Semaphore::new(MAX_CORRECTIONS)),
+            returns: Arc::new(Semaphore::new(MAX_RETURNS)),
+            returned: Counter::default(),
             lost_corrections: Counter::default(),
             full: Counter::default(),
         }))
@@ -165,7 +171,7 @@ impl Shared {
         self.change(rate, key, now, |node| {
             node.slot.state.give_back(&rate.rule, taken, now, cost);
             if from == From::Lease {
-                node.lease.put_back(now, cost);
+                node.lease.put_back(taken, now, cost);
             }
         });
     }
@@ -213,27 +219,76 @@ impl Shared {
             };
             arguments.limit(limit, rate, Wanted { need: item.need, want, divisor });
         }
+        let since = Instant::now();
         let Ok(value) = self.link.run(&arguments).await else { return };
         let Some(answer) = answer(&value, items.len()) else {
             tracing::debug!("limits: Redis answered what the script does not");
             return;
         };
-        for ((item, limit, rate), grant) in items.iter().zip(&answer.grants) {
-            self.land(limit, rate, *item, grant, now, answer.now_us);
+        for ((item, _, rate), grant) in items.iter().zip(&answer.grants) {
+            if self.land(rate, *item, grant, now, answer.now_us)
+                && let Ok(place) = Arc::clone(&self.returns).try_acquire_owned()
+            {
+                let back = Arc::clone(&self).return_lapsed(
+                    Arc::clone(&policy),
+                    question.text.clone(),
+                    *item,
+                    (now, since),
+                );
+                self.change(rate, item.key, now, |node| node.lease.returning = true);
+                tokio::spawn(async move {
+                    back.await;
+                    drop(place);
+                });
+            }
         }
         landing.succeeded();
     }
 
-    fn land(&self, limit: &Limit, rate: &RateLimit, item: Item, grant: &Grant, sent: Nanos, counted_us: u64) {
-        let _ = limit;
+    /// Takes in what Redis said of a limit; tells whether somebody should wait for the lease's end.
+    fn land(&self, rate: &RateLimit, item: Item, grant: &Grant, sent: Nanos, counted_us: u64) -> bool {
+        let window = rate.rule.window();
         self.change(rate, item.key, sent, |node| {
             if grant.lacked {
-                node.lease.denied(sent, item.need, grant.left, grant.wait);
+                node.lease.denied(window, sent, item.need, grant.left, grant.wait);
             } else if grant.units > 0 {
-                let window = rate.rule.window();
                 node.lease.granted(window, sent, grant.units, grant.left, counted_us);
             }
-        });
+            // Where most of the quota is free, nobody misses what lapses.
+            let scarce = grant.left < rate.rule.capacity() / 2;
+            scarce && grant.units > item.need && !node.lease.returning
+        })
+    }
+
+    /// Waits until the lease of a key is over, and tells Redis of the units that were not spent.
+    async fn return_lapsed(
+        self: Arc<Self>,
+        policy: Arc<Policy>,
+        text: String,
+        item: Item,
+        (sent, since): (Nanos, Instant),
+    ) {
+        let Some((_, limit, rate)) = resolve(&policy, item) else { return };
+        loop {
+            let now = later(sent, since);
+            let (lapsed, wait) = self.change(rate, item.key, now, |node| {
+                let lapsed = node.lease.take_lapsed(now);
+                let wait =
+                    if node.lease.in_hand(now) > 0 { node.lease.ends().saturating_sub(now) } else { 0 };
+                node.lease.returning = wait > 0;
+                (lapsed, wait)
+            });
+            if let Some((units, counted_us)) = lapsed {
+                let mut arguments = Arguments::give(self.link.prefix(), &text);
+                arguments.back(limit, rate, units, counted_us);
+                self.returned.add_many(units.into());
+                self.correct(arguments);
+            }
+            if wait == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_nanos(wait)).await;
+        }
     }
 
     /// Tells Redis, in the background, that units taken at `counted_us` count no more.
@@ -319,6 +374,7 @@ impl Shared {
         self.link.write_metrics(out);
         let counters = [
             ("corrections_lost_total", "Corrections that did not reach Redis.", &self.lost_corrections),
+            ("units_returned_total", "Leased units that were not spent, given back.", &self.returned),
             ("questions_full_total", "Requests decided by fallback for too many questions.", &self.full),
         ];
         for (name, help, counter) in counters {

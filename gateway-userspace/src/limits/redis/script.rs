@@ -150,10 +150,10 @@ impl Arguments {
     }
 }
 
-/// How long units taken from Redis may be spent: a 64th of the window, 10 ms to 2 s. It depends on the window
+/// How long units taken from Redis may be spent: a 128th of the window, 15 ms to 2 s. It depends on the window
 /// alone, so that all nodes count alike.
 pub(super) fn lease_length(window: Nanos) -> Nanos {
-    (window / 64).clamp(10_000_000, 2_000_000_000)
+    (window / 128).clamp(15_000_000, 2_000_000_000)
 }
 
 /// Reads an answer for `limits` limits; `None` for anything that is not one.

@@ -88,7 +88,10 @@ impl Rule {
 
     /// The capacity that one of `nodes` has by itself: an even share, at least 1.
     pub fn share(&self, nodes: u32) -> u32 {
-        (self.capacity() / nodes.max(1)).max(1)
+        if nodes <= 1 {
+            return self.capacity().max(1);
+        }
+        (self.capacity() / nodes).max(1)
     }
 }
 

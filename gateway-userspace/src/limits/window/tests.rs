@@ -176,5 +176,5 @@ fn shares_charges_and_clocks() {
 
 #[test]
 fn a_state_is_small() {
-    assert!(size_of::<State>() <= 88, "{}", size_of::<State>());
+    assert_eq!(size_of::<State>(), 80);
 }

@@ -22,7 +22,7 @@ impl Folder {
             (self.0.join(format!("{file}.pem")), self.0.join(format!("{file}.key")));
         std::fs::write(&certificate, made.cert.pem()).expect("written");
         std::fs::write(&key_file, made.signing_key.serialize_pem()).expect("written");
-        Certificate { certificate, key_file }
+        Certificate { certificate, key_file, ocsp_file: None }
     }
 }
 
@@ -40,7 +40,7 @@ fn exact_then_wildcard_then_first() {
         folder.certificate("b", &["*.example.com"]),
         folder.certificate("c", &["www.example.com", "example.com"]),
     ];
-    let set = Set::load(&configured, &provider()).expect("loaded");
+    let set = Set::load(&configured, &provider(), 0).expect("loaded");
     for (name, expected) in [
         ("www.example.com", 2),
         ("WWW.Example.com", 2),
@@ -61,10 +61,10 @@ fn a_bad_reload_keeps_the_old() {
     let folder = Folder::new("reload");
     let good = folder.certificate("good", &["a.test"]);
     let other = folder.certificate("other", &["a.test"]);
-    let certificates = Certificates::load(std::slice::from_ref(&good), &provider()).expect("loaded");
+    let certificates = Certificates::load(std::slice::from_ref(&good), &provider(), 0).expect("loaded");
     let check = |certificate: PathBuf, key_file: PathBuf, expected: &str| {
-        let bad = Certificate { certificate, key_file };
-        let error = certificates.reload(&[bad], &provider()).expect_err("refused").to_string();
+        let bad = Certificate { certificate, key_file, ocsp_file: None };
+        let error = certificates.reload(&[bad], &provider(), 0).expect_err("refused").to_string();
         assert!(error.contains(expected), "{error}");
         assert_eq!(certificates.status()[0].file.as_ref(), Some(&good.certificate));
     };
@@ -72,12 +72,12 @@ fn a_bad_reload_keeps_the_old() {
     check(good.certificate.clone(), folder.0.join("none.key"), "No such file");
     check(good.key_file.clone(), good.key_file.clone(), "there is no certificate in it");
     check(good.certificate.clone(), other.key_file.clone(), "the key is not the one of");
-    certificates.reload(std::slice::from_ref(&other), &provider()).expect("a good one is taken");
+    certificates.reload(std::slice::from_ref(&other), &provider(), 0).expect("a good one is taken");
     assert_eq!(certificates.status()[0].file.as_ref(), Some(&other.certificate));
 }
 
 #[test]
 fn without_any_there_is_a_self_signed_one() {
-    let certificates = Certificates::load(&[], &provider()).expect("made");
+    let certificates = Certificates::load(&[], &provider(), 0).expect("made");
     assert_eq!(certificates.status()[0].names, ["localhost"]);
 }

@@ -186,7 +186,10 @@ fn tls_lines(folder: &Path) -> String {
 fn origin(folder: &Path) -> String {
     format!(
         "server {{ listen 127.0.0.1:18080 reuseport; listen 127.0.0.1:18440 ssl http2; {}\n\
-         root {}/www; client_body_buffer_size 2m; location /upload {{ return 200 \"ok\"; }} }}",
+         root {}/www; client_body_buffer_size 2m;\n\
+         # Read to its end before it is answered: wrk never sends another request after an early answer.\n\
+         location /upload {{ proxy_pass http://127.0.0.1:18080/sink; proxy_pass_request_body off; proxy_set_header Content-Length \"\"; }}\n\
+         location /sink {{ return 200 \"ok\"; }} }}",
         tls_lines(folder),
         folder.display()
     )

@@ -1,0 +1,120 @@
+//! Defences against floods of many sources: the sketch of those without a cell, and the gate for new connections.
+
+use aya_ebpf::{
+    bindings::{xdp_action::XDP_PASS, xdp_action::XDP_TX, xdp_md},
+    helpers::generated::bpf_get_smp_processor_id,
+};
+use gateway_common::{
+    control::Control,
+    flood::{self, MOST, ROWS},
+    gcra,
+    packet::{TCP, is_new_connection},
+    ports::COOKIES,
+    reason::{Mode, Modes, Part, Reason},
+    stats::{CpuStats, Scene},
+};
+
+use crate::{
+    allow, cookie,
+    limit::exchange,
+    maps::{CONTROL, GATE, PORTS, SKETCH},
+    scene,
+    verdict::{Finding, carry_out, finish, pass},
+};
+
+/// True for a TCP segment that asks for a new connection.
+#[inline(always)]
+pub fn is_syn(scene: &Scene) -> bool {
+    scene.protocol == u32::from(TCP) && is_new_connection(scene.tcp_flags as u8)
+}
+
+/// Counts a packet of an untracked source; true when the source has sent too many in this window.
+#[inline(always)]
+pub fn heavy(control: &Control, record: &CpuStats, hash: u64) -> bool {
+    if control.heavy == 0 {
+        return false;
+    }
+    // SAFETY: a helper without arguments; the element is this CPU's, and no other program runs on it meanwhile.
+    let sketch = unsafe {
+        let Some(sketch) = SKETCH.get_ptr_mut(bpf_get_smp_processor_id()) else { return false };
+        &mut *sketch
+    };
+    let window = record.scene.jiffies >> (control.window_shift & 31);
+    if sketch.window != window {
+        sketch.window = window;
+        sketch.total = 0;
+    }
+    sketch.total += 1;
+    let mixed = flood::mix(hash, control.sketch_seed);
+    let mut least = MOST;
+    let mut row = 0;
+    while row < ROWS {
+        let counter = &mut sketch.counters[flood::index(mixed, row)];
+        let counted = flood::count(*counter, window);
+        *counter = counted;
+        if counted & MOST < least {
+            least = counted & MOST;
+        }
+        row += 1;
+    }
+    flood::is_heavy(least, control.heavy, sketch.total)
+}
+
+/// Takes one new connection out of the gate; true when there is none left for now. CPUs take a few at once, so that they
+/// seldom meet at the one word that counts for the whole host.
+#[inline(always)]
+pub fn gate_shut(control: &Control, record: &mut CpuStats) -> bool {
+    if control.gate.cost == 0 {
+        return false;
+    }
+    if record.gate_left != 0 {
+        record.gate_left -= 1;
+        return false;
+    }
+    let jiffies = record.scene.jiffies;
+    if record.gate_refused == jiffies {
+        return true;
+    }
+    let Some(place) = GATE.get_ptr_mut(0) else { return false };
+    // SAFETY: the element is one word; other CPUs write it whole.
+    let seen = unsafe { core::ptr::read_volatile(place) };
+    let batch = u64::from(control.gate_batch);
+    let next = gcra::step(seen, gcra::now(jiffies), &control.gate, batch);
+    if next == u64::MAX {
+        record.gate_refused = jiffies;
+        return true;
+    }
+    // Lost to another CPU: this one passes, the next tries again.
+    if exchange(place, seen, next) {
+        record.gate_left = batch.wrapping_sub(1);
+    }
+    false
+}
+
+/// What becomes of a new connection that finds the gate shut: a cookie where the port is protected, else refusal.
+/// `plain`: offset of the IP header if the TCP header follows it directly, else zero. Exported, so that the verifier checks
+/// it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn refuse(ctx: *mut xdp_md, plain: u64) -> u32 {
+    let (Some(record), Some(control)) = (scene::record(), CONTROL.get(0)) else { return XDP_PASS };
+    let port = record.scene.ports & 0xffff;
+    let protected =
+        plain != 0 && PORTS.get(COOKIES + port / 64).is_some_and(|word| word >> (port % 64) & 1 != 0);
+    if protected {
+        let enforce = Modes(record.scene.modes).get(Part::Flood) == Mode::Enforce;
+        if enforce && !allow::allowed(&record.scene) {
+            let v6 = u64::from(record.scene.source.as_v4().is_none());
+            match cookie::answer_syn(ctx, plain, v6) {
+                cookie::SENT => return finish(record, Reason::SynCookie as u32, XDP_TX),
+                cookie::NOT_NEEDED => return pass(record, Reason::Clean),
+                _ => {}
+            }
+        } else if !enforce {
+            let finding = Finding::new(Reason::SynCookie);
+            return carry_out(ctx, control, record, finding).unwrap_or_else(|| pass(record, Reason::Clean));
+        }
+    }
+    let finding = Finding::new(Reason::SynGate);
+    carry_out(ctx, control, record, finding).unwrap_or_else(|| pass(record, Reason::Clean))
+}
