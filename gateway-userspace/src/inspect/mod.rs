@@ -66,7 +66,7 @@ pub enum WafDenial {
 
 /// Makes inspections; keeps their memory for each worker.
 pub struct Inspector {
-    kept: Box<[Mutex<Vec<Box<Transaction>>>]>,
+    kept: Box<[Mutex<Vec<Transaction>>]>,
     services: Services,
     audit: Option<Arc<AuditLog>>,
     holding: Arc<Holding>,
@@ -107,9 +107,9 @@ impl Inspector {
                 }
                 transaction
             }
-            None => Box::new(Transaction::new(Arc::clone(ruleset), self.services.clone())),
+            None => Transaction::new(Arc::clone(ruleset), self.services.clone()),
         };
-        Inspection::new(transaction, mode, policy, Arc::clone(&self.holding))
+        Inspection::new(Box::new(transaction), mode, policy, Arc::clone(&self.holding))
     }
 
     /// Runs the logging phase, writes down what is to be, and takes the memory back. What matched, the logging phase
@@ -130,7 +130,7 @@ impl Inspector {
         if let Some(kept) = self.kept.get(worker) {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() < MAX_KEPT {
-                kept.push(transaction);
+                kept.push(*transaction);
             }
         }
         Some(findings)

@@ -10,8 +10,9 @@ const DEBIAN_SETTINGS: &str = "/etc/modsecurity/crs";
 /// The file before which the routes' levels are set.
 pub(super) const INITIALISATION: &str = "REQUEST-901-INITIALIZATION.conf";
 
-/// The directives that load what lies in `folder`, for [`super::load`].
-pub(super) fn directives(folder: &Path) -> String {
+/// The directives that load what lies in `folder`, for [`super::load`]. What CRS expects before it is put there where the
+/// folder is the first entry: what stands before it otherwise is an administrator's own, and has the same rule ids.
+pub(super) fn directives(folder: &Path, is_first: bool) -> String {
     let rules = folder.join("rules");
     if !rules.is_dir() {
         return include("Include", &folder.join("*.conf"));
@@ -24,7 +25,7 @@ pub(super) fn directives(folder: &Path) -> String {
     ];
     let is_debians = !candidates[0].is_file() && !candidates[2].is_file();
     let setup = candidates.iter().enumerate().find(|(n, path)| (*n != 1 || is_debians) && path.is_file());
-    let mut text = ENGINE.to_owned();
+    let mut text = if is_first { ENGINE.to_owned() } else { String::new() };
     // Without one the set says so itself: CRS refuses everything then.
     if let Some((_, setup)) = setup {
         text += &include("Include", setup);

@@ -73,7 +73,7 @@ pub fn load_with(waf: &Waf, prefilter: bool) -> Result<Loaded, RulesError> {
     let start = Instant::now();
     let files: Vec<Named> = match &waf.rules {
         Origin::BuiltIn => vec![Named::Text("builtin.conf".to_owned(), BUILT_IN.to_owned())],
-        Origin::Files(files) => files.iter().map(|f| Named::new(f)).collect(),
+        Origin::Files(files) => files.iter().enumerate().map(|(n, f)| Named::new(f, n == 0)).collect(),
     };
     let exclusions = Exclusions::new(&waf.policies);
     let levels = policies::levels(&waf.policies, 0);
@@ -118,9 +118,9 @@ enum Named {
 }
 
 impl Named {
-    fn new(path: &Path) -> Self {
+    fn new(path: &Path, is_first: bool) -> Self {
         if path.is_dir() {
-            Self::Text(crs::name(path), crs::directives(path))
+            Self::Text(crs::name(path), crs::directives(path, is_first))
         } else {
             Self::File(path.to_string_lossy().into_owned())
         }

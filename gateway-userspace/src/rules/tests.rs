@@ -156,3 +156,139 @@ fn a_bad_file_is_refused_with_its_place() {
     assert!(error.contains(&missing.display().to_string()), "{error}");
     std::fs::remove_dir_all(&folder).expect("folder");
 }
+
+/// A folder of rule files that goes away.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str, files: &[(&str, &str)]) -> Self {
+        let path = std::env::temp_dir().join(format!("gateway-rules-{name}-{}", std::process::id()));
+        for (file, text) in files {
+            let file = path.join(file);
+            std::fs::create_dir_all(file.parent().expect("folder")).expect("folder");
+            std::fs::write(file, text).expect("file");
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn configured(waf: &str, routes: &str) -> Waf {
+    let text = format!("[waf]\n{waf}\n[[upstreams]]\nname = \"u\"\nservers = [\"127.0.0.1:1\"]\n{routes}");
+    crate::config::Config::parse(Path::new("g.toml"), &text).unwrap_or_else(|e| panic!("{e}")).waf
+}
+
+#[test]
+fn what_routes_exclude_is_checked_with_its_place() {
+    let routes = "[[routes]]\nupstream = \"u\"\nwaf_exclude = [\n  { id = 5100500 },\n  { id = 999999 },\n  \
+                  { tag = \"no-such-tag\" },\n  { id = \"5100500-5100599\", target = \"ARGS:q\" },\n]\n";
+    let loaded = load(&configured("", routes)).expect("taken");
+    let got: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
+    for expected in [
+        "g.toml:10:3: warning: no rule has the id 999999",
+        "g.toml:11:3: warning: no rule has the tag no-such-tag",
+    ] {
+        assert!(got.iter().any(|n| n.starts_with(expected)), "{expected}: {got:#?}");
+    }
+    assert_eq!(got.iter().filter(|n| n.starts_with("g.toml")).count(), 2, "{got:#?}");
+    // A variable that there is not is an error, at its place as well.
+    let routes = "[[routes]]\nupstream = \"u\"\nwaf_exclude = [{ id = 5100500, target = \"ARGZ:q\" }]\n";
+    let error = load(&configured("", routes)).expect_err("refused").to_string();
+    assert!(error.starts_with("g.toml:8:16: error: "), "{error}");
+}
+
+#[test]
+fn wrong_keys_of_routes_are_refused() {
+    for (keys, expected) in [
+        ("waf_paranoia_level = 5", "`waf_paranoia_level` must be from 1 to 4."),
+        ("waf_inbound_threshold = 0", "`waf_inbound_threshold` must be from 1 to 100000."),
+        ("waf_exclude = [{ target = \"ARGS\" }]", "an exclusion has either `id` or `tag`"),
+        ("waf_exclude = [{ id = 1, tag = \"a\" }]", "an exclusion has either `id` or `tag`"),
+        ("waf_exclude = [{ id = \"1;x\" }]", "`id` is an id, a range"),
+        ("waf_exclude = [{ tag = \"a,deny\" }]", "`tag` has 1 to 256"),
+        ("waf_exclude = [{ id = 1, target = \"ARGS|FILES\" }]", "`target` is one variable"),
+        ("waf_exclude = [{ id = 1, target = \"ARGS\\\",deny\" }]", "`target` is one variable"),
+    ] {
+        let text = format!(
+            "[[upstreams]]\nname = \"u\"\nservers = [\"127.0.0.1:1\"]\n[[routes]]\nupstream = \"u\"\n{keys}\n"
+        );
+        let error = crate::config::Config::parse(Path::new("g.toml"), &text).expect_err(keys).to_string();
+        assert!(error.contains(expected), "{keys}: {error}");
+    }
+}
+
+/// A set of the shape of CRS: crs-setup.conf sets a level without asking, the rules follow it.
+const SETUP: &str = "SecAction \"id:900000,phase:1,pass,nolog,setvar:tx.blocking_paranoia_level=1,\
+    setvar:tx.inbound_anomaly_score_threshold=5\"\n";
+const INITIALISATION: &str =
+    "SecAction \"id:901,phase:1,pass,nolog,setvar:tx.blocking_inbound_anomaly_score=0\"\n";
+const RULES: &str = "SecRule TX:blocking_paranoia_level \"@ge 2\" \"id:910,phase:2,deny,status:403,chain\"\n\
+    SecRule ARGS \"@contains odd\" \"t:none\"\n\
+    SecRule ARGS \"@contains evil\" \"id:920,phase:2,pass,setvar:tx.blocking_inbound_anomaly_score=+5\"\n\
+    SecRule TX:blocking_inbound_anomaly_score \"@ge %{tx.inbound_anomaly_score_threshold}\" \"id:949,phase:2,deny,status:403\"\n";
+
+#[test]
+fn a_folder_is_a_core_rule_set_and_a_routes_level_wins_over_its_setup() {
+    let folder = Folder::new(
+        "crs",
+        &[
+            ("crs-setup.conf", SETUP),
+            ("rules/REQUEST-901-INITIALIZATION.conf", INITIALISATION),
+            ("rules/REQUEST-920-X.conf", RULES),
+            ("plugins/x-before.conf", "SecAction \"id:800,phase:1,pass,nolog\"\n"),
+        ],
+    );
+    let waf = configured(
+        &format!("rules = [\"{}\"]", folder.0.display()),
+        "[[routes]]\nupstream = \"u\"\nwaf_paranoia_level = 2\nwaf_inbound_threshold = 6\n",
+    );
+    let loaded = load(&waf).expect("loads");
+    assert!(loaded.notices.iter().all(|n| n.level != Level::Warning), "{:?}", loaded.notices);
+    let ids: Vec<u64> = loaded.ruleset.rules().map(|r| r.id).collect();
+    for id in [200_000, 900_000, 800, 901, 949] {
+        assert!(ids.contains(&id), "{id} is missing: {ids:?}");
+    }
+    assert!(loaded.files.contains(&folder.0.join("rules")), "a new file is noticed: {:?}", loaded.files);
+    for (policy, uri, refused) in [
+        (0, "/?a=odd", false),
+        (1, "/?a=odd", true),
+        (0, "/?a=evil", true),
+        (1, "/?a=evil", false),
+        (0, "/?a=odd", false),
+    ] {
+        let mut tx = Transaction::new(Arc::clone(&loaded.ruleset), Services::default());
+        tx.begin(&Connection {
+            client: ([192, 0, 2, 1], 40000).into(),
+            server: ([192, 0, 2, 2], 443).into(),
+            unix_nanos: 1_763_712_000_000_000_000,
+            utc_offset_seconds: 0,
+            unique_id: "test",
+            web_app_id: "default",
+        });
+        if policy > 0 {
+            tx.set_tx(crate::config::policy::POLICY_KEY, b"1");
+        }
+        tx.request_line(b"GET", uri.as_bytes(), b"HTTP/1.1");
+        tx.request_headers();
+        assert_eq!(tx.request_body().is_blocking(), refused, "{policy} {uri}");
+    }
+}
+
+#[test]
+fn what_changes_in_files_and_folders_shows_in_the_stamp() {
+    let folder = Folder::new("stamp", &[("a.conf", "SecRuleEngine On\n")]);
+    let waf = configured(&format!("rules = [\"{}/*.conf\"]", folder.0.display()), "");
+    let files = load(&waf).expect("loads").files;
+    let before = stamp(&files);
+    assert_eq!(before, stamp(&files));
+    std::fs::write(folder.0.join("a.conf"), "SecRuleEngine Off\n# longer\n").expect("file");
+    let changed = stamp(&files);
+    assert_ne!(before, changed);
+    std::fs::write(folder.0.join("b.conf"), "").expect("file");
+    assert_ne!(changed, stamp(&files));
+}

@@ -1,7 +1,8 @@
 //! A daemon between this runner and a reflecting origin, over raw TCP.
 //!
-//! What matched is read from the daemon's JSON access log: after each test a marker request goes the same way, and the
-//! lines before its own belong to the test; for that the daemon has to run with one worker. Requests that the HTTP layer refuses have no line, or one without rules.
+//! What matched is read from the daemon's own log, which has ModSecurity's line for each match: after each request a
+//! marker goes the same way, which a rule of the set-up logs, and the lines before its own belong to the request. For that
+//! the daemon has to run with one worker. What the HTTP layer refuses has no line; its answer says why.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -21,7 +22,7 @@ const MARKER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a response that are read.
 const RESPONSE_MAX_BYTES: u64 = 8 << 20;
 
-/// A daemon and its access log.
+/// A daemon and its log.
 pub struct Daemon {
     address: SocketAddr,
     log: BufReader<File>,
@@ -29,7 +30,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// A daemon at `url` (`http://host:port`) that writes its access log to `log`.
+    /// A daemon at `url` (`http://host:port`) that writes its log to `log`.
     ///
     /// # Errors
     /// No such address, or the log cannot be read.
@@ -51,7 +52,7 @@ impl Daemon {
         loop {
             if self.log.read_line(&mut line)? == 0 || !line.ends_with('\n') {
                 if Instant::now() > deadline {
-                    bail!("the access log has no line for {marker}; is it the daemon's, in JSON?");
+                    bail!("the log has no line for {marker}; is it the daemon's, with the rules of --setup?");
                 }
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
@@ -73,17 +74,25 @@ impl Target for Daemon {
             "GET {marker} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: crs\r\nAccept: */*\r\nConnection: close\r\n\r\n"
         );
         exchange(self.address, request.as_bytes()).context("the marker request failed")?;
-        let log = self.lines_before(&marker)?.iter().flat_map(|line| log_lines(line)).collect();
+        let log = self.lines_before(&marker)?.iter().filter_map(|line| log_line(line)).collect();
         let text = String::from_utf8_lossy(&response).into_owned();
-        Ok(Outcome { status: status(&text), response: text, refused: None, log })
+        Ok(Outcome { status: status(&text), refused: refused(&text), response: text, log })
     }
 }
 
-/// An access-log line as the log lines that checks look at: one for each rule.
-fn log_lines(line: &str) -> Vec<String> {
-    let Ok(record) = serde_json::from_str::<Value>(line) else { return Vec::new() };
-    let rules = record.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
-    rules.iter().filter_map(Value::as_u64).map(|id| format!("[id \"{id}\"]")).collect()
+/// ModSecurity's part of a log line, if it has one.
+fn log_line(line: &str) -> Option<String> {
+    let at = line.find("[client ")?;
+    let own = line[at..].trim_end();
+    own.contains("] ModSecurity: ").then(|| own.to_owned())
+}
+
+/// Why the gateway answered in its own name, unless the rules made it.
+fn refused(response: &str) -> Option<String> {
+    let body = response.split_once("\r\n\r\n")?.1;
+    let error: Value = serde_json::from_str(body).ok()?;
+    let code = error.pointer("/error/code")?.as_str()?;
+    (code != "waf").then(|| code.to_owned())
 }
 
 fn status(response: &str) -> Option<u16> {
@@ -125,7 +134,13 @@ fn is_whole(response: &[u8]) -> bool {
     length.is_some_and(|length| response.len() >= head + 4 + length)
 }
 
-/// Writes what a daemon needs to run a suite: rule files and a configuration. One worker: the access log's lines then
+/// A rule that tells the markers from the requests of the suite.
+const MARKER: &str = r#"
+SecRule REQUEST_FILENAME "@beginsWith /crs-marker-" \
+    "id:9100,phase:5,pass,log,noauditlog,t:none,msg:'marker',logdata:'%{REQUEST_FILENAME}'"
+"#;
+
+/// Writes what a daemon needs to run a suite: rule files and a configuration. One worker: the log's lines then
 /// come in the order of the requests.
 ///
 /// # Errors
@@ -138,7 +153,7 @@ pub fn write_setup(folder: &Path, crs: &super::setup::Crs, origin: &str) -> Resu
         Ok(path.canonicalize()?)
     };
     let engine = write("engine.conf", super::setup::ENGINE)?;
-    let suite = write("suite.conf", super::setup::SUITE)?;
+    let suite = write("suite.conf", &format!("{}{MARKER}", super::setup::SUITE))?;
     let rules = crs.rules.canonicalize()?.join("*.conf");
     let files = [&engine, &crs.setup.canonicalize()?, &suite, &rules].map(|path| {
         format!(
@@ -147,16 +162,15 @@ pub fn write_setup(folder: &Path, crs: &super::setup::Crs, origin: &str) -> Resu
             path.display()
         )
     });
-    let log = engine.with_file_name("access.json");
+    let log = engine.with_file_name("gateway.log");
     let configuration = format!(
         "[server]\nworkers = 1\n\n[[listeners]]\nname = \"http\"\naddress = \"127.0.0.1:8080\"\n\n[[upstreams]]\nname = \"origin\"\n\
          servers = [\"{origin}\"]\n\n[[routes]]\nname = \"all\"\nupstream = \"origin\"\n\n[waf]\nmode = \"detect\"\n\
-         rules = [\n{}]\n\n[log]\naccess = \"{}\"\naccess_format = \"json\"\n",
+         log_matches = 1000000\nrules = [\n{}]\n\n[log]\naccess = \"off\"\n\n[bans]\ndefault_scenarios = false\n",
         files.concat(),
-        log.display()
     );
     let path = write("gateway.toml", &configuration)?;
-    println!("gateway run --config {}", path.display());
+    println!("gateway run --config {} 2> {}", path.display(), log.display());
     println!("cargo xtask crs ... --e2e http://127.0.0.1:8080 --log {} --origin {origin}", log.display());
     Ok(())
 }
@@ -166,18 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn access_log_lines_give_rule_ids() {
-        let rows = [
-            (
-                "{\"target\":\"/\",\"status\":200,\"score\":5,\"rules\":[920350, 942100]}",
-                vec!["[id \"920350\"]", "[id \"942100\"]"],
-            ),
-            ("{\"target\":\"/\",\"status\":200}", vec![]),
-            ("not JSON", vec![]),
-        ];
-        for (line, expected) in rows {
-            assert_eq!(log_lines(line), expected, "{line}");
-        }
+    fn lines_and_answers_of_the_daemon() {
+        let line = "2026-11-21T06:00:00Z  WARN [client 127.0.0.1] ModSecurity: Warning. x [id \"1\"]\n";
+        assert_eq!(log_line(line).as_deref(), Some("[client 127.0.0.1] ModSecurity: Warning. x [id \"1\"]"));
+        assert_eq!(log_line("2026-11-21T06:00:00Z  INFO serving [client x]"), None);
+        let answer = |code: &str| format!("HTTP/1.1 400 x\r\n\r\n{{\"error\":{{\"code\":\"{code}\"}}}}");
+        assert_eq!(refused(&answer("bare_lf")).as_deref(), Some("bare_lf"));
+        assert_eq!(refused(&answer("waf")), None);
+        assert_eq!(refused("HTTP/1.1 200 OK\r\n\r\nhello"), None);
     }
 
     #[test]

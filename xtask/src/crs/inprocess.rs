@@ -83,7 +83,7 @@ impl Target for InProcess {
                 return Ok(Outcome {
                     status: Some(refusal.status),
                     response: format!("HTTP/1.1 {} {}\r\n\r\n", refusal.status, refusal.reason),
-                    refused: Some(refusal.reason),
+                    refused: Some(refusal.reason.to_owned()),
                     log: Vec::new(),
                 });
             }

@@ -1,5 +1,6 @@
 //! `cargo xtask crs`: runs go-ftw suites against the WAF, in this process or through a daemon.
 
+mod benign;
 mod check;
 mod e2e;
 pub mod front;
@@ -32,15 +33,19 @@ pub struct Args {
     #[arg(long, default_value = "/usr/share/modsecurity-crs")]
     crs: PathBuf,
     /// Folder of go-ftw tests, searched for YAML files.
+    #[arg(long, required_unless_present = "setup")]
+    tests: Option<PathBuf>,
+    /// Judge this file of benign requests (as crates/waf/tests/data/benign.tsv) with the rules blocking at paranoia level 1
+    /// and default thresholds, and the attacks of the tests as well; list the false positives.
     #[arg(long)]
-    tests: PathBuf,
+    benign: Option<PathBuf>,
     /// Whether values are screened for all rules at once.
     #[arg(long, value_enum, default_value_t = Switch::On)]
     prefilter: Switch,
     /// Send the tests to a daemon at this address (http://host:port) instead of inspecting them in this process.
     #[arg(long, requires = "log")]
     e2e: Option<String>,
-    /// The daemon's access log, in JSON.
+    /// The daemon's log.
     #[arg(long)]
     log: Option<PathBuf>,
     /// Where the reflecting origin that the daemon forwards to listens.
@@ -90,9 +95,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         e2e::write_setup(folder, &setup::Crs::find(&args.crs)?, &args.origin)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut tests = suite::read(&args.tests)?;
+    let tests = args.tests.as_ref().context("--tests names no folder")?;
+    let mut tests = suite::read(tests)?;
     if let Some(prefix) = &args.only {
         tests.retain(|test| test.name.starts_with(prefix.as_str()));
+    }
+    if let Some(file) = &args.benign {
+        return benign::run(&setup::Crs::find(&args.crs)?, file, &tests);
     }
     let report = run_all(&tests, &mut *target(args)?);
     if let Some(path) = &args.json {

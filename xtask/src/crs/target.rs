@@ -10,7 +10,7 @@ pub struct Outcome {
     /// The response as text, head and body.
     pub response: String,
     /// Why the server refused the request before any rule ran, if it did.
-    pub refused: Option<&'static str>,
+    pub refused: Option<String>,
     /// The log lines of the request.
     pub log: Vec<String>,
 }

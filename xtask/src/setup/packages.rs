@@ -65,6 +65,10 @@ impl Group {
                 Package { name: "redis-tools", probe: Probe::Program("redis-cli") },
                 Package { name: "pebble", probe: Probe::Program("pebble") },
                 Package { name: "minisign", probe: Probe::Program("minisign") },
+                Package {
+                    name: "modsecurity-crs",
+                    probe: Probe::File("/usr/share/modsecurity-crs/owasp-crs.load"),
+                },
                 Package { name: "fail2ban", probe: Probe::Program("fail2ban-server") },
                 Package { name: "libsqlite3-0", probe: Probe::File("/usr/share/doc/libsqlite3-0") },
                 Package { name: "tcpdump", probe: Probe::Program("tcpdump") },

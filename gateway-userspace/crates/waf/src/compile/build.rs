@@ -28,14 +28,14 @@ use crate::{
     variables::Variable,
 };
 
-/// TX keys that [`crate::Scores`] reads.
-const SCORE_KEYS: [&str; 6] = [
-    "blocking_inbound_anomaly_score",
-    "detection_inbound_anomaly_score",
-    "inbound_anomaly_score_threshold",
-    "blocking_outbound_anomaly_score",
-    "detection_outbound_anomaly_score",
-    "outbound_anomaly_score_threshold",
+/// TX keys that [`crate::Scores`] reads: the names of CRS 4, then where there are others those of CRS 3.
+const SCORE_KEYS: [&[&str]; 6] = [
+    &["blocking_inbound_anomaly_score", "anomaly_score"],
+    &["detection_inbound_anomaly_score"],
+    &["inbound_anomaly_score_threshold"],
+    &["blocking_outbound_anomaly_score", "outbound_anomaly_score"],
+    &["detection_outbound_anomaly_score"],
+    &["outbound_anomaly_score_threshold"],
 ];
 
 /// Compiles a document; what is wrong goes to `diagnostics` and is left out.
@@ -83,7 +83,8 @@ pub(super) fn build(
         builder.findings.push(Finding::error(Position::default(), None, message, "correct it"));
     }
     diagnostics.extend(builder.findings.iter().map(|f| diagnostic(f, document)));
-    let score_keys = SCORE_KEYS.map(|name| builder.symbols.tx.find(name.as_bytes()));
+    let score_keys =
+        SCORE_KEYS.map(|names| names.iter().find_map(|name| builder.symbols.tx.find(name.as_bytes())));
     let mut targets = builder.rules.iter().flat_map(|r| &r.targets);
     let reads_uploads = targets.any(|t| t.variable == Variable::FilesTmpContent);
     let mut next_plan = 0;

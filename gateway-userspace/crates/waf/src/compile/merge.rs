@@ -172,6 +172,7 @@ impl Merged {
         info.line = chain.links[0].position.line;
         operator.0.clone_into(&mut info.operator);
         operator.1.clone_into(&mut info.argument);
+        info.transformations = self.transformations.iter().map(|t| t.name()).collect();
         Arc::new(info)
     }
 }

@@ -40,13 +40,13 @@ pub struct Services {
 /// Anomaly scores as CRS keeps them in TX, those that are set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Scores {
-    /// `tx.blocking_inbound_anomaly_score`.
+    /// `tx.blocking_inbound_anomaly_score`; in CRS 3 `tx.anomaly_score`.
     pub inbound: i64,
     /// `tx.detection_inbound_anomaly_score`.
     pub inbound_detection: i64,
     /// `tx.inbound_anomaly_score_threshold`.
     pub inbound_threshold: i64,
-    /// `tx.blocking_outbound_anomaly_score`.
+    /// `tx.blocking_outbound_anomaly_score`; in CRS 3 `tx.outbound_anomaly_score`.
     pub outbound: i64,
     /// `tx.detection_outbound_anomaly_score`.
     pub outbound_detection: i64,

@@ -122,6 +122,8 @@ pub struct RuleInfo {
     pub operator: String,
     /// The operator's argument as written.
     pub argument: String,
+    /// What values go through before the operator sees them (the starter's, of a chain), in order.
+    pub transformations: Vec<&'static str>,
     /// `logdata` as written, macros not expanded.
     pub logdata: String,
     /// `msg` as written, macros not expanded.

@@ -163,7 +163,7 @@ impl Core {
         };
         let parsed = multipart::parse(content_type, self.arena.get(body), &limits);
         let sizes = self.elider.take();
-        let mut sizes = sizes.iter().flat_map(|elider| elider.sizes());
+        let mut sizes = sizes.iter().flat_map(Elider::sizes);
         let (mut in_files, mut kept_of_files) = (0, 0);
         for part in &parsed.parts {
             let name = self.arena.data(&part.name);

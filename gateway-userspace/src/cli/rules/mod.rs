@@ -1,28 +1,28 @@
 //! `gateway rules`: check, list and explain rules without a running gateway.
 
+mod profile;
+mod request;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
-use gateway_waf::{Connection, Level, MatchedRule, Ruleset, Services, Transaction, Verdict};
+use gateway_waf::{Level, MatchedRule, Ruleset, Services, Transaction, Verdict};
 use serde_json::json;
 
-use super::output::{Output, table, write_out};
+use super::output::{Output, table};
 use super::{ConfigArgs, exit};
 use crate::config::waf::{Rules as Origin, Waf};
 use crate::rules::{self, Loaded, RulesError};
-
-/// Largest request file that is explained, in bytes.
-const MAX_REQUEST_BYTES: u64 = 64 << 20;
+use request::Request;
 
 /// The verbs of `gateway rules`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Compile rules and say everything there is to say about them.
     Check {
-        /// Rule files or globs; default: those of the configuration.
+        /// Rule files, globs or folders with a Core Rule Set; default: those of the configuration.
         files: Vec<PathBuf>,
         #[command(flatten)]
         config: ConfigArgs,
@@ -39,15 +39,21 @@ pub enum Command {
     Explain {
         /// A file with a whole HTTP/1.1 request: request line, fields, an empty line, the body.
         request: PathBuf,
+        /// Show rules that match without logging as well.
+        #[arg(long)]
+        all: bool,
+        /// The number of a route's policy is found by its name: what the route excludes and sets counts.
+        #[arg(long)]
+        route: Option<String>,
         /// The client's address.
         #[arg(long, default_value = "192.0.2.1")]
         client: std::net::IpAddr,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// What requests cost: those of a folder (files as for `explain`), judged many times over, the dearest first.
+    /// What requests and rules cost, the dearest first: each request judged many times over, and each rule by itself.
     Profile {
-        /// A folder of request files.
+        /// A folder of request files (as for `explain`), or an access log in JSON.
         requests: PathBuf,
         /// Times that each request is judged.
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -64,6 +70,8 @@ enum Failure {
     Config(#[from] crate::config::ConfigError),
     #[error("{0}")]
     Rules(#[from] RulesError),
+    #[error("there is no route `{0}` in the configuration")]
+    Route(String),
     #[error("{}: {reason}", file.display())]
     Request { file: PathBuf, reason: String },
 }
@@ -73,8 +81,10 @@ pub fn run(command: &Command, out: Output) -> ExitCode {
     let result = match command {
         Command::Check { files, config } => check(files, config, out),
         Command::List { tag, config } => list(tag.as_deref(), config, out),
-        Command::Explain { request, client, config } => explain(request, *client, config, out),
-        Command::Profile { requests, rounds, config } => profile(requests, *rounds, config, out),
+        Command::Explain { request, all, route, client, config } => {
+            explain(request, *all, route.as_deref(), *client, config, out)
+        }
+        Command::Profile { requests, rounds, config } => profile::run(requests, *rounds, config, out),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -146,85 +156,31 @@ fn list(tag: Option<&str>, config: &ConfigArgs, out: Output) -> Result<(), Failu
     Ok(())
 }
 
-/// A request as a file holds it.
-struct Request {
-    line: Vec<u8>,
-    fields: Vec<(Vec<u8>, Vec<u8>)>,
-    body: Vec<u8>,
-}
-
-impl Request {
-    fn read(file: &Path) -> Result<Self, Failure> {
-        let bad = |reason: String| Failure::Request { file: file.to_owned(), reason };
-        let size = std::fs::metadata(file).map_err(|e| bad(e.to_string()))?.len();
-        if size > MAX_REQUEST_BYTES {
-            return Err(bad(format!("the file has {size} bytes; at most {MAX_REQUEST_BYTES} are read")));
-        }
-        let bytes = std::fs::read(file).map_err(|e| bad(e.to_string()))?;
-        let mut rest = bytes.as_slice();
-        let line = take_line(&mut rest).to_vec();
-        if line.split(|b| *b == b' ').count() < 2 {
-            return Err(bad("the first line is no request line such as `GET /path HTTP/1.1`".to_owned()));
-        }
-        let mut fields = Vec::new();
-        while !rest.is_empty() {
-            let field = take_line(&mut rest);
-            if field.is_empty() {
-                break;
-            }
-            let Some(colon) = field.iter().position(|b| *b == b':') else {
-                let text = String::from_utf8_lossy(field).into_owned();
-                return Err(bad(format!("`{text}` is no header field; an empty line ends the fields")));
-            };
-            fields.push((field[..colon].to_vec(), field[colon + 1..].trim_ascii().to_vec()));
-        }
-        Ok(Self { line, fields, body: rest.to_vec() })
-    }
-
-    /// Takes the request through the request phases.
-    fn judge(&self, tx: &mut Transaction, client: std::net::IpAddr) -> Verdict {
-        let unix_nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-        tx.begin(&Connection {
-            client: (client, 40_000).into(),
-            server: ([192, 0, 2, 2], 443).into(),
-            unix_nanos,
-            utc_offset_seconds: 0,
-            unique_id: "explain",
-            web_app_id: "default",
-        });
-        tx.request_line_raw(&self.line);
-        for (name, value) in &self.fields {
-            tx.request_header(name, value);
-        }
-        let mut verdict = tx.request_headers();
-        if !verdict.is_blocking() {
-            if tx.wants_request_body() {
-                tx.write_request_body(&self.body);
-            }
-            verdict = tx.request_body();
-        }
-        tx.logging(unix_nanos);
-        verdict
-    }
-}
-
-/// The bytes up to the line's end, which is LF or CRLF.
-fn take_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
-    let end = rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
-    let (line, after) = rest.split_at(end);
-    *rest = after.get(1..).unwrap_or_default();
-    line.strip_suffix(b"\r").unwrap_or(line)
-}
-
 fn transaction(ruleset: &Arc<Ruleset>) -> Transaction {
     Transaction::new(Arc::clone(ruleset), Services::default())
 }
 
-fn explain(file: &Path, client: std::net::IpAddr, config: &ConfigArgs, out: Output) -> Result<(), Failure> {
-    let loaded = configured(config)?;
+fn explain(
+    file: &Path,
+    all: bool,
+    route: Option<&str>,
+    client: std::net::IpAddr,
+    config: &ConfigArgs,
+    out: Output,
+) -> Result<(), Failure> {
+    let config = config.load()?.config;
+    let loaded = rules::load(&config.waf)?;
+    let policy = match route {
+        None => 0,
+        Some(name) => {
+            let route = config.edge.routes.iter().find(|r| &*r.name == name);
+            route.ok_or_else(|| Failure::Route(name.to_owned()))?.waf_policy
+        }
+    };
     let request = Request::read(file)?;
     let mut tx = transaction(&loaded.ruleset);
-    let verdict = request.judge(&mut tx, client);
+    tx.record_all(all);
+    let verdict = request.judge(&mut tx, client, policy);
     let value = json!({ "verdict": verdict, "scores": tx.scores(), "matches": tx.matches() });
     out.print(&value, |_| {
         let mut text = String::new();
@@ -259,73 +215,21 @@ fn describe(matched: &MatchedRule) -> String {
     for value in &matched.values {
         text.push_str(&format!("  {} = {}\n", value.variable, value.value));
     }
+    if !rule.transformations.is_empty() {
+        text.push_str(&format!("  after {}\n", rule.transformations.join(", ")));
+    }
     let named = matched
         .values
         .iter()
         .map(|v| v.variable.to_string())
         .find(|v| v.contains(':') && !v.starts_with("TX"));
     if let Some(variable) = named {
+        let variable = variable.replace('"', "\\\"");
         text.push_str(&format!(
-            "  to exclude it: SecRuleUpdateTargetById {} \"!{}\"\n",
-            rule.id,
-            variable.replace('"', "\\\"")
+            "  to exclude it everywhere: SecRuleUpdateTargetById {id} \"!{variable}\"\n  \
+             to exclude it on a route: waf_exclude = [{{ id = {id}, target = \"{variable}\" }}]\n",
+            id = rule.id,
         ));
     }
     text
-}
-
-/// The time of each request, with the rules that matched it.
-fn profile(folder: &Path, rounds: u32, config: &ConfigArgs, out: Output) -> Result<(), Failure> {
-    let loaded = configured(config)?;
-    let unreadable = |e: std::io::Error| Failure::Request { file: folder.to_owned(), reason: e.to_string() };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .map_err(unreadable)?
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .filter(|path| path.is_file())
-        .collect();
-    files.sort();
-    let mut tx = transaction(&loaded.ruleset);
-    let client = std::net::IpAddr::from([192, 0, 2, 1]);
-    let mut rows = Vec::new();
-    for file in &files {
-        let request = Request::read(file)?;
-        request.judge(&mut tx, client);
-        let started = Instant::now();
-        for _ in 0..rounds {
-            request.judge(&mut tx, client);
-        }
-        let micros = started.elapsed().as_secs_f64() * 1e6 / f64::from(rounds);
-        let rules: Vec<u64> = tx.matches().iter().map(|m| m.rule.id).collect();
-        rows.push((file.display().to_string(), micros, rules));
-    }
-    rows.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let value =
-        json!(rows.iter().map(|(f, us, r)| json!({"request": f, "us": us, "rules": r})).collect::<Vec<_>>());
-    out.print(&value, |_| {
-        let cells: Vec<Vec<String>> =
-            rows.iter().map(|(f, us, r)| vec![f.clone(), format!("{us:.1}"), format!("{r:?}")]).collect();
-        table(&["REQUEST", "US", "RULES THAT MATCHED"], &cells)
-    });
-    if rows.is_empty() {
-        write_out("no request files\n");
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_read_from_files() {
-        let file = std::env::temp_dir().join(format!("gateway-explain-{}", std::process::id()));
-        std::fs::write(&file, "POST /x HTTP/1.1\nHost: a\r\nX-Y:  z \n\nbody\n").expect("file");
-        let request = Request::read(&file).expect("request");
-        assert_eq!(request.line, b"POST /x HTTP/1.1");
-        assert_eq!(request.fields, [(b"Host".to_vec(), b"a".to_vec()), (b"X-Y".to_vec(), b"z".to_vec())]);
-        assert_eq!(request.body, b"body\n");
-        std::fs::write(&file, "nonsense").expect("file");
-        assert!(Request::read(&file).is_err());
-        std::fs::remove_file(&file).expect("file");
-    }
 }
