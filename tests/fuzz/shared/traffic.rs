@@ -44,7 +44,10 @@ impl Pair {
             without,
             "{} {:?} {}",
             uri.escape_ascii(),
-            headers.iter().map(|(n, v)| format!("{}: {}", n.escape_ascii(), v.escape_ascii())).collect::<Vec<_>>(),
+            headers
+                .iter()
+                .map(|(n, v)| format!("{}: {}", n.escape_ascii(), v.escape_ascii()))
+                .collect::<Vec<_>>(),
             body.escape_ascii()
         );
         with
