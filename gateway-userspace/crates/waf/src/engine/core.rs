@@ -12,7 +12,7 @@ use super::{
 use crate::{
     actions::Sanitised,
     compile::{Ruleset, rule::RuleSetBits},
-    lang::ast::{AuditMode, EngineMode},
+    lang::ast::{AuditMode, EngineMode, XmlArguments},
     operators::Captures,
     variables::{
         Variable,
@@ -99,6 +99,7 @@ pub(crate) struct Core {
     pub response_body_limit: u64,
     pub force_request_body: bool,
     pub processor: Option<Processor>,
+    pub xml_arguments: XmlArguments,
     pub request_body_full: bool,
     pub response_body_full: bool,
     pub request_body_seen: u64,
@@ -157,6 +158,7 @@ impl Core {
             response_body_limit: 0,
             force_request_body: false,
             processor: None,
+            xml_arguments: XmlArguments::Off,
             request_body_full: false,
             response_body_full: false,
             request_body_seen: 0,
@@ -204,6 +206,7 @@ impl Core {
         self.response_body_limit = settings.response_body_limit;
         self.force_request_body = false;
         self.processor = None;
+        self.xml_arguments = settings.xml_arguments;
         self.request_body_full = false;
         self.response_body_full = false;
         self.request_body_seen = 0;
