@@ -79,8 +79,8 @@ fn elements_of_json_arrays_have_either_name() {
         let options = CompileOptions { json_arrays, ..CompileOptions::default() };
         let entries = [Entry::Text { name: "t.conf", text }];
         let Ok((rules, _)) = Ruleset::compile(&MemorySource::new(), &entries, &options) else { panic!() };
-        let mut transaction = Transaction::new(std::sync::Arc::new(rules), Services::default());
-        super::run(&mut transaction, "POST / HTTP/1.1\nContent-Type: application/json\n\n{\"a\":[7]}");
+        let mut transaction = Transaction::new(Arc::new(rules), Services::default());
+        run(&mut transaction, "POST / HTTP/1.1\nContent-Type: application/json\n\n{\"a\":[7]}");
         let ids: Vec<u64> = transaction.matches().iter().map(|m| m.rule.id).collect();
         assert_eq!(ids, [expected]);
     }
