@@ -147,7 +147,38 @@ fn read_stage(stage: &Node) -> Result<Stage> {
     Ok(Stage { input: read_input(input)?, output: read_output(output)? })
 }
 
+/// What a test says that nobody here reads makes it fail: it may be what the test is about.
+fn refuse_unknown(node: &Node, what: &str, known: &[&str]) -> Result<()> {
+    if let Node::Map(entries) = node
+        && let Some((key, _)) = entries.iter().find(|(key, _)| !known.contains(&key.as_str()))
+    {
+        bail!("unknown {what} {key}");
+    }
+    Ok(())
+}
+
 fn read_input(input: &Node) -> Result<Input> {
+    const KNOWN: [&str; 18] = [
+        "dest_addr",
+        "port",
+        "protocol",
+        "method",
+        "uri",
+        "uris",
+        "version",
+        "headers",
+        "ordered_headers",
+        "data",
+        "encoded_data",
+        "encoded_request",
+        "raw_request",
+        "autocomplete_headers",
+        "stop_magic",
+        "follow_redirect",
+        "save_cookie",
+        "virtual_host_mode",
+    ];
+    refuse_unknown(input, "input", &KNOWN)?;
     if flag(input, "follow_redirect")? == Some(true) || flag(input, "save_cookie")? == Some(true) {
         bail!("follow_redirect and save_cookie are not supported");
     }
@@ -228,10 +259,10 @@ fn read_output(output: &Node) -> Result<Output> {
         "isolated",
         "triggered_rules",
     ];
-    if let Node::Map(entries) = output
-        && let Some((key, _)) = entries.iter().find(|(key, _)| !KNOWN.contains(&key.as_str()))
-    {
-        bail!("unknown expectation {key}");
+    refuse_unknown(output, "expectation", &KNOWN)?;
+    if let Some(log) = output.get("log") {
+        const LOG: [&str; 4] = ["expect_ids", "no_expect_ids", "match_regex", "no_match_regex"];
+        refuse_unknown(log, "expectation of the log", &LOG)?;
     }
     let list = |node: Option<&Node>| -> Vec<String> {
         node.map(|n| n.items().iter().filter_map(Node::text).map(str::to_owned).collect()).unwrap_or_default()
@@ -308,6 +339,8 @@ mod tests {
             "tests:\n- stages:\n  - input: {}\n",
             "tests:\n- stages:\n  - input: {encoded_request: '!'}\n    output: {}\n",
             "tests:\n- stages:\n  - input: {}\n    output: {surprise: 1}\n",
+            "tests:\n- stages:\n  - input: {}\n    output: {log: {surprise: 1}}\n",
+            "tests:\n- stages:\n  - input: {surprise: 1}\n    output: {}\n",
             "nothing: 1\n",
         ];
         for source in rows {

@@ -5,8 +5,8 @@ use crate::{
     compile::{Ruleset, rule::Exclusion},
     engine::core::{Core, Processor},
     lang::{
-        ast::{AuditMode, EngineMode, RuleQuery},
-        audit_mode, engine_mode, id_range, parse_targets,
+        ast::{AuditMode, EngineMode, RuleQuery, XmlArguments},
+        audit_mode, engine_mode, id_range, parse_targets, xml_arguments,
     },
 };
 
@@ -26,6 +26,7 @@ pub(crate) enum Ctl {
     ResponseBodyLimit(u64),
     ForceRequestBodyVariable(bool),
     RequestBodyProcessor(Processor),
+    ParseXmlIntoArgs(XmlArguments),
     /// Index into the rule set's removals.
     RemoveRules(u32),
     /// Index into the rule set's target removals.
@@ -66,6 +67,9 @@ pub(super) fn parse(text: &str, cx: &mut ActionContext<'_>) -> Result<Option<Ctl
                 Processor::from_name(value).ok_or_else(|| wrong("URLENCODED, MULTIPART, JSON or XML"))?;
             Ctl::RequestBodyProcessor(processor)
         }
+        "parsexmlintoargs" => {
+            Ctl::ParseXmlIntoArgs(xml_arguments(value).ok_or_else(|| wrong("On, Off or OnlyArgs"))?)
+        }
         "ruleremovebyid" => remove(ids(value).ok_or_else(|| wrong("ids"))?, cx),
         "ruleremovebytag" if !value.is_empty() => remove(RuleQuery::Tag(value.to_owned()), cx),
         "ruleremovebymsg" if !value.is_empty() => remove(RuleQuery::Message(value.to_owned()), cx),
@@ -76,8 +80,7 @@ pub(super) fn parse(text: &str, cx: &mut ActionContext<'_>) -> Result<Option<Ctl
         | "hashengine"
         | "hashenforcement"
         | "forceresponsebodyvariable"
-        | "responsebodyprocessor"
-        | "parsexmlintoargs" => {
+        | "responsebodyprocessor" => {
             cx.notices.push(format!("ctl:{name} has no effect here"));
             return Ok(None);
         }
@@ -139,6 +142,7 @@ impl Core {
             Ctl::ResponseBodyLimit(limit) => self.response_body_limit = *limit,
             Ctl::ForceRequestBodyVariable(on) => self.force_request_body = *on,
             Ctl::RequestBodyProcessor(processor) => self.set_processor(*processor),
+            Ctl::ParseXmlIntoArgs(into) => self.xml_arguments = *into,
             Ctl::RemoveRules(index) => {
                 if let Some(removal) = rules.removals.get(*index as usize) {
                     self.removed.add_all(removal);

@@ -7,7 +7,7 @@ use crate::{
     variables::{Variable, store::ItemName},
 };
 
-/// Most values that one transaction hides in its records; further ones are not hidden.
+/// Most things that one transaction's rules may hide in its records; what a further one names is shown.
 pub(crate) const SANITISED_MAX: usize = 256;
 
 /// Something that the audit log hides.

@@ -103,6 +103,7 @@ pub(super) fn build(
         pipelines: builder.pipelines,
         symbols: builder.symbols,
         settings,
+        json_arrays: options.json_arrays,
         removals,
         target_removals,
         relevant_status,

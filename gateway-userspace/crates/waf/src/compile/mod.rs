@@ -24,6 +24,7 @@ use self::{
 pub(crate) use selector::selector;
 
 use crate::{
+    body::json::ArrayNaming,
     engine::matched::RuleInfo,
     lang::{
         self,
@@ -53,13 +54,15 @@ pub enum Entry<'a> {
 pub struct CompileOptions {
     /// Screen values for all rules at once, asking single operators only where they may match. Off is the oracle.
     pub prefilter: bool,
+    /// What the elements of JSON arrays are called: `json.a.0` as CRS expects, or `json.a.array_0` as ModSecurity v3 does.
+    pub json_arrays: ArrayNaming,
     /// Something that clients cannot foresee: keys the hash of names that requests bring.
     pub hash_seed: u64,
 }
 
 impl Default for CompileOptions {
     fn default() -> Self {
-        Self { prefilter: true, hash_seed: 0 }
+        Self { prefilter: true, json_arrays: ArrayNaming::Index, hash_seed: 0 }
     }
 }
 
@@ -75,6 +78,7 @@ pub struct Ruleset {
     pub(crate) pipelines: Pipelines,
     pub(crate) symbols: Symbols,
     pub(crate) settings: Settings,
+    pub(crate) json_arrays: ArrayNaming,
     /// What `ctl:ruleRemoveBy*` actions remove.
     pub(crate) removals: Vec<RuleSetBits>,
     pub(crate) target_removals: Vec<TargetRemoval>,

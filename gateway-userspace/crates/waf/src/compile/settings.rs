@@ -1,6 +1,6 @@
 //! What the setting directives say, with defaults where none does.
 
-use crate::lang::ast::{AuditFormat, AuditMode, EngineMode, LimitAction, Setting};
+use crate::lang::ast::{AuditFormat, AuditMode, EngineMode, LimitAction, Setting, XmlArguments};
 
 /// The settings of a rule set. Sizes are bytes.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -24,6 +24,8 @@ pub struct Settings {
     pub response_body_mime_types: Vec<String>,
     /// 1000 by default: further arguments set REQBODY_ERROR and are not parsed.
     pub arguments_limit: u64,
+    /// Off by default: texts of XML bodies are in XML alone.
+    pub xml_arguments: XmlArguments,
     pub argument_separator: u8,
     pub cookie_separator: u8,
     /// Seconds a persistent record lives after its last change; 3600 by default.
@@ -61,6 +63,7 @@ impl Default for Settings {
             response_body_limit_action: LimitAction::Reject,
             response_body_mime_types: vec!["text/plain".to_owned(), "text/html".to_owned()],
             arguments_limit: 1000,
+            xml_arguments: XmlArguments::Off,
             argument_separator: b'&',
             cookie_separator: b';',
             collection_timeout: 3600,
@@ -96,6 +99,7 @@ impl Settings {
             S::ResponseBodyLimitAction(action) => self.response_body_limit_action = action,
             S::ResponseBodyMimeType(types) => self.response_body_mime_types = types,
             S::ResponseBodyMimeTypesClear => self.response_body_mime_types.clear(),
+            S::ParseXmlIntoArgs(into) => self.xml_arguments = into,
             S::ArgumentsLimit(n) => self.arguments_limit = n,
             S::ArgumentSeparator(byte) => self.argument_separator = byte,
             S::CookieSeparator(byte) => self.cookie_separator = byte,

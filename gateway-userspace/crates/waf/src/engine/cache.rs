@@ -1,6 +1,6 @@
-//! Remembers what a value became in a pipeline, so that each is computed once.
+//! Remembers what a value became in a pipeline or by one transformation, so that each is computed once.
 
-use crate::{compile::pipeline::PipelineId, variables::arena::Span};
+use crate::{compile::pipeline::PipelineId, transformations::Transformation, variables::arena::Span};
 
 /// Results remembered; a further one takes the place of another, which is then computed anew when needed.
 const ENTRIES: usize = 1024;
@@ -52,6 +52,11 @@ impl TransformCache {
             *entry = Entry { value: value.key(), pipeline, generation, result };
         }
     }
+}
+
+/// Stands for a transformation where a pipeline may stand; pipelines are numbered from the other end.
+pub(crate) fn step(transformation: Transformation) -> PipelineId {
+    PipelineId::MAX - transformation as PipelineId
 }
 
 #[inline]

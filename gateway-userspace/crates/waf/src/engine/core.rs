@@ -13,7 +13,7 @@ use crate::{
     actions::Sanitised,
     body::multipart::Elider,
     compile::{Ruleset, rule::RuleSetBits},
-    lang::ast::{AuditMode, EngineMode},
+    lang::ast::{AuditMode, EngineMode, XmlArguments},
     operators::Captures,
     variables::{
         Variable,
@@ -102,6 +102,7 @@ pub(crate) struct Core {
     pub processor: Option<Processor>,
     /// Leaves large files out of the body, where nobody asks for what is in them.
     pub elider: Option<Elider>,
+    pub xml_arguments: XmlArguments,
     pub request_body_full: bool,
     pub response_body_full: bool,
     pub request_body_seen: u64,
@@ -161,6 +162,7 @@ impl Core {
             force_request_body: false,
             processor: None,
             elider: None,
+            xml_arguments: XmlArguments::Off,
             request_body_full: false,
             response_body_full: false,
             request_body_seen: 0,
@@ -209,6 +211,7 @@ impl Core {
         self.force_request_body = false;
         self.processor = None;
         self.elider = None;
+        self.xml_arguments = settings.xml_arguments;
         self.request_body_full = false;
         self.response_body_full = false;
         self.request_body_seen = 0;

@@ -1,6 +1,6 @@
 //! Asking a rule about its values.
 
-use super::core::Core;
+use super::{cache::step, core::Core};
 use crate::{
     bytes::ByteMask,
     compile::{
@@ -9,7 +9,7 @@ use crate::{
         rule::{Check, Operand, Rule, Selector, Target},
     },
     operators::{Comparison, EvalContext, MAX_CAPTURES, Operator, parse_integer},
-    transformations::Outcome,
+    transformations::{Outcome, Transformation},
     variables::{
         Variable,
         arena::{Buffer, SCRATCH_KEEP_BYTES, Span},
@@ -257,18 +257,26 @@ impl Core {
             return known;
         }
         let mut current = value;
-        for (node, transformation) in rules.pipelines.path(pipeline) {
-            if let Some(known) = self.cache.get(value, *node) {
-                current = known;
-                continue;
-            }
-            self.transformed.clear();
-            if transformation.apply(self.arena.get(current), &mut self.transformed) == Outcome::Changed {
-                current = self.arena.push(Buffer::Scratch, &self.transformed);
-            }
-            self.cache.put(value, *node, current);
+        for (_, transformation) in rules.pipelines.path(pipeline) {
+            current = self.transform_once(current, *transformation);
         }
+        self.cache.put(value, pipeline, current);
         current
+    }
+
+    /// What a value becomes by one transformation: pipelines that come to the same value share what follows.
+    fn transform_once(&mut self, value: Span, transformation: Transformation) -> Span {
+        let step = step(transformation);
+        if let Some(known) = self.cache.get(value, step) {
+            return known;
+        }
+        self.transformed.clear();
+        let result = match transformation.apply(self.arena.get(value), &mut self.transformed) {
+            Outcome::Changed => self.arena.push(Buffer::Scratch, &self.transformed),
+            Outcome::Unchanged => value,
+        };
+        self.cache.put(value, step, result);
+        result
     }
 
     /// The same for a value whose mask is known: what cannot change it is not even looked up.
@@ -280,19 +288,11 @@ impl Core {
         rules: &Ruleset,
     ) -> Span {
         let mut current = value;
-        for (node, transformation) in rules.pipelines.path(pipeline) {
+        for (_, transformation) in rules.pipelines.path(pipeline) {
             if current == value && transformation.is_noop_for(mask) {
                 continue;
             }
-            if let Some(known) = self.cache.get(value, *node) {
-                current = known;
-                continue;
-            }
-            self.transformed.clear();
-            if transformation.apply(self.arena.get(current), &mut self.transformed) == Outcome::Changed {
-                current = self.arena.push(Buffer::Scratch, &self.transformed);
-            }
-            self.cache.put(value, *node, current);
+            current = self.transform_once(current, *transformation);
         }
         current
     }

@@ -11,7 +11,7 @@ use crate::{
         xml::{self, XmlLimits},
     },
     compile::Ruleset,
-    lang::ast::{EngineMode, LimitAction},
+    lang::ast::{EngineMode, LimitAction, XmlArguments},
     variables::{
         Variable,
         arena::{BUFFER_MAX_BYTES, Buffer, Span},
@@ -21,6 +21,8 @@ use crate::{
 
 /// Deepest JSON whatever SecRequestBodyJsonDepthLimit says.
 const JSON_DEPTH_MAX: u64 = 10_000;
+/// Longest name of an argument made of XML, bytes; a longer one is cut.
+const XML_NAME_MAX_BYTES: usize = 1024;
 
 impl Core {
     pub(crate) fn wants_request_body(&self) -> bool {
@@ -123,6 +125,7 @@ impl Core {
     fn json(&mut self, body: Span, rules: &Ruleset) {
         let limits = JsonLimits {
             depth: rules.settings.json_depth_limit.min(JSON_DEPTH_MAX) as usize,
+            naming: rules.json_arrays,
             ..JsonLimits::default()
         };
         // The sink fills the arena that the body is in: the body steps aside.
@@ -139,6 +142,14 @@ impl Core {
     fn xml(&mut self, body: Span, rules: &Ruleset) {
         match xml::parse(self.arena.get(body), &XmlLimits::default()) {
             Ok(document) => {
+                if self.xml_arguments != XmlArguments::Off {
+                    document.arguments(XML_NAME_MAX_BYTES, &mut |name, value| {
+                        self.push_argument(List::ArgsPost, name.as_bytes(), value.as_bytes(), rules);
+                    });
+                }
+                if self.xml_arguments == XmlArguments::OnlyArgs {
+                    return;
+                }
                 for (number, (expression, path)) in rules.symbols.xpaths.iter().enumerate() {
                     let name = self.arena.data(expression.as_bytes());
                     document.select(path, &mut |text| {

@@ -1,5 +1,7 @@
 //! From a rule's targets to the values that it looks at.
 
+use std::io::Write as _;
+
 use super::{core::Core, time::civil};
 use crate::{
     compile::{
@@ -278,8 +280,12 @@ impl Core {
 
     fn address(&mut self, client: bool) -> Value {
         let address = if client { self.client } else { self.server };
-        let text = address.map_or(String::new(), |a| a.ip().to_canonical().to_string());
-        Value::Bytes(self.arena.data(text.as_bytes()))
+        self.transformed.clear();
+        if let Some(address) = address {
+            // Writing to memory does not fail.
+            let _ = write!(self.transformed, "{}", address.ip().to_canonical());
+        }
+        Value::Bytes(self.arena.push(Buffer::Data, &self.transformed))
     }
 
     /// Request line, headers and body as one text.

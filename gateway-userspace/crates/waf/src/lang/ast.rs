@@ -168,6 +168,18 @@ pub enum LimitAction {
     ProcessPartial,
 }
 
+/// `SecParseXmlIntoArgs`: whether the texts of an XML body become arguments, `xml.root.child`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub enum XmlArguments {
+    /// They don't.
+    #[default]
+    Off,
+    /// They do, and XML has them as well.
+    On,
+    /// They do, and XML stays empty.
+    OnlyArgs,
+}
+
 /// `Native` or `JSON`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[allow(missing_docs)]
@@ -192,6 +204,7 @@ pub enum Setting {
     ResponseBodyLimitAction(LimitAction),
     ResponseBodyMimeType(Vec<String>),
     ResponseBodyMimeTypesClear,
+    ParseXmlIntoArgs(XmlArguments),
     ArgumentsLimit(u64),
     ArgumentSeparator(u8),
     CookieSeparator(u8),

@@ -1,6 +1,6 @@
 //! The settings: every directive of the ModSecurity v3 reference manual that is no rule, with what becomes of it.
 
-use super::ast::{AuditFormat, AuditMode, EngineMode, LimitAction, Setting};
+use super::ast::{AuditFormat, AuditMode, EngineMode, LimitAction, Setting, XmlArguments};
 
 /// What becomes of a directive.
 pub(super) enum Known {
@@ -51,10 +51,7 @@ const TABLE: &[(&str, Known)] = &[
     ("SecSensorId", Set(|a| text(a).map(S::SensorId))),
     ("SecWebAppId", Set(|a| text(a).map(S::WebAppId))),
     ("SecUploadFileLimit", Set(|a| number(a).map(S::UploadFileLimit))),
-    (
-        "SecParseXmlIntoArgs",
-        NoEffect("no effect here: look at XML:/* and XML://@* for the texts and attributes of XML bodies"),
-    ),
+    ("SecParseXmlIntoArgs", Set(|a| xml(a).map(S::ParseXmlIntoArgs))),
     ("SecAuditEngine", Set(|a| audit(a).map(S::AuditEngine))),
     ("SecAuditLog", Set(|a| text(a).map(S::AuditLog))),
     ("SecAuditLog2", Set(|a| text(a).map(S::AuditLog2))),
@@ -98,10 +95,17 @@ const TABLE: &[(&str, Known)] = &[
     ("SecUnicodeMapFile", NoEffect("no effect here: the mapping of code page 20127 is built in")),
     ("SecUnicodeCodePage", NoEffect("no effect here: the mapping of code page 20127 is built in")),
     ("SecUnicodeMap", NoEffect("no effect here: the mapping of code page 20127 is built in")),
-    ("SecPcreMatchLimit", NoEffect("no effect here: patterns are matched in linear time and need no limit")),
+    (
+        "SecPcreMatchLimit",
+        NoEffect(
+            "no effect here: patterns are matched in linear time, those with back references under a limit of their own",
+        ),
+    ),
     (
         "SecPcreMatchLimitRecursion",
-        NoEffect("no effect here: patterns are matched in linear time and need no limit"),
+        NoEffect(
+            "no effect here: patterns are matched in linear time, those with back references under a limit of their own",
+        ),
     ),
     ("SecXmlExternalEntity", NoEffect("no effect here: external entities are never read")),
     ("SecCacheTransformations", NoEffect("no effect here: transformed values are always computed once")),
@@ -201,6 +205,16 @@ pub(crate) fn engine_mode(text: &str) -> Option<EngineMode> {
 /// The value of `SecAuditEngine` or `ctl:auditEngine`.
 pub(crate) fn audit_mode(text: &str) -> Option<AuditMode> {
     audit(&[text]).ok()
+}
+
+/// The value of `SecParseXmlIntoArgs` or `ctl:parseXmlIntoArgs`.
+pub(crate) fn xml_arguments(text: &str) -> Option<XmlArguments> {
+    xml(&[text]).ok()
+}
+
+fn xml(arguments: &[&str]) -> Result<XmlArguments, &'static str> {
+    let table = [("on", XmlArguments::On), ("off", XmlArguments::Off), ("onlyargs", XmlArguments::OnlyArgs)];
+    one_of(arguments, &table, "On, Off or OnlyArgs")
 }
 
 fn audit(arguments: &[&str]) -> Result<AuditMode, &'static str> {

@@ -13,6 +13,6 @@ mod parser;
 mod targets;
 mod words;
 
-pub(crate) use directives::{audit_mode, engine_mode};
+pub(crate) use directives::{audit_mode, engine_mode, xml_arguments};
 pub use parser::{INCLUDE_DEPTH_MAX, INCLUDED_FILES_MAX, parse};
 pub(crate) use parser::{id_range, parse_targets};

@@ -6,6 +6,7 @@ use daachorse::{DoubleArrayAhoCorasick, DoubleArrayAhoCorasickBuilder};
 use regex_syntax::ParserBuilder;
 
 use super::fragment::{Fragment, fragments};
+use super::grams::{Focus, Grams};
 use super::literal::{LITERAL_MAX, LITERAL_MIN};
 use super::node::Node;
 use crate::bytes::ByteMask;
@@ -15,6 +16,10 @@ use crate::operators::{Operator, OperatorKind};
 const MEMO_SLOTS: usize = 512;
 /// Values longer than this have words that come again: each literal's conditions are tested once.
 const LONG_BYTES: usize = 128;
+/// Bytes of long values of one kind after which it pays to find out which literals matter for it.
+const FOCUS_AFTER_BYTES: usize = 32 << 10;
+/// Kinds of values with a focus; a further one takes the place of another.
+const FOCUSES: usize = 16;
 /// Most literals of a screen; operators beyond it are not screened.
 const LITERALS_MAX: usize = 200_000;
 
@@ -45,7 +50,8 @@ pub(crate) struct Screen {
     /// For each literal, where its conditions are in `postings`.
     starts: Vec<u32>,
     postings: Vec<Posting>,
-    automaton: Option<DoubleArrayAhoCorasick<u32>>,
+    /// Both find the literals: the first is faster on usual values, the second on any.
+    search: Option<(Grams, DoubleArrayAhoCorasick<u32>)>,
 }
 
 /// Where a literal leads.
@@ -161,6 +167,8 @@ pub(crate) struct Memo {
     folded: Vec<u8>,
     /// The literals met in the long value at hand.
     met: Vec<u64>,
+    focuses: Vec<(usize, Focus)>,
+    focus_turn: usize,
 }
 
 #[derive(Clone, Default)]
@@ -171,6 +179,8 @@ struct Slot {
     loose: Vec<u32>,
     /// Operators that a literal may lead to in a value of this key.
     literal: Vec<u64>,
+    /// Bytes of long values of this key so far.
+    long_bytes: usize,
 }
 
 impl Default for Memo {
@@ -180,6 +190,8 @@ impl Default for Memo {
             places: Places::new(MEMO_SLOTS),
             folded: Vec::new(),
             met: Vec::new(),
+            focuses: Vec::new(),
+            focus_turn: 0,
         }
     }
 }
@@ -197,7 +209,7 @@ impl Screen {
             common: Vec::new(),
             starts: vec![0],
             postings: Vec::new(),
-            automaton: None,
+            search: None,
         };
         let mut literals: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
         for (number, operator) in operators.iter().enumerate() {
@@ -257,9 +269,10 @@ impl Screen {
     }
 
     fn build(&mut self, literals: Vec<Vec<u8>>) {
+        let grams = Grams::new(literals.iter().map(Vec::as_slice));
         let values = literals.into_iter().enumerate().map(|(index, literal)| (literal, index as u32));
         match DoubleArrayAhoCorasickBuilder::new().build_with_values(values) {
-            Ok(automaton) => self.automaton = Some(automaton),
+            Ok(automaton) => self.search = Some((grams, automaton)),
             // Beyond what the automaton can hold: ask the operators themselves.
             Err(_) => {
                 for condition in &self.conditions {
@@ -309,7 +322,8 @@ impl Screen {
             }
             return;
         }
-        let slot = memo.slot(asked.question, asked.among, mask);
+        let at = memo.slot(asked.question, asked.among, mask);
+        let slot = &mut memo.slots[at];
         let is_scan_due =
             slot.literal.iter().zip(asked.wanted).any(|(literal, wanted)| literal & wanted != 0);
         for index in &slot.loose {
@@ -320,48 +334,53 @@ impl Screen {
                 insert(found, condition.operator);
             }
         }
-        if is_scan_due
-            && value.len() >= LITERAL_MIN
-            && let Some(automaton) = &self.automaton
-        {
-            self.scan(automaton, value, mask, asked.wanted, memo, found);
+        if is_scan_due && value.len() >= LITERAL_MIN && self.search.is_some() {
+            slot.long_bytes += if value.len() > LONG_BYTES { value.len() } else { 0 };
+            self.scan(value, mask, asked, at, memo, found);
         }
     }
 
     fn scan(
         &self,
-        automaton: &DoubleArrayAhoCorasick<u32>,
         value: &[u8],
         mask: ByteMask,
-        wanted: &[u64],
+        asked: &Asked<'_>,
+        slot: usize,
         memo: &mut Memo,
         found: &mut [u64],
     ) {
-        let haystack = if mask.intersects(ByteMask::UPPER) {
-            memo.folded.clear();
-            memo.folded.extend_from_slice(value);
-            memo.folded.make_ascii_lowercase();
-            memo.folded.as_slice()
-        } else {
-            value
-        };
-        let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        let Some((grams, automaton)) = &self.search else { return };
         let is_long = value.len() > LONG_BYTES;
-        if is_long {
-            memo.met.clear();
-            memo.met.resize(self.starts.len().div_ceil(64), 0);
+        if is_long && memo.slots[slot].long_bytes > FOCUS_AFTER_BYTES {
+            memo.focus(slot, || self.focus(grams, asked, coarse(mask.0)));
         }
-        for hit in automaton.find_overlapping_iter(haystack) {
-            let literal = hit.value() as usize;
+        let Memo { folded, met, focuses, .. } = memo;
+        let focus = focuses.iter().find(|(of, _)| is_long && *of == slot).map(|(_, focus)| focus);
+        if focus.is_some_and(|focus| focus.literals == 0) {
+            return;
+        }
+        folded.clear();
+        folded.extend_from_slice(value);
+        if mask.intersects(ByteMask::UPPER) {
+            folded.make_ascii_lowercase();
+        }
+        let wanted = asked.wanted;
+        if is_long {
+            met.clear();
+            met.resize(self.starts.len().div_ceil(64), 0);
+        }
+        let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        let mut meet = |literal: u32| {
+            let literal = literal as usize;
             if is_long {
-                let word = &mut memo.met[literal / 64];
+                let word = &mut met[literal / 64];
                 if *word >> (literal % 64) & 1 == 1 {
-                    continue;
+                    return;
                 }
                 *word |= 1 << (literal % 64);
             }
             let (Some(from), Some(to)) = (self.starts.get(literal), self.starts.get(literal + 1)) else {
-                continue;
+                return;
             };
             for posting in &self.postings[*from as usize..*to as usize] {
                 if !has(found, posting.operator)
@@ -371,12 +390,36 @@ impl Screen {
                     insert(found, posting.operator);
                 }
             }
+        };
+        if let Some(focus) = focus {
+            Grams::pad(folded);
+            if grams.find(focus, folded, &mut meet) {
+                return;
+            }
         }
+        automaton.find_overlapping_iter(&folded[..value.len()]).for_each(|hit| meet(hit.value()));
     }
 
-    /// Bytes that the automaton takes.
+    /// The literals that may lead to an operator asked about in values of a key.
+    fn focus(&self, grams: &Grams, asked: &Asked<'_>, key: u64) -> Focus {
+        let mut operators = vec![0; self.words];
+        let asked_about = asked.question.literal.iter().filter(|(operator, _)| has(asked.among, *operator));
+        asked_about.for_each(|(operator, _)| insert(&mut operators, *operator));
+        let may_hold: Vec<bool> = self
+            .conditions
+            .iter()
+            .map(|condition| has(&operators, condition.operator) && Loose::new(0, condition).may_hold(key))
+            .collect();
+        grams.focus(|literal| {
+            let (from, to) = (self.starts[literal as usize], self.starts[literal as usize + 1]);
+            let postings = &self.postings[from as usize..to as usize];
+            postings.iter().any(|posting| may_hold[posting.condition as usize])
+        })
+    }
+
+    /// Bytes that the tables take.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.automaton.as_ref().map_or(0, DoubleArrayAhoCorasick::heap_bytes)
+        self.search.as_ref().map_or(0, |(grams, automaton)| grams.heap_bytes() + automaton.heap_bytes())
             + self.conditions.len() * size_of::<Condition>()
             + (self.postings.len() * 2 + self.starts.len() + self.loose.len()) * 4
     }
@@ -403,7 +446,7 @@ fn coarse(mask: u64) -> u64 {
 }
 
 impl Memo {
-    fn slot(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> &Slot {
+    fn slot(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> usize {
         let key = (question.id, coarse(mask.0));
         let (at, is_known) = {
             let slots = &self.slots;
@@ -413,6 +456,8 @@ impl Memo {
         if !is_known {
             slot.key = key;
             slot.known = true;
+            slot.long_bytes = 0;
+            self.focuses.retain(|(of, _)| *of != at);
             slot.literal.clear();
             slot.literal.resize(among.len(), 0);
             for (operator, all) in &question.literal {
@@ -424,11 +469,27 @@ impl Memo {
             let may_hold = |loose: &&Loose| has(among, loose.operator) && loose.may_hold(key.1);
             slot.loose.extend(question.loose.iter().filter(may_hold).map(|loose| loose.index));
         }
-        slot
+        at
+    }
+
+    /// Makes sure of a focus for the slot.
+    fn focus(&mut self, slot: usize, make: impl FnOnce() -> Focus) {
+        if self.focuses.iter().any(|(of, _)| *of == slot) {
+            return;
+        }
+        if self.focuses.len() < FOCUSES {
+            return self.focuses.push((slot, make()));
+        }
+        self.focus_turn = (self.focus_turn + 1) % FOCUSES;
+        let (of, focus) = &mut self.focuses[self.focus_turn];
+        // The one that loses its place has to earn it again.
+        self.slots[*of].long_bytes = 0;
+        (*of, *focus) = (slot, make());
     }
 
     /// Forgets everything: what is kept is of one screen.
     pub(crate) fn clear(&mut self) {
+        self.focuses.clear();
         self.slots.iter_mut().for_each(|slot| slot.known = false);
     }
 }

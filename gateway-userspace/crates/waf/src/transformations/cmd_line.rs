@@ -40,7 +40,17 @@ pub(super) fn apply(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     };
     out.extend_from_slice(&input[..first]);
     let mut after_space = false;
-    for &byte in &input[first..] {
+    let mut rest = &input[first..];
+    while let Some((&byte, tail)) = rest.split_first() {
+        if CLASS[usize::from(byte)] == KEEP {
+            // Words are copied whole.
+            let word = rest.iter().position(|&byte| CLASS[usize::from(byte)] != KEEP).unwrap_or(rest.len());
+            out.extend_from_slice(&rest[..word]);
+            rest = &rest[word..];
+            after_space = false;
+            continue;
+        }
+        rest = tail;
         match CLASS[usize::from(byte)] {
             DROP => {}
             SPACE => {

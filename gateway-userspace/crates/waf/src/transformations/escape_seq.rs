@@ -6,6 +6,12 @@ use super::hex;
 /// `\a \b \f \n \r \t \v \\ \? \' \"`, `\xHH` and up to three octal digits; of other escapes the backslash vanishes. A backslash at
 /// the end stays.
 pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
+    unescape(input, out, escaped)
+}
+
+/// Puts in the place of each escape what `escaped` makes of what follows its backslash: a byte, and how many it stands for. A
+/// backslash at the end stays.
+pub(super) fn unescape(input: &[u8], out: &mut Vec<u8>, escaped: fn(&[u8]) -> (u8, usize)) -> Outcome {
     let Some(first) = memchr::memchr(b'\\', input).filter(|at| at + 1 < input.len()) else {
         return Outcome::Unchanged;
     };

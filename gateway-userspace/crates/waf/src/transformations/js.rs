@@ -1,25 +1,13 @@
 //! `jsDecode`: the escapes of ECMAScript strings.
 
 use super::Outcome;
+use super::escape_seq::unescape;
 use super::hex;
 
 /// `\uHHHH` (the low byte; full-width forms of ASCII become ASCII), `\xHH`, up to three octal digits, `\a \b \f \n \r \t \v`; of other
 /// escapes the backslash vanishes. A backslash at the end stays.
 pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Outcome {
-    let Some(first) = memchr::memchr(b'\\', input).filter(|at| at + 1 < input.len()) else {
-        return Outcome::Unchanged;
-    };
-    out.extend_from_slice(&input[..first]);
-    let mut rest = &input[first..];
-    while let Some(at) = memchr::memchr(b'\\', rest).filter(|at| at + 1 < rest.len()) {
-        out.extend_from_slice(&rest[..at]);
-        rest = &rest[at + 1..];
-        let (byte, length) = escaped(rest);
-        out.push(byte);
-        rest = &rest[length..];
-    }
-    out.extend_from_slice(rest);
-    Outcome::Changed
+    unescape(input, out, escaped)
 }
 
 /// The byte that an escape stands for and its length; `rest` begins after the backslash and is not empty.

@@ -30,11 +30,23 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     Outcome::Changed
 }
 
+/// What `removeWhitespace` keeps: 1, else 0.
+static KEPT: [u8; 256] = {
+    let mut kept = [1; 256];
+    let mut byte = 0_usize;
+    while byte < 256 {
+        if matches!(byte as u8, b'\t'..=b'\r' | b' ' | 0xA0 | 0xC2) {
+            kept[byte] = 0;
+        }
+        byte += 1;
+    }
+    kept
+};
+
 /// `removeWhitespace`: drops whitespace, and the no-break space in Latin-1 (0xA0) and in UTF-8 (0xC2 0xA0), byte by byte as
 /// ModSecurity v3 does.
 pub(super) fn remove(input: &[u8], out: &mut Vec<u8>) -> Outcome {
-    let dropped = |byte: u8| is_space(byte) || byte == 0xA0 || byte == 0xC2;
-    let Some(first) = input.iter().position(|&byte| dropped(byte)) else {
+    let Some(first) = input.iter().position(|&byte| KEPT[usize::from(byte)] == 0) else {
         return Outcome::Unchanged;
     };
     // Every byte is written, and kept by moving on: no branch to guess wrongly at each word's end.
@@ -43,7 +55,7 @@ pub(super) fn remove(input: &[u8], out: &mut Vec<u8>) -> Outcome {
     let mut kept = first;
     for &byte in &input[first..] {
         out[kept] = byte;
-        kept += usize::from(!dropped(byte));
+        kept += usize::from(KEPT[usize::from(byte)]);
     }
     out.truncate(kept);
     Outcome::Changed

@@ -106,6 +106,34 @@ impl XmlDocument {
         self.attributes.iter().map(|it| (&self.store[it.name.clone()], &self.store[it.value.clone()]))
     }
 
+    /// Hands each text to `sink` under a name of its elements, `xml.root.child`, local names only; a name of more than
+    /// `name_bytes` bytes is cut. In order; at most depth times texts.
+    pub fn arguments(&self, name_bytes: usize, sink: &mut dyn FnMut(&str, &str)) {
+        let mut above = Vec::new();
+        let mut name = String::new();
+        for text in &self.texts {
+            above.clear();
+            let mut at = Some(text.element);
+            while let Some(element) = at.and_then(|number| self.elements.get(number)) {
+                above.push(element);
+                at = element.parent;
+            }
+            name.clear();
+            name.push_str("xml");
+            for element in above.iter().rev() {
+                let own = &self.store[element.name.clone()];
+                name.push('.');
+                name.push_str(own.rsplit_once(':').map_or(own, |(_, local)| local));
+                if name.len() > name_bytes {
+                    let end = (0..=name_bytes).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+                    name.truncate(end);
+                    break;
+                }
+            }
+            sink(&name, &self.store[text.value.clone()]);
+        }
+    }
+
     /// How many elements there are.
     pub fn element_count(&self) -> usize {
         self.elements.len()

@@ -45,6 +45,48 @@ fn multipart() {
 }
 
 #[test]
+fn xml_as_arguments() {
+    let xml = "POST / HTTP/1.1\nContent-Type: text/xml\n\n<n:a k=\"v\">t<b>u</b><b>w</b></n:a>";
+    let with = |directive: &str, ctl: &str, test: &str| {
+        format!(
+            "{directive}\nSecAction id:9,phase:1,nolog,ctl:requestBodyProcessor=XML{ctl}\nSecRule {test} id:1"
+        )
+    };
+    let rows = [
+        ("", "", "&ARGS \"@eq 0\""),
+        ("SecParseXmlIntoArgs On", "", "ARGS:xml.a.b \"@streq w\""),
+        ("SecParseXmlIntoArgs On", "", "ARGS_NAMES \"@streq xml.a\""),
+        ("SecParseXmlIntoArgs On", "", "XML:/* \"@streq u\""),
+        ("SecParseXmlIntoArgs On", "", "&ARGS_POST \"@eq 3\""),
+        ("SecParseXmlIntoArgs OnlyArgs", "", "&XML:/* \"@eq 0\""),
+        ("SecParseXmlIntoArgs OnlyArgs", "", "ARGS \"@streq t\""),
+        ("SecParseXmlIntoArgs On", ",ctl:parseXmlIntoArgs=Off", "&ARGS \"@eq 0\""),
+        ("", ",ctl:parseXmlIntoArgs=OnlyArgs", "ARGS:xml.a \"@streq t\""),
+    ];
+    for (directive, ctl, test) in rows {
+        check(&[(&with(directive, ctl, test), xml, "1; pass")]);
+    }
+}
+
+#[test]
+fn elements_of_json_arrays_have_either_name() {
+    use crate::{
+        CompileOptions, Entry, Ruleset, Services, Transaction, body::json::ArrayNaming, source::MemorySource,
+    };
+    let text = "SecRuleEngine On\nSecRequestBodyAccess On\nSecAction id:9,phase:1,nolog,ctl:requestBodyProcessor=JSON\n\
+                SecRule ARGS:json.a.0 \"@eq 7\" id:1,phase:2\nSecRule ARGS:json.a.array_0 \"@eq 7\" id:2,phase:2";
+    for (json_arrays, expected) in [(ArrayNaming::Index, 1), (ArrayNaming::V3, 2)] {
+        let options = CompileOptions { json_arrays, ..CompileOptions::default() };
+        let entries = [Entry::Text { name: "t.conf", text }];
+        let Ok((rules, _)) = Ruleset::compile(&MemorySource::new(), &entries, &options) else { panic!() };
+        let mut transaction = Transaction::new(Arc::new(rules), Services::default());
+        run(&mut transaction, "POST / HTTP/1.1\nContent-Type: application/json\n\n{\"a\":[7]}");
+        let ids: Vec<u64> = transaction.matches().iter().map(|m| m.rule.id).collect();
+        assert_eq!(ids, [expected]);
+    }
+}
+
+#[test]
 fn json_and_xml() {
     let json = "POST / HTTP/1.1\nContent-Type: application/json\n\n{\"a\":[1,{\"b\":\"x\"}],\"c\":true}";
     let with_json = |test: &str| {
