@@ -88,6 +88,7 @@ async fn request(resolver: Resolver, context: &Context, http: &Http) {
     let is_head = request.method() == Method::HEAD;
     let Context { shared, worker, peer, .. } = context;
     let (reply, finishing) = match incoming(request, receiving, http).await {
+        _ if shared.overload.sheds() => shared.pipeline.refuse(worker, peer, &Denial::Overload),
         Ok(incoming) => shared.pipeline.handle(worker, peer, incoming).await,
         Err(denial) => shared.pipeline.refuse(worker, peer, &denial),
     };

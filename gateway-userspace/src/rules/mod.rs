@@ -95,7 +95,8 @@ pub fn load_with(waf: &Waf, prefilter: bool) -> Result<Loaded, RulesError> {
         source = source.with_before(crs::INITIALISATION, policies::LEVELS, text);
     }
     // The memo's hash is keyed, so that nobody outside can aim at its slots.
-    let options = CompileOptions { hash_seed: RandomState::new().hash_one(0), prefilter };
+    let options =
+        CompileOptions { hash_seed: RandomState::new().hash_one(0), prefilter, ..CompileOptions::default() };
     let compiled = Ruleset::compile(&source, &entries, &options);
     let locate = |mut diagnostics: Vec<Diagnostic>| {
         diagnostics.iter_mut().for_each(|d| exclusions.locate(d));

@@ -60,7 +60,7 @@ impl Stage {
             &config,
             format!(
                 "[server]\nworkers = 1\n[log]\naccess = \"off\"\n[waf]\nmode = \"off\"\n[bans]\nenabled = false\n\
-                 [control]\nsocket = {control:?}\nlisten = \"off\"\n\
+                 [control]\nsocket = \"{}\"\nlisten = \"off\"\n\
                  [http]\nheader_timeout = \"5s\"\nbody_timeout = \"5s\"\nsend_timeout = \"5s\"\nidle_timeout = \"20s\"\n\
                  [[listeners]]\nname = \"plain\"\naddress = \"127.0.0.1:{plain}\"\n\
                  [[listeners]]\nname = \"tls\"\naddress = \"127.0.0.1:{tls}\"\ntls = true\n\
@@ -73,6 +73,7 @@ impl Stage {
                  [[routes]]\nname = \"site\"\nupstream = \"site\"\npath_prefix = \"/site\"\n\
                  [[routes]]\nname = \"ws\"\nupstream = \"ws\"\npath = \"/ws\"\nupgrade = true\n\
                  [[routes]]\nname = \"grpc\"\nupstream = \"grpc\"\npath_prefix = \"/echo.Echo\"\n",
+                control.display(),
                 origin.address(),
                 ports["site"],
                 ports["ws"],

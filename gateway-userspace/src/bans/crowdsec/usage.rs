@@ -54,7 +54,7 @@ impl Usage {
                     return;
                 }
                 Err(failure) => {
-                    tracing::debug!(%failure, "usage metrics are not sent; the next ones hold them too")
+                    tracing::debug!(%failure, "usage metrics are not sent; the next ones hold them too");
                 }
             }
         }
