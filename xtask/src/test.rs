@@ -37,8 +37,10 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
              run `sudo -E env PATH=$PATH cargo xtask test`, or `cargo xtask test --unit` for the rest"
         );
     }
-    if !args.unit {
-        ui::heading("What the tests need");
+    ui::heading("What the tests need");
+    if args.unit {
+        setup::python::ensure(paths)?;
+    } else {
         setup::for_tests(paths)?;
     }
     ui::heading("Building");

@@ -23,8 +23,15 @@ const ASK: Duration = Duration::from_hours(1);
 pub type Settings = Vec<(ClientCertificates, Arc<ArcSwap<ServerConfig>>)>;
 
 /// What was seen last.
-#[derive(Default)]
 pub(super) struct Watch(Mutex<Seen>);
+
+impl Watch {
+    /// Looks at the files before they are read for the first time: what changes from then on is taken over.
+    pub(super) fn begin(edge: &Edge) -> Self {
+        let stamp = Some(rules::stamp(&files(&edge.tls, edge)));
+        Self(Mutex::new(Seen { stamp, ..Seen::default() }))
+    }
+}
 
 #[derive(Default)]
 struct Seen {

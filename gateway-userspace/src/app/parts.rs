@@ -56,6 +56,7 @@ pub struct Checked {
     pub rules: Loaded,
     /// The certificates, loaded.
     pub certificates: Certificates,
+    pub(super) certificate_watch: Watch,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
@@ -67,9 +68,10 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, AppError> {
     let loaded = args.load()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let rules = rules::load(&loaded.config.waf)?;
+    let certificate_watch = Watch::begin(&loaded.config.edge);
     let configured = acme::certificates(&loaded.config.edge.tls);
     let certificates = Certificates::load(&configured, &provider, tls_files::now())?;
-    Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, provider })
+    Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, certificate_watch, provider })
 }
 
 impl Checked {
@@ -179,7 +181,7 @@ impl Running {
         handed_over: Vec<TcpListener>,
         before: Option<&TakeOver>,
     ) -> Result<Self, AppError> {
-        let Checked { config, file, rules: loaded, certificates, provider } = checked;
+        let Checked { config, file, rules: loaded, certificates, certificate_watch, provider } = checked;
         let workers = config.server.workers;
         let bound = listen::bind(&config.edge.listeners, handed_over)?;
         let protected: Vec<IpNetwork> = protected(&config);
@@ -246,7 +248,7 @@ impl Running {
             challenges,
             provider,
             tls,
-            certificate_watch: Watch::default(),
+            certificate_watch,
             tls_config: Mutex::new(config.edge.tls.clone()),
             admission,
             pipeline,

@@ -51,7 +51,7 @@ const CASES: [Case; 14] = [
 /// Runs every client and prints what it found.
 pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     ui::heading("What the clients need");
-    setup::clients::ensure(paths)?;
+    setup::for_clients(paths)?;
     let gateway = match &args.gateway {
         Some(program) => program.clone(),
         None => {

@@ -37,7 +37,7 @@ impl Stage {
         let folder = std::env::temp_dir().join(format!("gateway-clients-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         certificates(&folder)?;
-        let python = setup::clients::python(paths);
+        let python = setup::python::python(paths);
         let programs = paths.root.join("tests/clients");
         let mut servers = Command::new(&python)
             .arg(programs.join("servers.py"))

@@ -3,7 +3,6 @@
 //! Each part first looks for what is there, then installs, and where it can't it says what to install. A second run
 //! with nothing to do takes under a second.
 
-pub mod clients;
 pub mod compiler;
 pub mod crowdsec;
 pub mod linker;
@@ -42,9 +41,8 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     ui::heading("Setting up");
     for_build(paths)?;
     if !args.build_only {
-        packages::ensure(&[Group::Test, Group::Vm])?;
+        packages::ensure(&[Group::Test, Group::Clients, Group::Vm])?;
         python::ensure(paths)?;
-        clients::ensure(paths)?;
     }
     println!("Set up in {}.", ui::seconds(start.elapsed()));
     Ok(())
@@ -63,6 +61,12 @@ pub fn for_tests(paths: &Paths) -> Result<()> {
     packages::ensure(&[Group::Test])?;
     python::ensure(paths)?;
     crowdsec::ensure(paths)
+}
+
+/// Makes sure that the real clients of `clients` are there.
+pub fn for_clients(paths: &Paths) -> Result<()> {
+    packages::ensure(&[Group::Clients])?;
+    python::ensure(paths)
 }
 
 /// Makes sure that a virtual machine can be built and started.

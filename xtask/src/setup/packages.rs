@@ -79,7 +79,6 @@ impl Group {
             Self::Clients => &[
                 Package { name: "curl", probe: Probe::Program("curl") },
                 Package { name: "openssl", probe: Probe::Program("openssl") },
-                Package { name: "python3-venv", probe: Probe::File("/usr/share/doc/python3-venv") },
                 Package { name: "nghttp2-client", probe: Probe::Program("h2load") },
                 Package { name: "wrk", probe: Probe::Program("wrk") },
                 Package { name: "chromium", probe: Probe::Program("chromium") },
