@@ -141,8 +141,10 @@ impl Certificates {
                 let Some(end) = end(certificate) else { continue };
                 let file =
                     certificate.file.as_ref().map_or("self-signed".into(), |f| f.display().to_string());
-                let file = file.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                let first = certificate.names.first().map_or("", String::as_str);
+                let escape =
+                    |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                let (file, first) =
+                    (escape(&file), escape(certificate.names.first().map_or("", String::as_str)));
                 writeln!(out, "{name}{{certificate=\"{file}\",name=\"{first}\"}} {end}")?;
             }
         }
