@@ -1,6 +1,6 @@
 //! The time that limits count by.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::window::Nanos;
 
@@ -18,8 +18,19 @@ impl Clock {
         Self { start: since_epoch.as_nanos() as Nanos, started: Instant::now() }
     }
 
+    /// The same clock, so far ahead: what a host with a wrong time has.
+    #[must_use]
+    pub fn ahead(self, by: Duration) -> Self {
+        Self { start: self.start.saturating_add(by.as_nanos() as Nanos), ..self }
+    }
+
     /// Now.
     pub fn now(&self) -> Nanos {
         self.start + self.started.elapsed().as_nanos() as Nanos
+    }
+
+    /// The moment at which this clock reads `time`; its start for what was before.
+    pub fn instant(&self, time: Nanos) -> Instant {
+        self.started + Duration::from_nanos(time.saturating_sub(self.start))
     }
 }

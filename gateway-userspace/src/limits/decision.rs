@@ -50,6 +50,7 @@ pub struct Permit {
     pub(super) standing: Standing,
     pub(super) shadowed: SmallVec<[u16; 4]>,
     pub(super) holding: Option<Holding>,
+    pub(super) decided_at: Nanos,
 }
 
 /// What a request holds until its answer is known: places among the concurrent requests, and units that count only
@@ -102,6 +103,12 @@ impl Permit {
     /// How the limits stand, for the answer's headers.
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// When the last of its units was taken, by the clock that decided: for limits in Redis the limiter's own, read as
+    /// the unit was spent, else the request's `now`. This is the time that a window is about.
+    pub fn decided_at(&self) -> Nanos {
+        self.decided_at
     }
 
     /// The names of the limits in shadow mode that would have refused the request: for the access log.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
+use super::clock::Clock;
 use super::decision::{
     Decision, Held, Holding, InRedis, Permit, Persistence, Refusal, Report, Reports, Response, Standing,
 };
@@ -102,18 +103,26 @@ struct Taken {
     key: Key,
     cost: u32,
     from: Option<From>,
+    /// When, by the clock that decided.
+    at: Nanos,
 }
 
 impl Limiter {
     /// Limits as configured, with nothing counted yet. `random` keys the hashes and must not be guessable. Where
     /// limits are kept in Redis this must run on a tokio runtime, which goes on carrying the tasks that ask it.
     pub fn new(limits: &Limits, random: [u64; 2]) -> Self {
+        Self::with_clock(limits, random, Clock::start())
+    }
+
+    /// As [`Limiter::new`], with the clock that limits in Redis are spent by. Limits in memory go by each request's own
+    /// `now`.
+    pub fn with_clock(limits: &Limits, random: [u64; 2], clock: Clock) -> Self {
         let secret = Secret::new(random);
         let inner = Inner {
             policy: ArcSwap::from_pointee(Policy::new(&limits.limits, secret, None)),
             secret,
             local: Table::with_memory(limits.store.memory),
-            shared: Shared::start(&limits.store),
+            shared: Shared::start(&limits.store, clock),
             running: Running::new(),
             delayed: AtomicUsize::new(0),
             swept: AtomicUsize::new(0),
@@ -189,7 +198,7 @@ impl Inner {
             let key = base.salted(limit.salt);
             let index = limit.index;
             let cost = limit.cost(request);
-            let mut from = None;
+            let (mut from, mut at) = (None, now);
             let took = match &limit.kind {
                 Kind::Concurrency(most) => self.enter(key, *most),
                 Kind::Rate(rate) if cost == 0 && !rate.settles => continue,
@@ -197,12 +206,12 @@ impl Inner {
                     None => self.take(limit, rate, key, now, cost),
                     Some(shared) => {
                         let item = Item { index, key, need: cost.max(1) };
-                        match shared.look(limit, rate, key, now, cost, moment.may_ask) {
-                            Looked::Decided { took, from: source, ahead } => {
-                                from = Some(source);
+                        match shared.look(limit, rate, key, cost, moment.may_ask) {
+                            Looked::Decided { took, from: source, ahead, at: moment_there } => {
+                                (from, at) = (Some(source), moment_there);
                                 if ahead && moment.may_ask {
                                     let question = question(request, limit, policy, base, item);
-                                    question.and_then(|q| shared.ask(policy, q, now));
+                                    question.and_then(|q| shared.ask(policy, q));
                                 }
                                 took
                             }
@@ -220,7 +229,7 @@ impl Inner {
             let verdict = took.verdict;
             if verdict.ok {
                 reports.push(Report { index, remaining: verdict.remaining, reset: verdict.reset });
-                taken.push(Taken { index, key, cost, from });
+                taken.push(Taken { index, key, cost, from, at });
             } else if limit.is_shadow() {
                 limit.metrics.shadowed.add();
                 shadowed.push(index);
@@ -249,14 +258,15 @@ impl Inner {
         for (report, taken) in reports.iter().zip(&taken) {
             if let Some(limit) = policy.limits.get(usize::from(report.index)) {
                 limit.metrics.allowed.add();
-                if taken.from == Some(From::Lease) {
+                if let Some(From::Lease(_)) = taken.from {
                     limit.metrics.leased.add();
                 }
             }
         }
-        let holding = self.holding(policy, request, &taken, now);
+        let holding = self.holding(policy, request, &taken);
+        let decided_at = taken.iter().map(|taken| taken.at).max().unwrap_or(now);
         let standing = Standing { policy: in_force, reports };
-        Attempt::Done(Decision::Allowed(Permit { standing, shadowed, holding }))
+        Attempt::Done(Decision::Allowed(Permit { standing, shadowed, holding, decided_at }))
     }
 
     fn take(&self, limit: &Limit, rate: &RateLimit, key: Key, now: Nanos, cost: u32) -> Took {
@@ -286,7 +296,7 @@ impl Inner {
         match &limit.kind {
             Kind::Concurrency(_) => self.running.leave(taken.key),
             Kind::Rate(rate) => match (&self.shared, taken.from) {
-                (Some(shared), Some(from)) => shared.put_back(rate, taken.key, from, (now, now), taken.cost),
+                (Some(shared), Some(from)) => shared.put_back(rate, taken.key, from, taken.at, taken.cost),
                 _ => self.give_back(rate, taken.key, now, now, taken.cost),
             },
         }
@@ -305,12 +315,11 @@ impl Inner {
         policy: &Arc<Policy>,
         request: &LimitRequest<'_>,
         taken: &[Taken],
-        now: Nanos,
     ) -> Option<Holding> {
         let in_redis = |taken: &Taken, limit: &Limit| {
-            let shared = self.shared.as_ref().filter(|_| taken.from == Some(From::Lease))?;
+            let Some(From::Lease(batch)) = taken.from else { return None };
             let text = policy.specs.get(usize::from(limit.spec))?.key.redis_text(request)?;
-            Some(InRedis { text: text.into(), counted_us: shared.counted_us(taken.key) })
+            Some(InRedis { text: text.into(), counted_us: batch.counted_us })
         };
         let hold = |taken: &Taken| {
             let limit = policy.limits.get(usize::from(taken.index))?;
@@ -320,7 +329,7 @@ impl Inner {
                     index: taken.index,
                     key: taken.key,
                     cost: taken.cost,
-                    at: now,
+                    at: taken.at,
                     from: taken.from,
                     in_redis: in_redis(taken, limit),
                 }),
@@ -373,10 +382,10 @@ impl Inner {
         match (&self.shared, in_redis, from) {
             _ if less == 0 && more == 0 => {}
             (Some(shared), Some(there), _) if less > 0 => {
-                shared.give_back(limit, rate, key, &there.text, less, (at, there.counted_us, now));
+                shared.give_back(limit, rate, key, &there.text, less, (at, there.counted_us));
             }
-            (Some(shared), Some(there), _) => shared.charge(limit, rate, key, &there.text, more, now),
-            (Some(shared), None, Some(from)) => shared.put_back(rate, key, from, (at, now), less),
+            (Some(shared), Some(there), _) => shared.charge(limit, rate, key, &there.text, more),
+            (Some(shared), None, Some(from)) => shared.put_back(rate, key, from, at, less),
             _ if less > 0 => self.give_back(rate, key, at, now, less),
             _ => self.local.update(key, seconds(now), |slot| {
                 slot.state.charge(&rate.rule, now, more);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::decision::Decision;
 use super::limiter::{Attempt, Inner, Limiter, Moment, Questions};
 use super::policy::Policy;
-use super::redis::{Flight, later};
+use super::redis::Flight;
 use super::request::LimitRequest;
 use super::window::Nanos;
 
@@ -59,7 +59,7 @@ impl<'a> Pending<'a> {
                 Attempt::Ask(questions, policy) => {
                     let policy = Guard::into_inner(policy);
                     rounds += 1;
-                    let answered = ask(inner, &policy, questions, later(request.now, since));
+                    let answered = ask(inner, &policy, questions);
                     let in_time = tokio::time::timeout_at(redis_until, answered).await;
                     may_ask = rounds < MAX_ROUNDS && in_time.unwrap_or(false);
                     policy
@@ -73,10 +73,10 @@ impl<'a> Pending<'a> {
 }
 
 /// Asks all questions; tells whether all were answered.
-async fn ask(inner: &Arc<Inner>, policy: &Arc<Policy>, questions: Questions, now: Nanos) -> bool {
+async fn ask(inner: &Arc<Inner>, policy: &Arc<Policy>, questions: Questions) -> bool {
     let Some(shared) = &inner.shared else { return false };
     let flights: SmallVec<[Option<Arc<Flight>>; 2]> =
-        questions.into_iter().map(|question| shared.ask(policy, question, now)).collect();
+        questions.into_iter().map(|question| shared.ask(policy, question)).collect();
     for flight in flights {
         let Some(flight) = flight else { return false };
         if !flight.landed().await {
@@ -84,6 +84,11 @@ async fn ask(inner: &Arc<Inner>, policy: &Arc<Policy>, questions: Questions, now
         }
     }
     true
+}
+
+/// Now, by the clock of a request that was at `then` when `since` was taken.
+fn later(then: Nanos, since: Instant) -> Nanos {
+    then + since.elapsed().as_nanos() as Nanos
 }
 
 /// A place among the requests that are held back.

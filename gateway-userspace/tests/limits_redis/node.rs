@@ -13,7 +13,6 @@ use http::{HeaderMap, HeaderValue, Method};
 pub struct Node {
     pub limiter: Limiter,
     clock: Clock,
-    skew_ns: u64,
 }
 
 impl Node {
@@ -21,17 +20,20 @@ impl Node {
         Self::in_folder(Path::new("/"), text)
     }
 
+    /// The same with a clock that is ahead.
+    pub fn ahead(text: &str, by: Duration) -> Self {
+        Self::with_clock(Path::new("/"), text, Clock::start().ahead(by))
+    }
+
     pub fn in_folder(folder: &Path, text: &str) -> Self {
+        Self::with_clock(folder, text, Clock::start())
+    }
+
+    fn with_clock(folder: &Path, text: &str, clock: Clock) -> Self {
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init();
         let config = Config::parse(&folder.join("gateway.toml"), text).unwrap_or_else(|e| panic!("{e}"));
         let random = [std::process::id().into(), Instant::now().elapsed().as_nanos() as u64];
-        Self { limiter: Limiter::new(&config.limits, random), clock: Clock::start(), skew_ns: 0 }
-    }
-
-    /// The same with a clock that is ahead.
-    pub fn ahead(mut self, by: Duration) -> Self {
-        self.skew_ns = by.as_nanos() as u64;
-        self
+        Self { limiter: Limiter::with_clock(&config.limits, random, clock), clock }
     }
 
     /// Waits until Redis is asked (or is not).
@@ -48,11 +50,17 @@ impl Node {
     }
 
     pub fn now(&self) -> u64 {
-        self.clock.now() + self.skew_ns
+        self.clock.now()
     }
 
     /// Asks for a client; `status` is what is answered, `None` if the request is broken off.
     pub async fn ask(&self, client: &str, key: &str, status: Option<u16>) -> bool {
+        self.admitted(client, key, status).await.is_some()
+    }
+
+    /// As [`Node::ask`]; gives the moment at which the unit was taken, by the clock that decided. No window can be held
+    /// against another time: the caller's task may run again long after.
+    pub async fn admitted(&self, client: &str, key: &str, status: Option<u16>) -> Option<Instant> {
         let mut headers = HeaderMap::new();
         headers.insert("x-key", HeaderValue::try_from(key).expect("header value"));
         let request = LimitRequest {
@@ -71,12 +79,13 @@ impl Node {
         };
         match self.limiter.decide(&request).await {
             Decision::Allowed(permit) => {
+                let at = self.clock.instant(permit.decided_at());
                 if let Some(status) = status {
                     permit.settle(&Outcome { status, headers: &HeaderMap::new() }, self.now());
                 }
-                true
+                Some(at)
             }
-            Decision::Refused(_) => false,
+            Decision::Refused(_) => None,
         }
     }
 

@@ -32,7 +32,8 @@ const CLUSTER_RETRIES: u32 = 4;
 #[derive(Clone)]
 pub(super) enum Connection {
     Server(MultiplexedConnection),
-    Cluster(Box<ClusterConnection>),
+    /// The second is for what must not be sent twice: its client retries nothing.
+    Cluster(Box<[ClusterConnection; 2]>),
 }
 
 /// Why there is no connection.
@@ -47,10 +48,15 @@ pub(super) enum ConnectError {
 }
 
 impl Connection {
-    pub(super) async fn send(&mut self, cmd: &Cmd) -> Result<Value, RedisError> {
+    /// Sends a command; `may_repeat`: a client that retries by itself may.
+    pub(super) async fn send(&mut self, cmd: &Cmd, may_repeat: bool) -> Result<Value, RedisError> {
         match self {
             Self::Server(connection) => connection.req_packed_command(cmd).await?.extract_error(),
-            Self::Cluster(connection) => connection.req_packed_command(cmd).await?.extract_error(),
+            Self::Cluster(connections) => {
+                let [repeating, once] = connections.as_mut();
+                let connection = if may_repeat { repeating } else { once };
+                connection.req_packed_command(cmd).await?.extract_error()
+            }
         }
     }
 }
@@ -127,9 +133,19 @@ async fn master_of(store: &RedisStore, master: &str, secrets: &Secrets) -> Resul
 }
 
 async fn cluster(store: &RedisStore, secrets: &Secrets) -> Result<Vec<Connection>, ConnectError> {
+    let repeating = cluster_of(store, secrets, CLUSTER_RETRIES).await?;
+    let once = cluster_of(store, secrets, 0).await?;
+    Ok(vec![Connection::Cluster(Box::new([repeating, once]))])
+}
+
+async fn cluster_of(
+    store: &RedisStore,
+    secrets: &Secrets,
+    retries: u32,
+) -> Result<ClusterConnection, ConnectError> {
     // The pauses between retries are short: what takes longer than the deadline is of no use.
     let mut builder = ClusterClientBuilder::new(infos(store, secrets)?)
-        .retries(CLUSTER_RETRIES)
+        .retries(retries)
         .min_retry_wait(1)
         .max_retry_wait(20)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -144,8 +160,7 @@ async fn cluster(store: &RedisStore, secrets: &Secrets) -> Result<Vec<Connection
     if let Some(certificates) = &secrets.certificates {
         builder = builder.tls(TlsMode::Secure).certs(certificates.clone());
     }
-    let connection = builder.build()?.get_async_connection().await?;
-    Ok(vec![Connection::Cluster(Box::new(connection))])
+    Ok(builder.build()?.get_async_connection().await?)
 }
 
 fn infos(store: &RedisStore, secrets: &Secrets) -> Result<Vec<ConnectionInfo>, ConnectError> {

@@ -1,7 +1,8 @@
 //! Units taken from Redis that this node may spend without asking again.
 //!
 //! A lease ends a fixed time after it was asked for, by this node's own clock, which is never later than that time
-//! after Redis counted it. How much is asked for follows what was spent: a key that uses its lease up early gets
+//! after Redis counted it. Whoever spends reads that clock while nobody else can touch the lease: a request that
+//! brought its own `now` along would spend past the end by as long as it was not run in between. How much is asked for follows what was spent: a key that uses its lease up early gets
 //! more, one that lets units lapse gets less.
 
 use super::script::lease_length;
@@ -29,9 +30,8 @@ pub(super) struct Lease {
     /// When a request was last sent on its way to ask ahead.
     asked_ahead: Nanos,
     /// The server's clock when the oldest unit in hand was counted, in microseconds.
-    pub(super) counted_us: u64,
+    counted_us: u64,
     next_counted_us: u64,
-    before_us: u64,
     left: u32,
     next_left: u32,
     spent: u32,
@@ -42,6 +42,14 @@ pub(super) struct Lease {
     pub(super) left_there: u32,
     /// The fewest units that were denied.
     denied_cost: u32,
+}
+
+/// The lease that units were spent from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::limits) struct Batch {
+    end: Nanos,
+    /// The server's clock when the oldest of its units was counted, in microseconds.
+    pub(in crate::limits) counted_us: u64,
 }
 
 /// What the lease has for a request.
@@ -79,20 +87,21 @@ impl Lease {
     }
 
     /// Spends what [`Lease::look`] found.
-    pub(super) fn spend(&mut self, cost: u32) {
+    pub(super) fn spend(&mut self, cost: u32) -> Batch {
         self.left = self.left.saturating_sub(cost);
         self.spent = self.spent.saturating_add(cost);
+        Batch { end: self.end, counted_us: self.counted_us }
     }
 
-    /// Puts back what was spent, for as long as the lease lasts.
-    pub(super) fn put_back(&mut self, taken: Nanos, now: Nanos, cost: u32) {
-        if self.end > now {
-            if self.began > taken {
-                // They are of the lease before: if they lapse, they are given back as old as they are.
-                self.counted_us = self.counted_us.min(self.before_us);
-            }
+    /// Puts back what was spent, for as long as the lease that it came from lasts. In another lease it could be
+    /// spent for longer than Redis counts it.
+    pub(super) fn put_back(&mut self, from: Batch, now: Nanos, cost: u32) {
+        let same = self.end == from.end && self.counted_us == from.counted_us;
+        if same && self.end > now {
             self.left = self.left.saturating_add(cost);
             self.spent = self.spent.saturating_sub(cost);
+        } else {
+            self.lapse(cost, from.counted_us);
         }
     }
 
@@ -124,7 +133,6 @@ impl Lease {
         self.denied_until = 0;
         if self.left == 0 || self.end <= sent {
             self.lapse(self.left, self.counted_us);
-            self.before_us = self.counted_us;
             (self.left, self.end, self.began, self.spent) = (units, end, sent, 0);
             self.counted_us = counted_us;
         } else if self.next_left == 0 || self.next_end <= sent {
@@ -184,7 +192,6 @@ impl Lease {
     fn promote(&mut self, now: Nanos) {
         self.lapse(self.left, self.counted_us);
         (self.left, self.end, self.began, self.spent) = (self.next_left, self.next_end, now, 0);
-        self.before_us = self.counted_us;
         self.counted_us = self.next_counted_us;
         (self.next_left, self.next_end) = (0, 0);
         if self.end <= now {
@@ -219,189 +226,6 @@ fn ask_again_after(window: Nanos) -> Nanos {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::limits::window::{Algorithm, Rule, State};
-
-    const WINDOW: Nanos = 60_000_000_000;
-    const MS: Nanos = 1_000_000;
-    const NOW: Nanos = 1_700_000_000_000 * MS;
-
-    #[test]
-    fn a_lease_ends() {
-        let mut lease = Lease::default();
-        assert_eq!(lease.look(WINDOW, NOW, 1), Holding::Unknown);
-        lease.granted(WINDOW, NOW, 5, 95, 7);
-        for _ in 0..2 {
-            assert_eq!(lease.look(WINDOW, NOW + MS, 1), Holding::Here { ahead: false });
-            lease.spend(1);
-        }
-        assert_eq!(lease.in_hand(NOW + MS), 3);
-        assert_eq!(
-            lease.look(WINDOW, NOW + lease_length(WINDOW), 1),
-            Holding::Unknown,
-            "what is left lapses"
-        );
-        assert_eq!(lease.wanted(WINDOW, NOW + lease_length(WINDOW), 1, 1_000), 2, "as much as was spent");
-    }
-
-    #[test]
-    fn a_hot_key_asks_ahead_for_more_and_more() {
-        let mut lease = Lease::default();
-        let (mut now, mut asked, mut spent) = (NOW, 0, 0);
-        // 10,000 requests a second for four seconds; each answer takes a millisecond.
-        let mut answer: Option<(Nanos, u32)> = None;
-        let mut waiting = 0;
-        while now < NOW + 4_000 * MS {
-            if let Some((sent, units)) = answer.filter(|(sent, _)| now >= sent + MS) {
-                lease.granted(WINDOW, sent, units, 1_000_000, 0);
-                answer = None;
-            }
-            match lease.look(WINDOW, now, 1) {
-                Holding::Here { ahead } => {
-                    lease.spend(1);
-                    spent += 1;
-                    if ahead && answer.is_none() {
-                        asked += 1;
-                        answer = Some((now, lease.wanted(WINDOW, now, 1, 1_000_000)));
-                    }
-                }
-                Holding::Unknown => {
-                    waiting += 1;
-                    if answer.is_none() {
-                        asked += 1;
-                        answer = Some((now, lease.wanted(WINDOW, now, 1, 1_000_000)));
-                    }
-                }
-                Holding::Denied { .. } => panic!("nobody denied"),
-            }
-            now += MS / 10;
-        }
-        assert!(spent + waiting == 40_000 && waiting < 100, "{spent} spent, {waiting} waited");
-        assert!(asked < 60, "{asked} commands for 40,000 requests");
-    }
-
-    #[test]
-    fn a_burst_leaves_little_behind() {
-        let mut lease = Lease::default();
-        for burst in 0..3 {
-            let now = NOW + burst * 10_000 * MS;
-            let (mut asked, mut served) = (0, 0);
-            while served < 20 {
-                if lease.look(WINDOW, now, 1) == Holding::Unknown {
-                    let units = lease.wanted(WINDOW, now, 1, 100);
-                    lease.granted(WINDOW, now, units, 100, 0);
-                    asked += units;
-                } else {
-                    lease.spend(1);
-                    served += 1;
-                }
-            }
-            assert!(asked <= 22, "{asked} units for 20 requests");
-        }
-    }
-
-    #[test]
-    fn a_denial_is_remembered() {
-        let mut lease = Lease::default();
-        lease.denied(WINDOW, NOW, 3, 2, 500 * MS);
-        assert_eq!(lease.look(WINDOW, NOW + 100 * MS, 3), Holding::Denied { wait: 400 * MS });
-        assert_eq!(lease.look(WINDOW, NOW + 100 * MS, 2), Holding::Unknown, "less may be had");
-        assert_eq!(lease.look(WINDOW, NOW + 500 * MS, 3), Holding::Unknown);
-        lease.denied(WINDOW, NOW, 1, 0, WINDOW);
-        assert_eq!(lease.look(WINDOW, NOW + WINDOW / 32, 1), Holding::Denied { wait: WINDOW - WINDOW / 32 });
-        assert_eq!(lease.look(WINDOW, NOW + WINDOW / 16, 1), Holding::Unknown, "units may have come back");
-    }
-
-    #[test]
-    fn what_lapses_is_given_back_once() {
-        let mut lease = Lease::default();
-        let length = lease_length(WINDOW);
-        lease.granted(WINDOW, NOW, 10, 90, 7);
-        lease.look(WINDOW, NOW + MS, 1);
-        lease.spend(1);
-        assert_eq!(lease.take_lapsed(NOW + MS), None, "it can still be spent here");
-        lease.granted(WINDOW, NOW + 2 * MS, 5, 85, 9);
-        assert_eq!(lease.ends(), NOW + 2 * MS + length);
-        assert_eq!(lease.take_lapsed(NOW + length), Some((9, 7)), "the first lease is over");
-        assert_eq!(lease.in_hand(NOW + length), 5);
-        assert_eq!(lease.take_lapsed(NOW + 2 * length), Some((5, 9)));
-        assert_eq!(lease.take_lapsed(NOW + 3 * length), None);
-        assert_eq!(lease.in_hand(NOW + 3 * length), 0);
-    }
-
-    /// Nodes with leases on one count, in simulated time: what they admit together, and what they left unspent.
-    fn together(seed: u64, nodes: usize, quota: u32) -> (Vec<Nanos>, u32) {
-        let window = 2_000 * MS;
-        let length = lease_length(window);
-        let rule = Rule::new(Algorithm::SlidingWindow, quota, Duration::from_nanos(window + length), quota);
-        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut below = |bound: u64| {
-            random ^= random >> 12;
-            random ^= random << 25;
-            random ^= random >> 27;
-            (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % bound.max(1)
-        };
-        let mut there = State::default();
-        let mut leases = vec![Lease::default(); nodes];
-        let (mut admitted, mut returned, mut now) = (Vec::new(), 0, NOW);
-        let mean = window / u64::from(quota);
-        while now < NOW + 5 * window {
-            now += match seed % 3 {
-                0 => below(mean * 3 / 2),
-                1 if below(quota.into()) == 0 => below(window),
-                1 => below(MS / 10),
-                _ => mean / 2,
-            };
-            let lease = &mut leases[below(nodes as u64) as usize];
-            if let Some((units, counted_us)) = lease.take_lapsed(now) {
-                there.give_back(&rule, counted_us * 1_000, now, units);
-                returned += units;
-            }
-            for _ in 0..2 {
-                let holding = lease.look(window, now, 1);
-                if let Holding::Here { .. } = holding {
-                    lease.spend(1);
-                    admitted.push(now);
-                }
-                if matches!(holding, Holding::Unknown | Holding::Here { ahead: true }) {
-                    let want = lease.wanted(window, now, 1, quota);
-                    let verdict = there.peek(&rule, now, 1);
-                    let free = there.peek(&rule, now, 0).remaining;
-                    if verdict.ok {
-                        let units = want.min(free / (2 * nodes as u32)).max(1);
-                        there.take(&rule, now, units);
-                        lease.granted(window, now, units, free - units, now / 1_000);
-                    } else {
-                        lease.denied(window, now, 1, free, verdict.reset);
-                    }
-                }
-                if holding != Holding::Unknown {
-                    break;
-                }
-            }
-        }
-        (admitted, returned)
-    }
-
-    #[test]
-    fn whatever_is_given_back_no_window_holds_more_than_the_quota() {
-        let mut returned = 0;
-        for seed in 0..120 {
-            let (nodes, quota) = (1 + seed as usize % 11, [5, 37, 400, 2_000][seed as usize % 4]);
-            let (admitted, back) = together(seed, nodes, quota);
-            returned += back;
-            let mut first = 0;
-            for (i, at) in admitted.iter().enumerate() {
-                while at - admitted[first] >= 2_000 * MS {
-                    first += 1;
-                }
-                let most = i + 1 - first;
-                assert!(most <= quota as usize, "seed {seed}: {most} of {quota}, {nodes} nodes");
-            }
-        }
-        assert!(returned > 1_000, "{returned} given back: the test tries what it is about");
-    }
-}
+mod simulation;
+#[cfg(test)]
+mod tests;

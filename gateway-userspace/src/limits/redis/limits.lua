@@ -93,7 +93,8 @@ function log.give(l, units, taken)
   if tick + l.life <= l.now or units <= 0 then return false end
   local first = 1
   while l.marks[first] and l.marks[first] < tick do first = first + 1 end
-  if not l.marks[first] then return false end
+  -- Fewer than that were counted since: this server has lost some, and these may be another node's.
+  if l.used - (first - 1) * l.grain < units then return false end
   local left = l.used - units
   local count = ceil(left / l.grain)
   local marks = {}

@@ -5,7 +5,7 @@
 //! succeeds within the deadline (half open); then the breaker closes. It logs each of the two once.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connect::{CONNECT_TIMEOUT, Connection, connect};
-use super::script::{Arguments, LimitScript};
+use super::script::{Arguments, LimitScript, answer};
 use crate::config::limits::RedisStore;
 use crate::limits::metrics::{Counter, head};
 
@@ -30,6 +30,8 @@ pub(super) struct Link {
     turn: AtomicUsize,
     closed: AtomicBool,
     failures: AtomicU32,
+    /// The server's clock when this connection was proven, in microseconds.
+    since_us: AtomicU64,
     opened: Notify,
     metrics: Metrics,
 }
@@ -66,6 +68,7 @@ impl Link {
             turn: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            since_us: AtomicU64::new(0),
             opened: Notify::new(),
             metrics: Metrics::default(),
         });
@@ -76,6 +79,12 @@ impl Link {
     /// Whether Redis may be asked now.
     pub(super) fn usable(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether what was counted at this time, by the server's clock in microseconds, is sure to be counted still: a
+    /// server that was connected to anew may have lost it.
+    pub(super) fn remembers(&self, counted_us: u64) -> bool {
+        counted_us >= self.since_us.load(Ordering::Acquire)
     }
 
     /// Longest that anybody waits for an answer.
@@ -109,11 +118,11 @@ impl Link {
         let started = Instant::now();
         let work = async {
             self.metrics.commands.add();
-            match connection.send(&self.script.by_hash(arguments)).await {
+            match connection.send(&self.script.by_hash(arguments), arguments.may_repeat()).await {
                 // Not run at all: it can be sent again, with its text, which loads it there.
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                     self.metrics.commands.add();
-                    connection.send(&LimitScript::by_text(arguments)).await
+                    connection.send(&LimitScript::by_text(arguments), arguments.may_repeat()).await
                 }
                 other => other,
             }
@@ -134,7 +143,7 @@ impl Link {
         let mut connection = connections.first().cloned().ok_or(LinkError::Open)?;
         let mut cmd = redis::cmd("DEL");
         cmd.arg(Arguments::show(&self.store.prefix, text).key());
-        let sent = tokio::time::timeout(CONNECT_TIMEOUT, connection.send(&cmd)).await;
+        let sent = tokio::time::timeout(CONNECT_TIMEOUT, connection.send(&cmd, true)).await;
         sent.map_err(|_| LinkError::Deadline(CONNECT_TIMEOUT))??;
         Ok(())
     }
@@ -169,14 +178,18 @@ impl Link {
         let mut connections = connect(&self.store).await.map_err(|e| e.to_string())?;
         for connection in &mut connections {
             let load = LimitScript::load();
-            let loaded = tokio::time::timeout(CONNECT_TIMEOUT, connection.send(&load)).await;
+            let loaded = tokio::time::timeout(CONNECT_TIMEOUT, connection.send(&load, true)).await;
             let loaded = loaded.map_err(|_| format!("loading the script took over {CONNECT_TIMEOUT:?}"))?;
             loaded.map_err(|e| e.to_string())?;
         }
         let arguments = Arguments::probe(&self.store.prefix);
+        let mut since_us = 0;
         for connection in &mut connections {
-            self.run_on(connection, &arguments).await.map_err(|e| e.to_string())?;
+            let value = self.run_on(connection, &arguments).await.map_err(|e| e.to_string())?;
+            let answer = answer(&value, 1).ok_or("it answered what the script does not")?;
+            since_us = answer.now_us;
         }
+        self.since_us.store(since_us, Ordering::Release);
         self.connections.store(Some(Arc::new(connections)));
         self.failures.store(0, Ordering::Relaxed);
         self.closed.store(true, Ordering::Release);

@@ -4,6 +4,9 @@
 //! units in chunks and spends them by itself while their lease lasts ([`lease`]); what Redis refused is
 //! remembered until it may be different. Beside its leases a node keeps the count of what it admitted itself: no node
 //! admits more than the whole quota, and while Redis cannot be asked ([`link`]), its share of it.
+//!
+//! Every moment that counts here is read from the store's clock under the lock of the key: between a request's own
+//! `now` and its turn the thread may not run for longer than a lease lasts.
 
 mod connect;
 mod flight;
@@ -15,17 +18,17 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use flight::Flight;
+pub(super) use lease::Batch;
 use smallvec::SmallVec;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
-
-pub(super) use flight::Flight;
 
 use flight::{Flights, Joined, Landing};
 use lease::{Holding, Lease};
 use link::Link;
 use script::{Arguments, Grant, Wanted, answer};
 
+use super::clock::Clock;
 use super::metrics::{Counter, head};
 use super::policy::{Kind, Limit, Policy, RateLimit};
 use super::slot::{SECOND, Slot, Took, seconds};
@@ -49,6 +52,7 @@ struct Node {
 /// The shared store.
 pub(super) struct Shared {
     table: Table<Node>,
+    clock: Clock,
     link: Arc<Link>,
     flights: Arc<Flights>,
     corrections: Arc<Semaphore>,
@@ -61,13 +65,19 @@ pub(super) struct Shared {
 /// Where units came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum From {
-    Lease,
+    Lease(Batch),
     Fallback,
 }
 
 /// What came of looking here.
 pub(super) enum Looked {
-    Decided { took: Took, from: From, ahead: bool },
+    Decided {
+        took: Took,
+        from: From,
+        ahead: bool,
+        /// When, by the store's clock.
+        at: Nanos,
+    },
     Ask,
 }
 
@@ -90,10 +100,11 @@ pub(super) struct Item {
 
 impl Shared {
     /// The store that is configured, if one is. Must run on a tokio runtime, which goes on carrying its tasks.
-    pub(super) fn start(store: &LimitStore) -> Option<Arc<Self>> {
+    pub(super) fn start(store: &LimitStore, clock: Clock) -> Option<Arc<Self>> {
         let redis = store.redis.as_ref()?;
         Some(Arc::new(Self {
             table: Table::with_memory(store.memory),
+            clock,
             link: Link::start(redis),
             flights: Flights::new(),
             corrections: Arc::new(Semaphore::new(MAX_CORRECTIONS)),
@@ -115,38 +126,32 @@ impl Shared {
     }
 
     /// Decides from what is here: a lease, a denial that was remembered, and with `may_ask` false the fallback.
-    pub(super) fn look(
-        &self,
-        limit: &Limit,
-        rate: &RateLimit,
-        key: Key,
-        now: Nanos,
-        cost: u32,
-        may_ask: bool,
-    ) -> Looked {
+    pub(super) fn look(&self, limit: &Limit, rate: &RateLimit, key: Key, cost: u32, may_ask: bool) -> Looked {
         let nodes = self.link.nodes();
-        self.table.update(key, seconds(now), |node| {
+        self.table.update(key, seconds(self.clock.now()), |node| {
+            let now = self.clock.now();
             // A request that is paid for afterwards needs room for one unit at least.
             let looked = match node.lease.look(rate.rule.window(), now, cost.max(1)) {
                 Holding::Here { ahead } => {
                     let mut took = node.slot.take(limit, rate, 1, now, cost);
+                    let mut batch = Batch::default();
                     if took.verdict.ok {
-                        node.lease.spend(cost);
+                        batch = node.lease.spend(cost);
                         let there = node.lease.left_there.saturating_add(node.lease.in_hand(now));
                         took.verdict.remaining = took.verdict.remaining.min(there);
                     }
-                    Looked::Decided { took, from: From::Lease, ahead }
+                    Looked::Decided { took, from: From::Lease(batch), ahead, at: now }
                 }
                 Holding::Denied { wait } => {
                     let verdict = Verdict { ok: false, remaining: node.lease.left_there, reset: wait };
                     let took = Took { verdict, offence: node.slot.refuse(limit, rate, now) };
-                    Looked::Decided { took, from: From::Lease, ahead: false }
+                    Looked::Decided { took, from: From::Lease(Batch::default()), ahead: false, at: now }
                 }
                 Holding::Unknown if may_ask => Looked::Ask,
                 Holding::Unknown => {
                     node.lease.not_asked(cost.max(1));
                     let took = fall_back(&mut node.slot, limit, rate, nodes, now, cost);
-                    Looked::Decided { took, from: From::Fallback, ahead: false }
+                    Looked::Decided { took, from: From::Fallback, ahead: false, at: now }
                 }
             };
             let verdict = match &looked {
@@ -160,34 +165,17 @@ impl Shared {
 
     /// Puts back units that were taken at `taken`: of a request that another limit refused, or whose answer does not
     /// count.
-    pub(super) fn put_back(
-        &self,
-        rate: &RateLimit,
-        key: Key,
-        from: From,
-        (taken, now): (Nanos, Nanos),
-        cost: u32,
-    ) {
-        self.change(rate, key, now, |node| {
+    pub(super) fn put_back(&self, rate: &RateLimit, key: Key, from: From, taken: Nanos, cost: u32) {
+        self.change(rate, key, |node, now| {
             node.slot.state.give_back(&rate.rule, taken, now, cost);
-            if from == From::Lease {
-                node.lease.put_back(taken, now, cost);
+            if let From::Lease(batch) = from {
+                node.lease.put_back(batch, now, cost);
             }
         });
     }
 
-    /// When the units in hand were counted, by the server's clock.
-    pub(super) fn counted_us(&self, key: Key) -> u64 {
-        self.table.get(key).map_or(0, |node| node.lease.counted_us)
-    }
-
     /// Asks, unless somebody does already; `None` where it cannot be asked now.
-    pub(super) fn ask(
-        self: &Arc<Self>,
-        policy: &Arc<Policy>,
-        question: Question,
-        now: Nanos,
-    ) -> Option<Arc<Flight>> {
+    pub(super) fn ask(self: &Arc<Self>, policy: &Arc<Policy>, question: Question) -> Option<Arc<Flight>> {
         match self.flights.join(question.base) {
             Joined::Follow(flight) => Some(flight),
             Joined::Full => {
@@ -197,13 +185,13 @@ impl Shared {
             Joined::Lead(landing) => {
                 let flight = Arc::clone(landing.flight());
                 // A task of its own: what Redis grants is not lost when the request that asked goes away.
-                tokio::spawn(Arc::clone(self).fly(Arc::clone(policy), question, now, landing));
+                tokio::spawn(Arc::clone(self).fly(Arc::clone(policy), question, landing));
                 Some(flight)
             }
         }
     }
 
-    async fn fly(self: Arc<Self>, policy: Arc<Policy>, question: Question, now: Nanos, landing: Landing) {
+    async fn fly(self: Arc<Self>, policy: Arc<Policy>, question: Question, landing: Landing) {
         let mut arguments = Arguments::take(self.link.prefix(), &question.text);
         let items: SmallVec<[(Item, &Limit, &RateLimit); 4]> =
             question.items.iter().filter_map(|item| resolve(&policy, *item)).collect();
@@ -212,30 +200,26 @@ impl Shared {
                 // What may have to be given back one by one is taken one by one.
                 (item.need, 1)
             } else {
-                let want = self.change(rate, item.key, now, |node| {
+                let want = self.change(rate, item.key, |node, now| {
                     node.lease.wanted(rate.rule.window(), now, item.need, rate.rule.capacity())
                 });
                 (want, self.link.nodes() * 2)
             };
             arguments.limit(limit, rate, Wanted { need: item.need, want, divisor });
         }
-        let since = Instant::now();
+        // From here on leases run: before Redis can have counted them.
+        let sent = self.clock.now();
         let Ok(value) = self.link.run(&arguments).await else { return };
         let Some(answer) = answer(&value, items.len()) else {
             tracing::debug!("limits: Redis answered what the script does not");
             return;
         };
         for ((item, _, rate), grant) in items.iter().zip(&answer.grants) {
-            if self.land(rate, *item, grant, now, answer.now_us)
+            if self.land(rate, *item, grant, sent, answer.now_us)
                 && let Ok(place) = Arc::clone(&self.returns).try_acquire_owned()
             {
-                let back = Arc::clone(&self).return_lapsed(
-                    Arc::clone(&policy),
-                    question.text.clone(),
-                    *item,
-                    (now, since),
-                );
-                self.change(rate, item.key, now, |node| node.lease.returning = true);
+                let back = Arc::clone(&self).return_lapsed(Arc::clone(&policy), question.text.clone(), *item);
+                self.change(rate, item.key, |node, _| node.lease.returning = true);
                 tokio::spawn(async move {
                     back.await;
                     drop(place);
@@ -248,7 +232,7 @@ impl Shared {
     /// Takes in what Redis said of a limit; tells whether somebody should wait for the lease's end.
     fn land(&self, rate: &RateLimit, item: Item, grant: &Grant, sent: Nanos, counted_us: u64) -> bool {
         let window = rate.rule.window();
-        self.change(rate, item.key, sent, |node| {
+        self.change(rate, item.key, |node, _| {
             if grant.lacked {
                 node.lease.denied(window, sent, item.need, grant.left, grant.wait);
             } else if grant.units > 0 {
@@ -261,17 +245,10 @@ impl Shared {
     }
 
     /// Waits until the lease of a key is over, and tells Redis of the units that were not spent.
-    async fn return_lapsed(
-        self: Arc<Self>,
-        policy: Arc<Policy>,
-        text: String,
-        item: Item,
-        (sent, since): (Nanos, Instant),
-    ) {
+    async fn return_lapsed(self: Arc<Self>, policy: Arc<Policy>, text: String, item: Item) {
         let Some((_, limit, rate)) = resolve(&policy, item) else { return };
         loop {
-            let now = later(sent, since);
-            let (lapsed, wait) = self.change(rate, item.key, now, |node| {
+            let (lapsed, wait) = self.change(rate, item.key, |node, now| {
                 let lapsed = node.lease.take_lapsed(now);
                 let wait =
                     if node.lease.in_hand(now) > 0 { node.lease.ends().saturating_sub(now) } else { 0 };
@@ -279,10 +256,8 @@ impl Shared {
                 (lapsed, wait)
             });
             if let Some((units, counted_us)) = lapsed {
-                let mut arguments = Arguments::give(self.link.prefix(), &text);
-                arguments.back(limit, rate, units, counted_us);
                 self.returned.add_many(units.into());
-                self.correct(arguments);
+                self.tell_back(limit, rate, &text, units, counted_us);
             }
             if wait == 0 {
                 return;
@@ -299,12 +274,19 @@ impl Shared {
         key: Key,
         text: &str,
         units: u32,
-        (taken, counted_us, now): (Nanos, u64, Nanos),
+        (taken, counted_us): (Nanos, u64),
     ) {
-        self.change(rate, key, now, |node| node.slot.state.give_back(&rate.rule, taken, now, units));
-        let mut arguments = Arguments::give(self.link.prefix(), text);
-        arguments.back(limit, rate, units, counted_us);
-        self.correct(arguments);
+        self.change(rate, key, |node, now| node.slot.state.give_back(&rate.rule, taken, now, units));
+        self.tell_back(limit, rate, text, units, counted_us);
+    }
+
+    fn tell_back(self: &Arc<Self>, limit: &Limit, rate: &RateLimit, text: &str, units: u32, counted_us: u64) {
+        // Of a server that has lost them they would be taken from what others spent since.
+        if self.link.remembers(counted_us) {
+            let mut arguments = Arguments::give(self.link.prefix(), text);
+            arguments.back(limit, rate, units, counted_us);
+            self.correct(arguments);
+        }
     }
 
     /// Tells Redis, in the background, of units that were spent beyond those taken.
@@ -315,9 +297,8 @@ impl Shared {
         key: Key,
         text: &str,
         units: u32,
-        now: Nanos,
     ) {
-        self.change(rate, key, now, |node| node.slot.state.charge(&rate.rule, now, units));
+        self.change(rate, key, |node, now| node.slot.state.charge(&rate.rule, now, units));
         let mut arguments = Arguments::take(self.link.prefix(), text);
         arguments.limit(limit, rate, Wanted { need: 0, want: units, divisor: 1 });
         self.correct(arguments);
@@ -384,9 +365,10 @@ impl Shared {
         }
     }
 
-    fn change<R>(&self, rate: &RateLimit, key: Key, now: Nanos, change: impl FnOnce(&mut Node) -> R) -> R {
-        self.table.update(key, seconds(now), |node| {
-            let result = change(node);
+    fn change<R>(&self, rate: &RateLimit, key: Key, change: impl FnOnce(&mut Node, Nanos) -> R) -> R {
+        self.table.update(key, seconds(self.clock.now()), |node| {
+            let now = self.clock.now();
+            let result = change(node, now);
             let verdict = node.slot.state.peek(&rate.rule, now, 0);
             let mark = node.mark(rate, &verdict);
             (result, mark)
@@ -424,9 +406,4 @@ fn fall_back(slot: &mut Slot, limit: &Limit, rate: &RateLimit, nodes: u32, now: 
             Took { verdict, offence: None }
         }
     }
-}
-
-/// Now, by the clock of a request that was at `then` when `since` was taken.
-pub(super) fn later(then: Nanos, since: Instant) -> Nanos {
-    then + since.elapsed().as_nanos() as Nanos
 }

@@ -4,7 +4,7 @@ use redis::{Cmd, Script, Value};
 use smallvec::SmallVec;
 
 use crate::limits::policy::{Limit, RateLimit};
-use crate::limits::window::{Algorithm, Nanos};
+use crate::limits::window::{Algorithm, Nanos, Rule};
 
 /// Values for each limit in the script's arguments.
 const ARGUMENTS: usize = 9;
@@ -110,6 +110,12 @@ impl Arguments {
         Self::new(prefix, key, "show")
     }
 
+    /// Whether a client may send it once more when it does not know what became of it: what is taken twice is lost,
+    /// what is given back twice is another's.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.action != "give"
+    }
+
     /// The key's own text.
     pub(super) fn key(&self) -> &str {
         &self.key
@@ -135,18 +141,7 @@ impl Arguments {
 
     fn push(&mut self, limit: &Limit, rate: &RateLimit, need: u64, want: u64, divisor: u32) {
         let rule = &rate.rule;
-        let lease = lease_length(rule.window());
-        let (code, window, burst) = match rule.algorithm() {
-            // A leased unit may be spent until its lease ends: counted for as much longer as that.
-            Algorithm::SlidingWindow => (1, rule.window() + lease, rule.quota()),
-            Algorithm::WeightedCounters => (2, rule.window() + lease, rule.quota()),
-            // ... and what comes back in that time cannot be had at once.
-            Algorithm::Gcra => {
-                let in_lease = u128::from(lease) * u128::from(rule.quota()) / u128::from(rule.window()) + 1;
-                let in_lease = u32::try_from(in_lease).unwrap_or(u32::MAX);
-                (3, rule.window(), rule.capacity().saturating_sub(in_lease).max(1))
-            }
-        };
+        let (code, window, burst) = counted_there(rule);
         let numbers: [u64; ARGUMENTS] = [
             u64::from(limit.id),
             code,
@@ -159,6 +154,29 @@ impl Arguments {
             u64::from(limit.is_shadow()),
         ];
         self.values.extend_from_slice(&numbers);
+    }
+}
+
+/// What Redis counts a rule by: the algorithm's code, the window, and the burst.
+pub(super) fn counted_there(rule: &Rule) -> (u64, Nanos, u32) {
+    let lease = lease_length(rule.window());
+    match rule.algorithm() {
+        // A leased unit may be spent until its lease ends: counted for as much longer as that.
+        Algorithm::SlidingWindow => (1, rule.window() + lease, rule.quota()),
+        Algorithm::WeightedCounters => (2, rule.window() + lease, rule.quota()),
+        // ... and what comes back in that time cannot be had at once.
+        Algorithm::Gcra => {
+            let (window, burst) = (u128::from(rule.window()), u128::from(rule.capacity()));
+            let leased = u128::from(lease) * u128::from(rule.quota());
+            let in_lease = leased / window + 1;
+            if burst > in_lease {
+                return (3, rule.window(), u32::try_from(burst - in_lease).unwrap_or(1));
+            }
+            // Too small a burst for that: one unit at a time, so much further apart that one which is spent at the end
+            // of its lease does not come too close to the next.
+            let further = leased.saturating_sub((burst - 1) * window).div_ceil(burst);
+            (3, u64::try_from(window + further).unwrap_or(u64::MAX), 1)
+        }
     }
 }
 

@@ -49,7 +49,8 @@ impl Log {
         let cost = cost.min(used);
         let old = *self;
         let first = (0..self.len()).find(|i| old.tick_of(*i) >= taken).unwrap_or(self.len());
-        if cost == 0 || first == self.len() {
+        // Fewer than that were counted since then: what was taken is not in this log.
+        if cost == 0 || used.saturating_sub(first as u32 * rule.grain) < cost {
             return;
         }
         let left = used - cost;
