@@ -91,3 +91,33 @@ fn the_same_rules_match_with_and_without() {
     }
     assert!(seen.len() >= 20, "the requests match too few rules to tell: {seen:?}");
 }
+
+/// Values so long, and so often of the same kind, that each kind gets its own search: it begins after 32 KiB of a kind.
+#[test]
+fn the_same_rules_match_in_long_values() {
+    const TEXTS: [&str; 3] = [
+        "it+was+late,+and+the+river+rose.+",
+        "YWJjZGVmZ2hpamtsbW5v",
+        "%3Cb%3E+Select+a+uni-on+of+1%3D1;+'x'+/bin+",
+    ];
+    const FORM: [(&[u8], &[u8]); 2] =
+        [(b"Host", b"h"), (b"Content-Type", b"application/x-www-form-urlencoded")];
+    let mut pair = Pair::small();
+    let mut numbers = Numbers(0x1bad_5eed_0dd5_ba11);
+    let mut seen = BTreeSet::new();
+    for round in 0..400 {
+        let text = TEXTS[round % TEXTS.len()];
+        let mut value = text.as_bytes().repeat(1 + (300 + numbers.below(4000)) / text.len());
+        if round % 2 == 1 {
+            numbers.mutate(&mut value);
+        }
+        let found = if round % 5 == 4 {
+            value.retain(u8::is_ascii_graphic);
+            pair.run(b"/", &[(b"Host", b"h"), (b"User-Agent", &value)], b"")
+        } else {
+            pair.run(b"/form", &FORM, &[b"text=", &value[..]].concat())
+        };
+        seen.extend(found.into_iter().map(|(id, ..)| id));
+    }
+    assert!(seen.len() >= 6, "the requests match too few rules to tell: {seen:?}");
+}

@@ -87,9 +87,9 @@ impl Core {
         }
     }
 
-    /// Adds an argument, up to SecArgumentsLimit.
+    /// Adds an argument, up to SecArgumentsLimit. Rules do not see those beyond, and so it is an error of the body that there are any.
     pub(crate) fn push_argument(&mut self, list: List, name: &[u8], value: &[u8], rules: &Ruleset) {
-        if self.arguments < rules.settings.arguments_limit {
+        if self.has_room_for_argument(rules) {
             let (name, value) = (self.arena.data(name), self.arena.data(value));
             self.push_argument_span(list, name, value, rules);
         }
@@ -97,11 +97,21 @@ impl Core {
 
     /// The same for one that is in the arena.
     pub(crate) fn push_argument_span(&mut self, list: List, name: Span, value: Span, rules: &Ruleset) {
-        if self.arguments < rules.settings.arguments_limit {
+        if self.has_room_for_argument(rules) {
             self.arguments += 1;
             self.args_bytes += (name.len() + value.len()) as u64;
             self.push_named(list, name, value, rules);
         }
+    }
+
+    fn has_room_for_argument(&mut self, rules: &Ruleset) -> bool {
+        let limit = rules.settings.arguments_limit;
+        if self.arguments == limit {
+            // One beyond, so that it is said once.
+            self.arguments = limit.saturating_add(1);
+            self.body_error("more arguments than SecArgumentsLimit allows");
+        }
+        self.arguments < limit
     }
 
     pub(crate) fn request_header(&mut self, name: &[u8], value: &[u8], rules: &Ruleset) {

@@ -114,7 +114,7 @@ impl Core {
         }
     }
 
-    fn body_error(&mut self, message: &str) {
+    pub(super) fn body_error(&mut self, message: &str) {
         let text = self.arena.data(message.as_bytes());
         self.store.set_int(Variable::ReqbodyError, 1);
         self.store.set_bytes(Variable::ReqbodyErrorMsg, text);

@@ -487,6 +487,12 @@ impl Memo {
         (*of, *focus) = (slot, make());
     }
 
+    /// How many kinds of values have a focus.
+    #[cfg(test)]
+    pub(super) fn focuses(&self) -> usize {
+        self.focuses.len()
+    }
+
     /// Forgets everything: what is kept is of one screen.
     pub(crate) fn clear(&mut self) {
         self.focuses.clear();

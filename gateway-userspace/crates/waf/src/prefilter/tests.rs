@@ -153,6 +153,56 @@ fn what_matches_is_a_candidate() {
     assert!(matches > 1000, "the values match too little to tell: {matches}");
 }
 
+/// After some tens of kilobytes of one kind, long values are searched by the windows of the literals that matter for it.
+#[test]
+fn what_matches_is_a_candidate_in_long_values_too() {
+    // Of few kinds: what is put in keeps to the bytes that the text has anyway, or brings one more.
+    const TEXTS: [&str; 3] = [
+        "it was late; we sat (by the fire) and read. ",
+        "0123456789abcdef",
+        "Q=\"1\" <b> select-ion or unions, sleeps(12) in /a/b/ ",
+    ];
+    const INSERTS: [&str; 9] =
+        ["", " or x = y", "union select", "Foo", "sleep(", "foo1 quux1", "..\\", "<scrIPT x>", "c'u\\r\"l"];
+    let operators = operators();
+    let refs: Vec<_> = operators.iter().map(|operator| Some(Screened { operator, negated: false })).collect();
+    let screen = Screen::new(&refs);
+    let mut memo = Memo::default();
+    let everything = screen.question(0, &vec![u64::MAX; screen.words()]);
+    let among = vec![u64::MAX; screen.words()];
+    let mut numbers = Numbers(0x0f1e_2d3c_4b5a_6978);
+    let mut matches = 0;
+    for round in 0..1500_usize {
+        let text = TEXTS[round % TEXTS.len()];
+        let mut value = text.as_bytes().repeat((200 + numbers.below(3000)) / text.len() + 1);
+        let insert = INSERTS[numbers.below(INSERTS.len())];
+        let at = [0, numbers.below(value.len()), value.len()][numbers.below(3)];
+        value.splice(at..at, insert.bytes());
+        let mut found = vec![0; screen.words()];
+        screen.candidates(
+            &value,
+            ByteMask::of(&value),
+            &Asked { question: &everything, among: &among, wanted: &among },
+            &mut memo,
+            &mut found,
+        );
+        for (number, operator) in operators.iter().enumerate() {
+            if operator.evaluate(&value, &mut EvalContext::default()) {
+                matches += 1;
+                let is_candidate = found[number / 64] >> (number % 64) & 1 == 1;
+                assert!(
+                    is_candidate,
+                    "{:?} matches {:?}",
+                    OPERATORS[number],
+                    String::from_utf8_lossy(&value)
+                );
+            }
+        }
+    }
+    assert!(matches > 1000, "the values match too little to tell: {matches}");
+    assert!(memo.focuses() >= TEXTS.len(), "few kinds of values came far enough: {}", memo.focuses());
+}
+
 #[test]
 fn plain_values_have_few_candidates() {
     let operators = operators();

@@ -35,6 +35,14 @@ fn arguments_are_limited() {
     check(&[
         ("SecArgumentsLimit 20\nSecRule &ARGS \"@eq 20\" id:1", &many, "1; pass"),
         ("SecRule &ARGS \"@eq 50\" id:1", &many, "1; pass"),
+        // What the rules do not see is never passed over in silence.
+        ("SecArgumentsLimit 49\nSecRule REQBODY_ERROR \"@eq 1\" id:1", &many, "1; pass"),
+        ("SecArgumentsLimit 50\nSecRule REQBODY_ERROR \"@eq 1\" id:1", &many, "; pass"),
+        (
+            "SecArgumentsLimit 1\nSecRule REQBODY_ERROR_MSG \"@contains SecArgumentsLimit\" id:1",
+            FORM,
+            "1; pass",
+        ),
     ]);
 }
 

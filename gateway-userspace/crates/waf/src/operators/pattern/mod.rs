@@ -18,6 +18,13 @@ use super::Captures;
 /// Steps of backtracking that a search may take before it gives up (SecPcreMatchLimit's recommended value).
 pub const BACKTRACK_LIMIT: usize = 100_000;
 
+/// The same for values longer than [`LONG_VALUE_BYTES`]. A step may go over the whole value (a back-reference, a group that repeats
+/// within a look-ahead); a search that begins anew at every place, at a few steps each, meets the other limit soon after this length anyway.
+pub const BACKTRACK_LIMIT_LONG: usize = 2_000;
+
+/// Longest value that [`BACKTRACK_LIMIT`] is for, in bytes.
+pub const LONG_VALUE_BYTES: usize = 32 << 10;
+
 /// Largest compiled form of one pattern, in bytes; more does not compile.
 pub const COMPILED_LIMIT_BYTES: usize = 32 * 1024 * 1024;
 
@@ -74,7 +81,14 @@ pub struct Pattern {
 #[derive(Debug, Clone)]
 enum Engine {
     Linear(regex::bytes::Regex),
-    Backtracking(Box<fancy_regex::Regex>),
+    Backtracking(Box<Backtracking>),
+}
+
+/// A pattern under both limits.
+#[derive(Debug, Clone)]
+struct Backtracking {
+    usual: fancy_regex::Regex,
+    long: fancy_regex::Regex,
 }
 
 /// What a search came to.
@@ -104,14 +118,7 @@ impl Pattern {
     pub fn with_limit(pattern: &[u8], compiled_bytes: usize) -> Result<Self, PatternError> {
         let translated = translate::translate(pattern)?;
         let engine = if translated.needs_backtracking {
-            let regex = fancy_regex::RegexBuilder::new(&translated.source)
-                .bytes_mode(fancy_regex::BytesMode::Ascii)
-                .dot_matches_new_line(true)
-                .backtrack_limit(BACKTRACK_LIMIT)
-                .delegate_size_limit(compiled_bytes)
-                .build()
-                .map_err(|error| PatternError::Refused { reason: error.to_string() })?;
-            Engine::Backtracking(Box::new(regex))
+            Engine::Backtracking(Box::new(Backtracking::new(&translated.source, compiled_bytes)?))
         } else {
             Engine::Linear(
                 regex::bytes::RegexBuilder::new(&translated.source)
@@ -140,7 +147,9 @@ impl Pattern {
     pub fn search(&self, value: &[u8]) -> Search {
         match &self.engine {
             Engine::Linear(regex) => Search::of(regex.is_match(value)),
-            Engine::Backtracking(regex) => regex.is_match(value).map_or(Search::LimitExceeded, Search::of),
+            Engine::Backtracking(regex) => {
+                regex.of(value).is_match(value).map_or(Search::LimitExceeded, Search::of)
+            }
         }
     }
 
@@ -179,6 +188,7 @@ impl Pattern {
         let found = match &self.engine {
             Engine::Linear(regex) => regex.find_at(value, from).map(|found| (found.start(), found.end())),
             Engine::Backtracking(regex) => regex
+                .of(value)
                 .find_from_pos(value, from)
                 .map_err(|_| Search::LimitExceeded)?
                 .map(|found| (found.start(), found.end())),
@@ -210,6 +220,7 @@ impl Pattern {
             }
             Engine::Backtracking(regex) => {
                 let groups = regex
+                    .of(value)
                     .captures_from_pos(value, from)
                     .map_err(|_| Search::LimitExceeded)?
                     .ok_or(Search::NotFound)?;
@@ -221,6 +232,25 @@ impl Pattern {
                 groups.get(0).map(|all| (all.start(), all.end())).ok_or(Search::NotFound)
             }
         }
+    }
+}
+
+impl Backtracking {
+    fn new(source: &str, compiled_bytes: usize) -> Result<Self, PatternError> {
+        let under = |limit| {
+            fancy_regex::RegexBuilder::new(source)
+                .bytes_mode(fancy_regex::BytesMode::Ascii)
+                .dot_matches_new_line(true)
+                .backtrack_limit(limit)
+                .delegate_size_limit(compiled_bytes)
+                .build()
+                .map_err(|error| PatternError::Refused { reason: error.to_string() })
+        };
+        Ok(Self { usual: under(BACKTRACK_LIMIT)?, long: under(BACKTRACK_LIMIT_LONG)? })
+    }
+
+    fn of(&self, value: &[u8]) -> &fancy_regex::Regex {
+        if value.len() > LONG_VALUE_BYTES { &self.long } else { &self.usual }
     }
 }
 

@@ -245,3 +245,19 @@ fn empty_values_and_empty_patterns() {
     check("a", b"", None);
     check("(?!a)", b"", Some(b""));
 }
+
+/// Each step may go over the whole value, so long ones get fewer; what needs few is found in them all the same.
+#[test]
+fn long_values_have_fewer_steps() {
+    let pattern = Pattern::new(br"(?<!b)a(?=c)").expect("it compiles");
+    let value = |before: usize, after: usize| [&vec![b'.'; before][..], b"ac", &vec![b'.'; after]].concat();
+    for (before, after, expected) in [
+        (0, 100, Search::Found),
+        (0, LONG_VALUE_BYTES, Search::Found),
+        (LONG_VALUE_BYTES - 2, 0, Search::Found),
+        (BACKTRACK_LIMIT_LONG / 4, LONG_VALUE_BYTES, Search::Found),
+        (BACKTRACK_LIMIT_LONG * 2, LONG_VALUE_BYTES, Search::LimitExceeded),
+    ] {
+        assert_eq!(pattern.search(&value(before, after)), expected, "after {before} bytes, before {after}");
+    }
+}
