@@ -44,17 +44,22 @@ pub const fn index(mixed: u64, row: usize) -> usize {
     row * COLUMNS + column
 }
 
-/// A counter after one more packet in a window.
+/// A counter after one more packet in a window. Without branches: in a flood none of them could be foreseen.
 #[inline(always)]
 pub const fn count(counter: u32, window: u64) -> u32 {
     let mark = (window as u32) << 16;
-    if counter & !MOST != mark {
-        mark | 1
-    } else if counter & MOST == MOST {
-        counter
-    } else {
-        counter + 1
-    }
+    // All ones when the counter is of this window, else zero.
+    let same = ((((counter ^ mark) >> 16).wrapping_sub(1) as i32) >> 31) as u32;
+    let more = (counter & MOST & same) + 1;
+    // At the top the carry is taken off again.
+    mark | (more - (more >> 16))
+}
+
+/// The lesser of two counts of at most [`MOST`], without branches.
+#[inline(always)]
+pub const fn lesser(a: u32, b: u32) -> u32 {
+    let borrow = ((a.wrapping_sub(b) as i32) >> 31) as u32;
+    b.wrapping_add(a.wrapping_sub(b) & borrow)
 }
 
 /// True when an estimate is over the bound for one source in a window that has seen `total` packets.
@@ -126,6 +131,14 @@ mod tests {
         assert_eq!(model.add(1, 1), MOST);
         assert_eq!(model.add(1, 2), 1);
         assert_eq!(count(0, 0), 1);
+        for (counter, window, next) in
+            [(0x0003_0007, 3, 0x0003_0008), (0x0003_0007, 4, 0x0004_0001), (0x0003_ffff, 3, 0x0003_ffff)]
+        {
+            assert_eq!(count(counter, window), next, "{counter:#x} in {window}");
+        }
+        for (a, b) in [(0, MOST), (1, 2), (5, 5), (MOST, MOST - 1)] {
+            assert_eq!((lesser(a, b), lesser(b, a)), (a.min(b), a.min(b)), "{a} and {b}");
+        }
     }
 
     #[test]

@@ -60,19 +60,43 @@ fn find_host(control: &Control, source: u32, now: u32) -> u64 {
 }
 
 /// The ban on a piece that an IPv4 address lies in: the address itself, its /24, /16 or /8, where there is any such ban.
+/// The longest in use is looked up on the spot; it is mostly the only one.
 #[inline(always)]
 fn find_prefix(control: &Control, source: u32, now: u32) -> u64 {
+    let used = control.lengths4 & 15;
     let mut bytes = 16u32;
-    while bytes > 12 {
-        if control.lengths4 >> (bytes - 13) & 1 != 0 {
-            let mask = u32::MAX << (128 - bytes * 8);
-            let low = MAPPED_LOW | u64::from(source & mask);
-            let found = find_wide(MAPPED_HIGH, low, u64::from(bytes), u64::from(now));
+    while bytes > 13 && used >> (bytes - 13) & 1 == 0 {
+        bytes -= 1;
+    }
+    let low = piece_v4(source, bytes);
+    let found = probe_wide(control, MAPPED_HIGH, low, bytes, now);
+    if found != 0 || used & ((1 << (bytes - 13)) - 1) == 0 {
+        return found;
+    }
+    prefix_rest(u64::from(source), u64::from(bytes), u64::from(now))
+}
+
+/// The low half of the piece of `bytes` whole bytes (13 to 16) that an IPv4 address lies in.
+#[inline(always)]
+fn piece_v4(source: u32, bytes: u32) -> u64 {
+    MAPPED_LOW | u64::from(source & (u32::MAX << ((128 - bytes * 8) & 31)))
+}
+
+/// As [`find_prefix`], for the pieces shorter than `bytes`. Exported, so that the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn prefix_rest(source: u64, bytes: u64, now: u64) -> u64 {
+    let Some(control) = CONTROL.get(0) else { return 0 };
+    let mut shorter = 15u32;
+    while shorter > 12 {
+        if u64::from(shorter) < bytes && control.lengths4 >> (shorter - 13) & 1 != 0 {
+            let low = piece_v4(source as u32, shorter);
+            let found = find_wide(MAPPED_HIGH, low, u64::from(shorter), now);
             if found != 0 {
                 return found;
             }
         }
-        bytes -= 1;
+        shorter -= 1;
     }
     0
 }

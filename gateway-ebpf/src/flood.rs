@@ -52,9 +52,7 @@ pub fn heavy(control: &Control, record: &CpuStats, hash: u64) -> bool {
         let counter = &mut sketch.counters[flood::index(mixed, row)];
         let counted = flood::count(*counter, window);
         *counter = counted;
-        if counted & MOST < least {
-            least = counted & MOST;
-        }
+        least = flood::lesser(counted & MOST, least);
         row += 1;
     }
     flood::is_heavy(least, control.heavy, sketch.total)

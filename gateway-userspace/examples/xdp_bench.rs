@@ -1,5 +1,6 @@
 //! Measures the XDP program in the kernel and prints one JSON object; `cargo xtask bench xdp` runs it and makes the
-//! table. An argument names another, pinned, XDP program that takes its turns.
+//! table. Arguments: `--peer PIN` names another, pinned, XDP program that takes its turns; `--only WORD` keeps the cases
+//! with that word in their names; `--rounds N` and `--repeat N` set the turns of each case and the runs of a turn.
 //!
 //! All programs take turns within one process, so that a noisy machine disturbs each alike; a ratio is the median of
 //! the ratios of single rounds.
@@ -12,17 +13,48 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use gateway::kernel::{
     BanChange, BanReason, Expiry, FloodLimits, Kernel, KernelConfig, Mode, Modes, Part, PortPolicy, PortSet,
     Rate, Reason, SourceLimits, Target, TestProgram,
 };
 use serde_json::json;
 
-/// Turns of each case.
-const ROUNDS: usize = 15;
-/// Runs of a turn.
-const REPEAT: u32 = 400_000;
+/// What to measure, and how often.
+struct Plan {
+    peer: Option<PathBuf>,
+    only: String,
+    /// Turns of each case.
+    rounds: usize,
+    /// Runs of a turn.
+    repeat: u32,
+}
+
+impl Plan {
+    fn from_arguments() -> Result<Self> {
+        let mut plan = Self { peer: None, only: String::new(), rounds: 15, repeat: 400_000 };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().with_context(|| format!("{name} wants a value"))?;
+            match name.as_str() {
+                "--peer" => plan.peer = Some(value.into()),
+                "--only" => plan.only = value,
+                "--rounds" => plan.rounds = value.parse()?,
+                "--repeat" => plan.repeat = value.parse()?,
+                other => bail!("{other}: there are --peer, --only, --rounds and --repeat"),
+            }
+        }
+        ensure!(plan.rounds > 0 && plan.repeat > 0, "nothing would be measured");
+        Ok(plan)
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        BASES.contains(&name) || name.contains(&self.only)
+    }
+}
+
+/// What the ratios are to.
+const BASES: [&str; 2] = ["empty program", "random source generator"];
 /// Bans of each family.
 const BANS: u32 = 1_000_000;
 /// Prefixes of the feed, beside a million hosts.
@@ -64,6 +96,7 @@ struct Case<'a> {
 }
 
 fn main() -> Result<()> {
+    let plan = Plan::from_arguments()?;
     let mut figures = BTreeMap::new();
     let empty = Side::new("empty")?;
     let full = Side::new("full")?;
@@ -77,30 +110,29 @@ fn main() -> Result<()> {
         figures.insert("verified_instructions".into(), f64::from(count));
     }
     let cases = cases(&empty, &full)?;
-    let peer = std::env::args_os().nth(1).map(PathBuf::from);
     let mut rounds: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for round in 0..=ROUNDS {
-        for case in &cases {
+    for round in 0..=plan.rounds {
+        for case in cases.iter().filter(|case| plan.wants(case.name)) {
             case.side.kernel.set_modes(case.modes);
-            let run = case.side.kernel.test_run_of(case.program, &case.packet, REPEAT)?;
+            let run = case.side.kernel.test_run_of(case.program, &case.packet, plan.repeat)?;
             // The first round warms up.
             if round > 0 {
                 rounds.entry(case.name).or_default().push(run.each.as_nanos() as f64);
             }
         }
-        if let Some(peer) = &peer {
+        if let Some(peer) = &plan.peer {
             for (name, source) in
                 [("xdp-filter, clean v4", "192.0.2.1"), ("xdp-filter, denied v4", "198.51.100.1")]
             {
-                let run = gateway::kernel::test_run_pinned(peer, &tcp(source.parse()?), REPEAT)?;
+                let run = gateway::kernel::test_run_pinned(peer, &tcp(source.parse()?), plan.repeat)?;
                 if round > 0 {
                     rounds.entry(name).or_default().push(run.each.as_nanos() as f64);
                 }
             }
         }
     }
-    let base = rounds.get("empty program").context("the baseline")?.clone();
-    let generator = rounds.get("random source generator").context("the generator")?.clone();
+    let base = rounds.get(BASES[0]).context("the baseline")?.clone();
+    let generator = rounds.get(BASES[1]).context("the generator")?.clone();
     let mut rows = Vec::new();
     for (name, each) in &rounds {
         let mut ratios: Vec<f64> = each
@@ -158,6 +190,11 @@ fn cases<'a>(empty: &'a Side, full: &'a Side) -> Result<Vec<Case<'a>>> {
     add("over the limit", full, all, Gateway, packet("198.51.100.99")?);
     add("clean v4 beside an override", full, all, Gateway, packet("198.51.100.1")?);
     add("flood of random sources, bans", full, bans, Flood, packet(clean4)?);
+    let feeds = bans.with(Part::Feeds, Mode::Enforce);
+    add("flood of random sources, bans and feeds", full, feeds, Flood, packet(clean4)?);
+    add("flood of random sources, bans and limits", full, limits, Flood, packet(clean4)?);
+    let sketch = limits.with(Part::Flood, Mode::Enforce);
+    add("flood of random sources, bans, limits and sketch", full, sketch, Flood, packet(clean4)?);
     add("flood of random sources, all checks", full, all, Flood, packet(clean4)?);
     Ok(cases)
 }

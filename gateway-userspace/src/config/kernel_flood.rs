@@ -31,7 +31,7 @@ pub struct RawFlood {
 pub struct Flood {
     /// As the kernel side's own when not given; never more than that.
     pub mode: Option<Mode>,
-    /// Sources that a CPU tracks anew in a second; default 500,000.
+    /// Sources that a CPU tracks anew in a second; default 100,000.
     pub new_sources: u64,
     /// Packets a second of one source that is not tracked; none: no bound.
     pub heavy: Option<u32>,
@@ -43,7 +43,7 @@ pub struct Flood {
 
 impl Default for Flood {
     fn default() -> Self {
-        Self { mode: None, new_sources: 500_000, heavy: None, connections: None, cookies: Vec::new() }
+        Self { mode: None, new_sources: 100_000, heavy: None, connections: None, cookies: Vec::new() }
     }
 }
 

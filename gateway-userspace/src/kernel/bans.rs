@@ -1,4 +1,4 @@
-//! Bans on the tables: pieces, marks, listing, sweeping. One writer at a time.
+//! Bans on the tables: pieces, marks, listing. One writer at a time.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 use gateway_common::{
     address::Wide,
     bans::{Tag, ban_length, length_code},
-    marks::{self, FIELDS, V4_WORDS, V6_WORDS},
+    marks::{self, FIELDS},
     reason::BanReason,
 };
 use serde::{Serialize, Serializer};
@@ -42,15 +42,6 @@ pub struct Ban {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn reason_name<S: Serializer>(reason: &BanReason, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(reason.name())
-}
-
-/// What a sweep did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Swept {
-    /// Entries whose time was up.
-    pub expired: u64,
-    /// Entries that stand.
-    pub standing: u64,
 }
 
 /// The pieces of a target: lengths that are whole bytes.
@@ -178,6 +169,7 @@ impl Loaded {
     /// Lifts a ban. True when it was standing. Marks stay until the next sweep: they only cost a look.
     pub fn unban(&self, target: &Target) -> bool {
         let now = self.clock.expiry_now();
+        self.marks_stale.store(true, Relaxed);
         if let Some(v4) = target.v4_host() {
             return self.host_table().remove(v4, now);
         }
@@ -248,68 +240,6 @@ impl Loaded {
         let hosts = hosts.entries(0..hosts.buckets.len()).filter(|(_, entry)| entry.tag.holds(now)).count();
         let wide = wide.entries(0..wide.buckets.len()).filter(|(_, entry)| entry.tag.holds(now)).count();
         (hosts as u64, wide as u64)
-    }
-
-    /// Clears entries whose time is up, and rebuilds the marks from what stands when anything was cleared.
-    pub fn sweep(&self) -> Swept {
-        let now = self.clock.expiry_now();
-        let (hosts, wide) = (self.host_table(), self.wide_table());
-        let mut swept = Swept::default();
-        let mut marks4 = vec![0u64; V4_WORDS as usize];
-        let mut marks6 = vec![0u64; V6_WORDS as usize];
-        for (place, entry) in hosts.entries(0..hosts.buckets.len()) {
-            if entry.tag.holds(now) {
-                swept.standing += 1;
-                marks4[marks::v4_word(entry.address) as usize] |=
-                    marks::HOSTS << marks::v4_shift(entry.address);
-            } else {
-                hosts.clear(place);
-                swept.expired += 1;
-            }
-        }
-        for (place, entry) in wide.entries(0..wide.buckets.len()) {
-            if !entry.tag.holds(now) {
-                wide.clear(place);
-                swept.expired += 1;
-                continue;
-            }
-            swept.standing += 1;
-            let piece = entry.piece;
-            if Target::of(piece.address, (piece.bytes() * 8) as u8).is_v4() {
-                mark_pieces(&mut marks4, piece);
-            } else {
-                let bit = wide.places(&piece).mark as usize;
-                marks6[bit / 64] |= 1 << (bit % 64);
-            }
-        }
-        settle(&self.marks4, &marks4);
-        self.rebuild_near();
-        settle(&self.marks6, &marks6);
-        swept
-    }
-}
-
-/// Marks the /24s of an IPv4 piece, which are one or a run of 256 or 65,536 that starts at a word.
-fn mark_pieces(words: &mut [u64], piece: Piece) {
-    let first = piece.address.low as u32;
-    let length = piece.bytes() * 8 - 96;
-    if length >= 24 {
-        words[marks::v4_word(first) as usize] |= marks::PREFIX << marks::v4_shift(first);
-        return;
-    }
-    let word = marks::v4_word(first) as usize;
-    let count = 1usize << (24 - length) >> FIELDS.trailing_zeros();
-    for word in &mut words[word..word + count] {
-        *word |= u64::MAX / 3 * marks::PREFIX;
-    }
-}
-
-/// Writes the words that differ. Nothing inserts meanwhile: the caller is the one writer.
-fn settle(cells: &[AtomicU64], words: &[u64]) {
-    for (cell, word) in cells.iter().zip(words) {
-        if cell.load(Relaxed) != *word {
-            cell.store(*word, Relaxed);
-        }
     }
 }
 

@@ -30,7 +30,7 @@ pub struct FloodLimits {
 
 impl Default for FloodLimits {
     fn default() -> Self {
-        Self { new_sources: 500_000, heavy: None, connections: None, cookies: Vec::new() }
+        Self { new_sources: 100_000, heavy: None, connections: None, cookies: Vec::new() }
     }
 }
 

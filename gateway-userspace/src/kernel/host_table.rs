@@ -190,6 +190,25 @@ impl HostTable<'_> {
             .map(|place| (place, self.entry(place)))
     }
 
+    /// The tag of every entry.
+    pub fn tags(&self) -> impl Iterator<Item = (Place, Tag)> + '_ {
+        self.words().map(|(place, word)| (place, entry_tag(word)))
+    }
+
+    /// The address of every entry.
+    pub fn addresses(&self) -> impl Iterator<Item = u32> + '_ {
+        self.words().map(|(_, word)| entry_address(word))
+    }
+
+    /// Every entry as it lies there; its counter is another cache line.
+    fn words(&self) -> impl Iterator<Item = (Place, u64)> + '_ {
+        self.buckets.iter().enumerate().flat_map(|(bucket, cell)| {
+            let place = move |way| Place { bucket: bucket as u32, way };
+            let words = cell.entries.iter().map(|word| word.load(Relaxed)).enumerate();
+            words.filter(|(_, word)| *word != 0).map(move |(way, word)| (place(way), word))
+        })
+    }
+
     /// Empties a place.
     pub fn clear(&self, place: Place) {
         self.write(place, 0);

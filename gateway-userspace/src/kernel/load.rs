@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::atomic::{
-        AtomicU32, AtomicU64,
+        AtomicBool, AtomicU32, AtomicU64,
         Ordering::{Relaxed, Release},
     },
 };
@@ -43,7 +43,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ga
 const EVENT_BUDGET: u32 = 8;
 
 /// New sources that a CPU gives cells of the limiter in a second.
-const NEW_SOURCES_A_SECOND: u64 = 500_000;
+const NEW_SOURCES_A_SECOND: u64 = 100_000;
 
 /// Captured packets of one CPU in one jiffy.
 const CAPTURE_BUDGET: u32 = 64;
@@ -210,6 +210,10 @@ pub struct Loaded {
     pub clock: Clock,
     /// True when pinned maps were adopted.
     pub adopted: bool,
+    /// True when a ban was lifted since the marks were made: some of them may have nothing behind them.
+    pub marks_stale: AtomicBool,
+    /// Sweeps since then.
+    pub quiet_sweeps: AtomicU32,
 }
 
 /// [`Policy`] as aya wants it.
@@ -269,6 +273,8 @@ impl Loaded {
             captured: Some(captured),
             clock,
             adopted,
+            marks_stale: AtomicBool::new(adopted),
+            quiet_sweeps: AtomicU32::new(0),
             ebpf,
         };
         loaded.start(shape)?;

@@ -27,6 +27,7 @@ mod policy;
 mod ports;
 mod stats;
 mod status;
+mod sweep;
 mod sys;
 mod target;
 mod test_run;
@@ -40,7 +41,7 @@ use std::{
 };
 
 pub use attach::{AttachMode, Attachment, InterfaceConfig};
-pub use bans::{Ban, Swept};
+pub use bans::Ban;
 pub use capture::{Captured, CapturedPacket, PcapNg};
 pub use carry::Carried;
 pub use error::{BanError, KernelError};
@@ -53,6 +54,7 @@ pub use limits::{Bar, Rate, SourceLimits};
 pub use ports::{PortPolicy, PortSet};
 pub use stats::{BanStats, ReasonStats, Stats};
 pub use status::{Attached, Status, Table, attached, test_run_pinned, uninstall};
+pub use sweep::Swept;
 pub use sys::{TestRunResult, own_addresses};
 pub use target::{Expiry, Target, TargetError};
 pub use test_run::TestProgram;
@@ -248,10 +250,16 @@ impl Kernel {
             let jiffies = state.loaded.clock.jiffies();
             let now = state.loaded.clock.expiry_now();
             std::hint::black_box(state.loaded.touch(chunk.iter().map(BanChange::target)));
+            // Most of a batch ends together.
+            let mut last = None;
             for (place, change) in chunk.iter().enumerate() {
                 let result = match change {
                     BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
-                        let expiry = state.loaded.clock.expiry_at(*until, wall, jiffies);
+                        let expiry = match last {
+                            Some((same, expiry)) if same == *until => expiry,
+                            _ => state.loaded.clock.expiry_at(*until, wall, jiffies),
+                        };
+                        last = Some((*until, expiry));
                         state.loaded.ban(target, expiry, *reason, now).map(drop)
                     }),
                     BanChange::Unban { target } => {

@@ -110,6 +110,15 @@ impl WideTable<'_> {
         cell.tags[place.way].store(tag.0, Release);
     }
 
+    /// The tag of every entry.
+    pub fn tags(&self) -> impl Iterator<Item = (Place, Tag)> + '_ {
+        self.buckets.iter().enumerate().flat_map(|(bucket, cell)| {
+            let place = move |way| Place { bucket: bucket as u32, way };
+            let tags = cell.tags.iter().map(|tag| Tag(tag.load(Relaxed))).enumerate();
+            tags.filter(|(_, tag)| *tag != Tag::EMPTY).map(move |(way, tag)| (place(way), tag))
+        })
+    }
+
     /// Empties a place.
     pub fn clear(&self, place: Place) {
         self.cell(place).tags[place.way].store(0, Release);

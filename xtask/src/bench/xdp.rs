@@ -16,10 +16,13 @@ use serde::Deserialize;
 use super::report::{Report, Row};
 use crate::paths::Paths;
 
+mod janitor;
 mod live;
 
-/// xdp-filter, in its form that denies listed IP addresses.
-const PEER_OBJECT: &str = "/usr/lib/x86_64-linux-gnu/bpf/xdpfilt_dny_ip.o";
+use janitor::Janitor;
+
+/// xdp-filter, in its form that denies listed IP addresses; Debian keeps it in a folder of the machine's own kind.
+const PEER_OBJECT: &str = "bpf/xdpfilt_dny_ip.o";
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -113,8 +116,10 @@ const MEMORY: &[(&str, &[&str])] = &[
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut report = Report::new("xdp");
     let mut met = true;
+    // Dropped last: it takes away what a kill or a failure leaves.
+    let mut janitor = Janitor::start()?;
     if !args.live_only {
-        met &= kernel(args, &mut report)?;
+        met &= kernel(args, &mut report, &mut janitor)?;
     }
     if !args.no_live {
         let gateway = args.gateway.clone().unwrap_or_else(|| Paths::find().target.join("release/gateway"));
@@ -125,21 +130,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         );
         let plan = live::Plan {
             gateway: &gateway,
-            sender: &args.sender.clone().map_or_else(sender, Ok)?,
+            sender: &args.sender.clone().map_or_else(|| example("xdp_flood"), Ok)?,
             rounds: args.rounds,
             seconds: args.seconds,
             rate: args.rate,
         };
-        met &= live::run(&plan, &mut report)?;
+        met &= live::run(&plan, &mut report, &mut janitor)?;
     }
     report.finish(args.json.as_deref())?;
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Every case of BPF_PROG_TEST_RUN, and the figures of loading; true when all goals were met.
-fn kernel(args: &Args, report: &mut Report) -> Result<bool> {
-    let peer = if args.alone { None } else { Some(Peer::load(Path::new(PEER_OBJECT))?) };
-    let output = measure(peer.as_ref())?;
+fn kernel(args: &Args, report: &mut Report, janitor: &mut Janitor) -> Result<bool> {
+    let program = example("xdp_bench")?;
+    let libraries = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let peer = if args.alone { None } else { Some(Peer::load(&Path::new(&libraries).join(PEER_OBJECT))?) };
+    let output = measure(&program, peer.as_ref(), janitor)?;
     drop(peer);
     let mut met = true;
     for (name, goal) in GOALS {
@@ -185,32 +192,24 @@ fn kernel(args: &Args, report: &mut Report) -> Result<bool> {
     Ok(met)
 }
 
-/// Builds the example that sends floods.
-fn sender() -> Result<PathBuf> {
+/// Builds an example of gateway-userspace as it ships.
+fn example(name: &str) -> Result<PathBuf> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "gateway-userspace",
-        "--example",
-        "xdp_flood",
-    ]);
-    ensure!(
-        command.status().context("building the example xdp_flood")?.success(),
-        "the example does not build"
-    );
-    Ok(Paths::find().target.join("release/examples/xdp_flood"))
+    command.args(["build", "--quiet", "--release", "--package", "gateway-userspace", "--example", name]);
+    let built = command.status().with_context(|| format!("building the example {name}"))?;
+    ensure!(built.success(), "the example {name} does not build");
+    Ok(Paths::find().target.join("release/examples").join(name))
 }
 
-fn measure(peer: Option<&Peer>) -> Result<Output> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["run", "--quiet", "--release", "--package", "gateway-userspace", "--example", "xdp_bench"]);
+fn measure(program: &Path, peer: Option<&Peer>, janitor: &mut Janitor) -> Result<Output> {
+    let mut command = Command::new(program);
     if let Some(peer) = peer {
-        command.arg("--").arg(&peer.pin);
+        command.arg("--peer").arg(&peer.pin);
     }
-    let output = command.stderr(Stdio::inherit()).output().context("running the example xdp_bench")?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+    janitor.watch(child.id())?;
+    let output = child.wait_with_output().context("waiting for the example xdp_bench")?;
     ensure!(output.status.success(), "the measurement failed; see above");
     serde_json::from_slice(&output.stdout).context("reading what the example xdp_bench printed")
 }

@@ -73,6 +73,7 @@ impl Group {
                 Package { name: "libsqlite3-0", probe: Probe::File("/usr/share/doc/libsqlite3-0") },
                 Package { name: "tcpdump", probe: Probe::Program("tcpdump") },
                 Package { name: "bpftool", probe: Probe::Program("bpftool") },
+                Package { name: "xdp-tools", probe: Probe::Program("xdp-filter") },
                 Package { name: "ethtool", probe: Probe::Program("ethtool") },
                 Package { name: "systemd", probe: Probe::Program("systemd-analyze") },
             ],

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use gateway_tests::{CLEAN, Gateway, Lab, Netns, Settings, run as command, text};
 
 use super::super::report::{Report, Row};
+use super::janitor::Janitor;
 
 /// Packets of one flood.
 const PACKETS: u32 = 1_000_000;
@@ -89,12 +90,12 @@ pub struct Plan<'a> {
 ///
 /// # Errors
 /// Without root, or when the scene cannot be set.
-pub fn run(plan: &Plan<'_>, report: &mut Report) -> Result<bool> {
+pub fn run(plan: &Plan<'_>, report: &mut Report, janitor: &mut Janitor) -> Result<bool> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(cores >= 2, "live frames need two cores: one for the flood, one for the gateway and its client");
     let (ours, theirs) = (format!("0-{}", cores - 2), (cores - 1).to_string());
     pin(std::process::id(), &ours)?;
-    let measured = measure(plan, &ours, &theirs);
+    let measured = measure(plan, &ours, &theirs, janitor);
     pin(std::process::id(), &format!("0-{}", cores - 1))?;
     let figures = measured?;
     let mut met = true;
@@ -148,7 +149,7 @@ pub fn run(plan: &Plan<'_>, report: &mut Report) -> Result<bool> {
     Ok(met)
 }
 
-fn measure(plan: &Plan<'_>, ours: &str, theirs: &str) -> Result<[Figures; 3]> {
+fn measure(plan: &Plan<'_>, ours: &str, theirs: &str, janitor: &mut Janitor) -> Result<[Figures; 3]> {
     let mut all: [Figures; 3] = Default::default();
     let lab = scene()?;
     let link = text(lab.gateway.command("ip").args(["-o", "link", "show", Lab::ATTACKER.interface]))?;
@@ -168,6 +169,7 @@ fn measure(plan: &Plan<'_>, ours: &str, theirs: &str) -> Result<[Figures; 3]> {
             client(&lab.clean, plan.rate, &AtomicBool::new(false), quiet, &mut figures.quiet)?;
             for (number, (kind, port, _)) in FLOODS.iter().enumerate() {
                 let mut sender = Sender::start(&lab.attacker, plan.sender, theirs, kind, mac, *port)?;
+                janitor.watch(sender.child.id())?;
                 let before = dropped(&gateway)?;
                 let done = AtomicBool::new(false);
                 let (seen, sent) = (&mut figures.beside[number], &mut figures.sent[number]);
