@@ -1,7 +1,7 @@
 //! Tables of another size: what stands is carried over, and nothing is lost on the way or by a failure. Needs root and
 //! iproute2.
 
-use std::{fs, net::IpAddr};
+use std::{fs, net::IpAddr, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use gateway::kernel::{AttachMode, BanChange, BanReason, Expiry, Kernel, KernelError, Reason, Target};
@@ -182,6 +182,69 @@ fn a_generation_left_half_filled_is_thrown_away() -> Result<()> {
     let kernel = root.open_with(20_000)?;
     ensure!(!kernel.adopted() && kernel.carried().is_some_and(|carried| carried.bans == 1));
     ensure!(kernel.bans().len() == 1);
+    Ok(())
+}
+
+/// Writes another schema into the first word of a generation's control record, as an earlier daemon would have.
+fn write_schema(folder: &Path, schema: u32) -> Result<()> {
+    let map = folder.join("CONTROL").display().to_string();
+    let bpftool = |arguments: &[&str]| -> Result<Vec<u8>> {
+        let output = Command::new("bpftool").args(arguments).output().context("bpftool")?;
+        ensure!(output.status.success(), "bpftool: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(output.stdout)
+    };
+    let key = ["key", "0", "0", "0", "0"];
+    let shown = bpftool(&[&["-j", "map", "lookup", "pinned", &map][..], &key].concat())?;
+    let shown: serde_json::Value = serde_json::from_slice(&shown)?;
+    let bytes = shown["value"].as_array().context("the value, byte by byte")?;
+    let mut bytes: Vec<String> =
+        bytes.iter().map(|byte| byte.as_str().unwrap_or_default().to_owned()).collect();
+    ensure!(bytes.len() > 4, "{shown}");
+    for (byte, new) in bytes.iter_mut().zip(schema.to_ne_bytes()) {
+        *byte = format!("{new:#x}");
+    }
+    let mut update = vec!["map", "update", "pinned", &map];
+    update.extend(key);
+    update.push("value");
+    update.extend(bytes.iter().map(String::as_str));
+    bpftool(&update).map(drop)
+}
+
+#[test]
+fn bans_of_an_earlier_schema_are_carried_over_and_those_of_a_later_one_are_not() -> Result<()> {
+    for (schema, readable) in [(1, true), (1_000_000, false)] {
+        let root = Root::new(&format!("schema-{schema}"));
+        let kernel = root.open()?;
+        for target in targets(&BANS)? {
+            kernel.ban(target, Expiry::Never, BanReason::Manual)?;
+        }
+        kernel.set_feed(targets(&FEED)?)?;
+        let (before, folder) = (bans(&kernel), kernel.pin_folder().to_owned());
+        drop(kernel);
+        // Its folder is called after its schema too.
+        let name = folder.file_name().context("a name")?.to_string_lossy().into_owned();
+        let rest = name.split_once('-').context("vSCHEMA-...")?.1;
+        let old = root.0.join(format!("v{schema}-{rest}"));
+        fs::rename(&folder, &old)?;
+        write_schema(&old, schema)?;
+
+        let kernel = root.open()?;
+        let carried = kernel.carried().context("carried over")?;
+        ensure!(!kernel.adopted() && carried.from == old.display().to_string(), "{carried:?}");
+        ensure!(carried.unreadable != readable, "schema {schema}: {carried:?}");
+        if readable {
+            ensure!(bans(&kernel) == before, "{:?} were {before:?}", bans(&kernel));
+            drops(&kernel, "198.51.100.7", Reason::BanHost)?;
+            drops(&kernel, "203.0.113.200", Reason::BanPrefix)?;
+            drops(&kernel, "2001:db8:ffff::1", Reason::BanPrefix)?;
+            // A feed's records may have been others then: the daemon loads it anew.
+            ensure!(carried.feeds == 0 && carried.bans >= BANS.len() as u64, "{carried:?}");
+        } else {
+            ensure!(bans(&kernel).is_empty() && carried.bans == 0, "{carried:?}");
+        }
+        kernel.take_over(&[])?;
+        ensure!(generations(&root)?.len() == 1, "the old maps are gone: {:?}", generations(&root)?);
+    }
     Ok(())
 }
 

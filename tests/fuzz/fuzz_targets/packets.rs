@@ -80,7 +80,8 @@ fn theirs(data: &[u8]) -> Option<Seen> {
         NetSlice::Ipv6(ip) => {
             let header = ip.header();
             let number = ip.payload().ip_number.0;
-            if OURS_ONLY.contains(&number) {
+            // It counts two reserved bits as part of the offset, and then leaves the transport header alone.
+            if OURS_ONLY.contains(&number) || ip.is_payload_fragmented() != in_fragments(ip) {
                 return None;
             }
             (

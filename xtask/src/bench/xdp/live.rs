@@ -19,7 +19,7 @@ use super::janitor::Janitor;
 
 /// Packets of one flood.
 const PACKETS: u32 = 1_000_000;
-/// The port that the flood of random sources aims at: closed by policy.
+/// The port that the flood of random sources aims at: closed by policy, which refuses new connections.
 const CLOSED: u16 = 9;
 /// Longest that a request may take to count as answered.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ struct Figures {
 
 /// The two floods: flags, port, name.
 const FLOODS: [(&str, u16, &str); 2] =
-    [("ack", CLOSED, "random sources"), ("syn", Settings::HTTP_PORT, "SYN")];
+    [("syn", CLOSED, "random sources"), ("syn", Settings::HTTP_PORT, "SYN")];
 const MODES: [&str; 3] = ["off", "observe", "enforce"];
 
 /// How to measure.
