@@ -193,8 +193,8 @@ pub fn targets(networks: &[IpNetwork]) -> Vec<Target> {
 }
 
 /// The network of a target.
-pub fn network(target: Target) -> Option<IpNetwork> {
-    target.to_string().parse().ok()
+pub fn network(target: Target) -> IpNetwork {
+    IpNetwork::containing(target.address(), target.length())
 }
 
 /// Writes decisions into the kernel's tables.
@@ -258,7 +258,7 @@ pub fn standing(ban: &kernel::Ban) -> Option<KernelBan> {
     let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let until_unix_ms =
         ban.remaining.map_or(u64::MAX, |left| u64::try_from((now + left).as_millis()).unwrap_or(u64::MAX));
-    Some(KernelBan { network: network(ban.target)?, until_unix_ms })
+    Some(KernelBan { network: network(ban.target), until_unix_ms })
 }
 
 /// What the kernel's tables hold, as decisions for a ledger that forgot them.

@@ -137,11 +137,8 @@ impl Task {
             mailbox.close();
         }
         if let Some(store) = self.store.take() {
-            // Blocks for one commit; the runtime has other threads.
-            let closed = tokio::task::spawn_blocking(move || store.close()).await;
-            if closed.is_err() {
-                tracing::error!("the store was not closed: what it had not committed is in the journal");
-            }
+            // Blocks for one commit: this thread has nothing else to do.
+            store.close();
         }
     }
 
@@ -199,15 +196,6 @@ impl Task {
         if let Some(store) = &self.store {
             store.append(changes.iter().map(Op::from).collect());
         }
-        if changes.len() <= LOG_EACH {
-            changes.iter().for_each(log);
-        } else {
-            tracing::info!(
-                changes = changes.len(),
-                held = self.engine.ledger.len(),
-                "many decisions at once"
-            );
-        }
         let scopes: HashSet<&Scope> = changes.iter().map(|c| &c.decision().scope).collect();
         let ledger = &self.engine.ledger;
         if let Some(mailbox) = &self.shared.mailbox {
@@ -218,6 +206,16 @@ impl Task {
         self.shared
             .denied
             .update(scopes.iter().map(|scope| ((*scope).clone(), ledger.at_layer_7(scope).cloned())));
+        // After the kernel has it: a log that is slow to take a line must not keep a ban waiting.
+        if changes.len() <= LOG_EACH {
+            changes.iter().for_each(log);
+        } else {
+            tracing::info!(
+                changes = changes.len(),
+                held = self.engine.ledger.len(),
+                "many decisions at once"
+            );
+        }
         let numbers = &self.shared.numbers;
         let began = changes.iter().filter(|c| matches!(c, Change::Began(_))).count() as u64;
         numbers.began.fetch_add(began, Ordering::Relaxed);

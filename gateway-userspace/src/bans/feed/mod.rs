@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::guard::Guard;
 use super::handle::Stopped;
 use super::http::Client;
 use super::{Action, Handle};
@@ -144,31 +145,46 @@ async fn refresh(loaded: &mut Loaded, client: &Client) -> Result<bool, String> {
 /// Leaves out what is guarded, and puts all sets in force in one step each.
 async fn apply(feeds: &[Loaded], handle: &Handle, shown: &Feeds) -> Result<(), Stopped> {
     let guard = handle.ask(|task| task.engine.ledger.guard().clone()).await?;
-    let mut sets = Vec::new();
-    let mut kernel: Vec<IpNetwork> = Vec::new();
-    for (index, loaded) in feeds.iter().enumerate() {
-        let keep = |n: &&IpNetwork| guard.check_listed(**n).is_ok();
-        let networks: Vec<IpNetwork> = loaded.list.networks.iter().filter(keep).copied().collect();
-        let mut statuses = shown.statuses.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = &mut statuses[index];
-        status.networks = networks.len();
-        status.guarded = loaded.list.networks.len() - networks.len();
+    let now_ms = handle.clock_ms();
+    let lists: Vec<(Arc<str>, Action, Arc<List>)> =
+        feeds.iter().map(|f| (f.feed.name.clone(), f.feed.action, f.list.clone())).collect();
+    // A million networks take a while: not on a thread that others wait for.
+    let built = tokio::task::spawn_blocking(move || build(&lists, &guard, now_ms)).await;
+    let (sets, kernel) = built.map_err(|_| Stopped)?;
+    let mut statuses = shown.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+    for ((loaded, set), status) in feeds.iter().zip(&sets).zip(statuses.iter_mut()) {
+        status.networks = set.set.networks().len();
+        status.guarded = loaded.list.networks.len() - status.networks;
         status.bad_lines = loaded.list.bad;
-        if loaded.feed.action == Action::KernelBan {
-            let room = MAX_KERNEL_ENTRIES.saturating_sub(kernel.len());
-            kernel.extend(networks.iter().take(room));
-        }
-        sets.push(FeedSet {
-            name: loaded.feed.name.clone(),
-            action: loaded.feed.action,
-            set: Arc::new(NetworkSet::new(networks)),
-            since_ms: handle.clock_ms(),
-        });
     }
+    drop(statuses);
     handle.shared().feed_networks.store(kernel.len() as u64, Ordering::Relaxed);
     handle.shared().feeds.store(Arc::new(sets));
     handle.put_feeds(kernel);
     Ok(())
+}
+
+/// The set of each list without what is guarded, and what of all of them the kernel drops: sorted, no duplicates.
+fn build(
+    lists: &[(Arc<str>, Action, Arc<List>)],
+    guard: &Guard,
+    since_ms: u64,
+) -> (Vec<FeedSet>, Arc<[IpNetwork]>) {
+    let mut sets = Vec::new();
+    let mut kernel: Vec<IpNetwork> = Vec::new();
+    for (name, action, list) in lists {
+        let keep = |n: &&IpNetwork| guard.check_listed(**n).is_ok();
+        let networks: Vec<IpNetwork> = list.networks.iter().filter(keep).copied().collect();
+        if *action == Action::KernelBan {
+            let room = MAX_KERNEL_ENTRIES.saturating_sub(kernel.len());
+            kernel.extend(networks.iter().take(room));
+        }
+        let set = Arc::new(NetworkSet::new(networks));
+        sets.push(FeedSet { name: name.clone(), action: *action, set, since_ms });
+    }
+    kernel.sort_unstable();
+    kernel.dedup();
+    (sets, kernel.into())
 }
 
 #[cfg(test)]

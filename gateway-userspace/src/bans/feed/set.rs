@@ -19,14 +19,13 @@ impl NetworkSet {
     pub fn new(mut networks: Vec<IpNetwork>) -> Self {
         networks.sort_unstable();
         networks.dedup();
-        let lengths = |v4: bool| {
-            let mut lengths: Vec<u8> =
-                networks.iter().filter(|n| n.addr().is_ipv4() == v4).map(IpNetwork::prefix).collect();
-            lengths.sort_unstable();
-            lengths.dedup();
-            lengths
-        };
-        let (v4, v6) = (lengths(true), lengths(false));
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for network in &networks {
+            let lengths = if network.addr().is_ipv4() { &mut v4 } else { &mut v6 };
+            if let Err(place) = lengths.binary_search(&network.prefix()) {
+                lengths.insert(place, network.prefix());
+            }
+        }
         Self { networks, v4, v6 }
     }
 

@@ -117,12 +117,10 @@ impl Handle {
         }
     }
 
-    /// Has the kernel drop these listed networks in place of those it dropped for lists before.
-    pub fn put_feeds(&self, mut networks: Vec<IpNetwork>) {
-        networks.sort_unstable();
-        networks.dedup();
+    /// Has the kernel drop these listed networks in place of those it dropped for lists before; sorted, no duplicates.
+    pub fn put_feeds(&self, networks: Arc<[IpNetwork]>) {
         if let Some(mailbox) = &self.shared.mailbox {
-            mailbox.put_feeds(networks.into());
+            mailbox.put_feeds(networks);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::client::IpNetwork;
 /// Most decisions in one answer.
 pub const MAX_PAGE: usize = 10_000;
 /// Decisions of an import that are taken in one turn of the task.
-const IMPORTED_AT_ONCE: usize = 5_000;
+const IMPORTED_AT_ONCE: usize = 500;
 /// Most decisions in one import.
 pub const MAX_IMPORT: usize = 200_000;
 
@@ -180,7 +180,7 @@ impl Handle {
         }
         let mut report = ImportReport::default();
         let mut rest = decisions.into_iter().peekable();
-        // In parts, so that offences are judged in between; large ones, for each copies a share of the view of layer 7.
+        // In parts of a millisecond or two, so that offences are judged in between.
         while rest.peek().is_some() {
             let part: Vec<Decision> = rest.by_ref().take(IMPORTED_AT_ONCE).collect();
             let refused = self.ask(move |task| import(task, part)).await?;

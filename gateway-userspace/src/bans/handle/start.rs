@@ -80,14 +80,12 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No thread.
-    #[error("the thread that writes bans to the kernel can't be started: {0}")]
+    #[error("the threads that decide on bans and write them to the kernel can't be started: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// Starts the bans task on the current tokio runtime, and the kernel's writer on a thread.
-///
-/// # Panics
-/// Outside of a tokio runtime.
+/// Starts the bans task on a thread of its own, and the kernel's writer on another. What else the process does, such
+/// as reading a large list or an operator's import, never stands between an offence and its ban.
 ///
 /// # Errors
 /// The database or the writer's thread can't be had; nothing is left running then.
@@ -139,7 +137,10 @@ pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
             .spawn(move || writer::run(kernel, &mailbox, &shared.writer, &*clock))?;
     }
     let (questions, asked) = mpsc::channel(QUESTIONS);
-    tokio::spawn(task.run(offences, asked));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new()
+        .name("bans".into())
+        .spawn(move || runtime.block_on(task.run(offences, asked)))?;
     Ok(Handle { shared, questions, listeners, clock: parts.clock })
 }
 

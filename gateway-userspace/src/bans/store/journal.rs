@@ -50,18 +50,20 @@ impl Journal {
         self.file.write_all(&lines)
     }
 
-    /// Begins the next journal; the path of the one that ends.
-    pub(super) fn rotate(&mut self) -> io::Result<PathBuf> {
-        let next = Self::create(&self.database, self.number + 1)?;
-        let old = name(&self.database, self.number);
-        *self = next;
-        Ok(old)
+    /// Beside which database the next journal belongs, and its number.
+    pub(super) fn next(&self) -> (PathBuf, u64) {
+        (self.database.clone(), self.number + 1)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> PathBuf {
+        name(&self.database, self.number)
     }
 
     /// At a clean end nothing is left over.
     pub(super) fn delete_if_empty(&mut self) {
         if self.empty {
-            drop(std::fs::remove_file(name(&self.database, self.number)));
+            drop(std::fs::remove_file(self.path()));
         }
     }
 }

@@ -229,29 +229,35 @@ impl Store {
         &self.state
     }
 
-    /// Waits for changes; takes them and begins a new journal.
-    fn take(&self) -> (Vec<Op>, Option<PathBuf>, bool) {
+    /// Waits for changes; takes them and goes over to the next journal, made beforehand: whoever appends never waits
+    /// for the file system to make a file.
+    fn take(&self, spare: &mut Option<Journal>) -> (Vec<Op>, Option<PathBuf>, bool) {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         let quiet = |inbox: &mut Inbox| inbox.waiting.is_empty() && !inbox.closed;
-        let (mut inbox, _) =
+        let (inbox, _) =
             self.bell.wait_timeout_while(inbox, PRUNE_EVERY, quiet).unwrap_or_else(PoisonError::into_inner);
+        let (database, number) = inbox.journal.next();
+        drop(inbox);
+        if spare.is_none() {
+            *spare = Journal::create(&database, number)
+                .map_err(|error| tracing::error!(%error, "a new journal can't be begun"))
+                .ok();
+        }
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         let ops = std::mem::take(&mut inbox.waiting);
         let covered = if ops.is_empty() || inbox.incomplete {
             None
         } else {
-            inbox
-                .journal
-                .rotate()
-                .map_err(|error| tracing::error!(%error, "a new journal can't be begun"))
-                .ok()
+            spare.take().map(|next| std::mem::replace(&mut inbox.journal, next).path())
         };
         (ops, covered, inbox.closed)
     }
 
     fn commit_all(&self, mut database: Database, keep: Keep, clock: &dyn Clock) {
         let mut pruned_at = std::time::Instant::now();
+        let mut spare = None;
         loop {
-            let (ops, covered, closed) = self.take();
+            let (ops, covered, closed) = self.take(&mut spare);
             let done = self.commit(&mut database, &ops, closed);
             if let Some(journal) = covered.filter(|_| done)
                 && let Err(error) = std::fs::remove_file(&journal)
@@ -262,6 +268,9 @@ impl Store {
                 let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
                 if inbox.waiting.is_empty() {
                     inbox.journal.delete_if_empty();
+                    if let Some(mut spare) = spare {
+                        spare.delete_if_empty();
+                    }
                     return;
                 }
                 continue;

@@ -24,6 +24,10 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub fn measure(daemon: &Path, nodes: u8, offenders: u16) -> Result<Vec<Vec<f64>>> {
     let mut cluster = Cluster::new(nodes, Some(daemon), super::ALONE)?;
     for node in &mut cluster.nodes {
+        // In a database too, as in production.
+        let database =
+            format!("[bans]\ndatabase = {:?}", node.folder().join("bans.redb").display().to_string());
+        node.settings = node.settings.clone().with(&database);
         node.start()?;
     }
     if nodes > 1 {
