@@ -148,8 +148,9 @@ impl Flood {
 
 impl Node {
     fn flood(&self, key: &str, until: Instant, rate: Option<f64>) -> Result<Flood> {
-        let mut connection =
-            Connection::open(&self.netns, SocketAddr::from(([127, 0, 0, 1], Settings::HTTP_PORT)), SOON)?;
+        let open =
+            || Connection::open(&self.netns, SocketAddr::from(([127, 0, 0, 1], Settings::HTTP_PORT)), SOON);
+        let mut connection = open()?;
         let head = format!(
             "GET / HTTP/1.1\r\nhost: shop.example.org\r\nuser-agent: Mozilla/5.0\r\naccept: */*\r\nx-key: {key}\r\n\r\n"
         );
@@ -169,6 +170,10 @@ impl Node {
                 200 => flood.admitted.push((sent, Instant::now())),
                 429 => {}
                 other => anyhow::bail!("a request failed: {other} {}", answer.body),
+            }
+            // A connection takes a bounded number of requests.
+            if answer.header("connection") == Some("close") {
+                connection = open()?;
             }
         }
         Ok(flood)
