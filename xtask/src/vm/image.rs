@@ -12,7 +12,8 @@ use super::{END, Program};
 use crate::process;
 
 /// What the tests call, beside what is busybox's.
-const PROGRAMS: [&str; 7] = ["ip", "nsenter", "curl", "ping", "mount", "redis-server", "redis-cli"];
+const PROGRAMS: [&str; 10] =
+    ["ip", "nsenter", "curl", "ping", "mount", "redis-server", "redis-cli", "tcpdump", "bpftool", "ethtool"];
 /// Kernel modules that the tests need, each after those it needs.
 const MODULES: [&str; 1] = ["drivers/net/veth.ko"];
 
