@@ -43,7 +43,10 @@ pub fn build(folder: &Path, kernel: &Kernel, daemon: &Path, programs: &[Program]
     for module in MODULES {
         module_into(&kernel.modules.join("kernel").join(module), &root.join("modules"))?;
     }
-    std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n")?;
+    // tcpdump becomes the second of them before it reads a file.
+    let users = "root:x:0:0:root:/:/bin/sh\ntcpdump:x:101:101::/tmp:/bin/false\n";
+    std::fs::write(root.join("etc/passwd"), users)?;
+    std::fs::write(root.join("etc/group"), "root:x:0:\ntcpdump:x:101:\n")?;
     let init = root.join("init");
     std::fs::write(&init, script(programs))?;
     process::run(Command::new("chmod").arg("0755").arg(&init))?;
