@@ -21,7 +21,7 @@ use crate::paths::Paths;
 use crate::{build, process, setup, ui};
 
 /// How long the machine may run.
-const LIMIT: Duration = Duration::from_mins(15);
+const LIMIT: Duration = Duration::from_mins(20);
 /// What /init prints before it powers off.
 const END: &str = "VM-TEST-END";
 
