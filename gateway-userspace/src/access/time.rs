@@ -1,5 +1,7 @@
 //! Dates as logs and headers write them.
 
+use time::{OffsetDateTime, PrimitiveDateTime};
+
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -18,22 +20,18 @@ pub(super) struct Parts {
 impl Parts {
     /// The parts of `unix_ms` milliseconds since 1970.
     pub(super) fn new(unix_ms: u64) -> Self {
-        let seconds = unix_ms / 1000;
-        let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-        // Eras of 400 years that begin on a first of March.
-        let shifted = days + 719_468;
-        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        // What lies beyond the calendar's end, the year 9999, stands there.
+        let moment = i64::try_from(unix_ms / 1000)
+            .ok()
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+            .unwrap_or(PrimitiveDateTime::MAX.assume_utc());
         Self {
-            year: year_of_era + era * 400 + u64::from(month <= 2),
-            month,
-            day: day_of_year - (153 * shifted_month + 2) / 5 + 1,
-            hour: of_day / 3600,
-            minute: of_day / 60 % 60,
-            second: of_day % 60,
+            year: u64::try_from(moment.year()).unwrap_or_default(),
+            month: u64::from(u8::from(moment.month())),
+            day: u64::from(moment.day()),
+            hour: u64::from(moment.hour()),
+            minute: u64::from(moment.minute()),
+            second: u64::from(moment.second()),
             millis: unix_ms % 1000,
         }
     }

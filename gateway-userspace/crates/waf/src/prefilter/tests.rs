@@ -129,28 +129,36 @@ fn what_matches_is_a_candidate() {
         for _ in 0..round / SEEDS.len() % 7 {
             mutate(&mut value, &mut numbers);
         }
-        let mut found = vec![0; screen.words()];
-        screen.candidates(
+        matches += matched(
+            &screen,
+            &operators,
             &value,
-            ByteMask::of(&value),
             &Asked { question: &everything, among: &among, wanted: &among },
             &mut memo,
-            &mut found,
         );
-        for (number, operator) in operators.iter().enumerate() {
-            if operator.evaluate(&value, &mut EvalContext::default()) {
-                matches += 1;
-                let is_candidate = found[number / 64] >> (number % 64) & 1 == 1;
-                assert!(
-                    is_candidate,
-                    "{:?} matches {:?}",
-                    OPERATORS[number],
-                    String::from_utf8_lossy(&value)
-                );
-            }
-        }
     }
     assert!(matches > 1000, "the values match too little to tell: {matches}");
+}
+
+/// How many operators match a value; each of them has to be a candidate for it.
+fn matched(
+    screen: &Screen,
+    operators: &[Operator],
+    value: &[u8],
+    asked: &Asked<'_>,
+    memo: &mut Memo,
+) -> usize {
+    let mut found = vec![0; screen.words()];
+    screen.candidates(value, ByteMask::of(value), asked, memo, &mut found);
+    let mut matches = 0;
+    for (number, operator) in operators.iter().enumerate() {
+        if operator.evaluate(value, &mut EvalContext::default()) {
+            matches += 1;
+            let is_candidate = found[number / 64] >> (number % 64) & 1 == 1;
+            assert!(is_candidate, "{:?} matches {:?}", OPERATORS[number], String::from_utf8_lossy(value));
+        }
+    }
+    matches
 }
 
 /// After some tens of kilobytes of one kind, long values are searched by the windows of the literals that matter for it.
@@ -178,26 +186,13 @@ fn what_matches_is_a_candidate_in_long_values_too() {
         let insert = INSERTS[numbers.below(INSERTS.len())];
         let at = [0, numbers.below(value.len()), value.len()][numbers.below(3)];
         value.splice(at..at, insert.bytes());
-        let mut found = vec![0; screen.words()];
-        screen.candidates(
+        matches += matched(
+            &screen,
+            &operators,
             &value,
-            ByteMask::of(&value),
             &Asked { question: &everything, among: &among, wanted: &among },
             &mut memo,
-            &mut found,
         );
-        for (number, operator) in operators.iter().enumerate() {
-            if operator.evaluate(&value, &mut EvalContext::default()) {
-                matches += 1;
-                let is_candidate = found[number / 64] >> (number % 64) & 1 == 1;
-                assert!(
-                    is_candidate,
-                    "{:?} matches {:?}",
-                    OPERATORS[number],
-                    String::from_utf8_lossy(&value)
-                );
-            }
-        }
     }
     assert!(matches > 1000, "the values match too little to tell: {matches}");
     assert!(memo.focuses() >= TEXTS.len(), "few kinds of values came far enough: {}", memo.focuses());
