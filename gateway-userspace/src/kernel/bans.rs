@@ -73,10 +73,12 @@ impl Loaded {
         let tag = Tag::new(expiry, reason.code());
         if let Some(v4) = target.v4_host() {
             self.near_host(v4);
-            // A /24 without the mark has no host in the table: nothing to replace, nothing to search for.
-            let fresh = mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
+            // A host without the mark is not in the table: nothing to replace, nothing to search for.
+            mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
             let table = self.host_table();
-            if fresh && table.insert_fresh(v4, tag, now) {
+            let places = table.places(v4);
+            let fresh = mark_bit(&self.host_marks, places.mark);
+            if fresh && table.insert_fresh(v4, places, tag, now) {
                 return Ok(true);
             }
             return table.insert(v4, tag, now).map_err(|_| full(target, table.buckets.len() * 8));
@@ -112,7 +114,9 @@ impl Loaded {
         let v4 = entry.address;
         self.near_host(v4);
         mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
-        self.host_table().restore(entry, now)
+        let table = self.host_table();
+        mark_bit(&self.host_marks, table.places(v4).mark);
+        table.restore(entry, now)
     }
 
     /// Adds an entry of another generation's wide table.
@@ -134,7 +138,9 @@ impl Loaded {
             Some(v4) => {
                 let mark = &self.marks4[marks::v4_word(v4) as usize];
                 let near = &self.near4[marks::near_word(v4) as usize];
-                sum.wrapping_add(hosts.touch(v4))
+                let places = hosts.places(v4);
+                sum.wrapping_add(hosts.touch(places))
+                    .wrapping_add(self.host_marks[places.mark as usize / 64].load(Relaxed))
                     .wrapping_add(mark.load(Relaxed))
                     .wrapping_add(near.load(Relaxed))
             }

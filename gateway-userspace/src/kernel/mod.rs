@@ -34,6 +34,7 @@ mod test_run;
 mod wide_table;
 
 use std::{
+    ops::RangeInclusive,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
@@ -164,6 +165,10 @@ struct State {
     allowed: Vec<Target>,
     /// Classes of limits by prefix.
     classes: Vec<(Target, u32)>,
+    /// Ports that answer with cookies where the host can.
+    cookie_ports: Vec<RangeInclusive<u16>>,
+    /// Whether it could when it was last asked, with those ports.
+    cookies: Option<Cookies>,
 }
 
 impl State {
@@ -363,6 +368,9 @@ impl Kernel {
     pub fn set_flood(&self, limits: &FloodLimits) -> Result<(), KernelError> {
         let mut state = self.state();
         let any = state.loaded.write_flood(limits)?;
+        state.cookie_ports.clone_from(&limits.cookies);
+        state.cookies = None;
+        state.follow_cookies();
         state.configure(Part::Flood, any);
         Ok(())
     }
@@ -404,7 +412,10 @@ impl Kernel {
     /// Tells the kernel that the daemon is alive. When it has not for the time configured, limits, port policy and
     /// flood defences only observe; bans and feeds go on.
     pub fn heartbeat(&self) {
-        let state = self.state();
+        let mut state = self.state();
+        if !state.cookie_ports.is_empty() {
+            state.follow_cookies();
+        }
         let clock = &state.loaded.clock;
         let deadline = clock.jiffies().saturating_add(clock.ticks(self.config.heartbeat_timeout));
         state.loaded.control[0].heartbeat_deadline.store(deadline, Relaxed);
