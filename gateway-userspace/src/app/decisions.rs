@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::drops::Drops;
 use super::error::AppError;
 use super::kernel;
 use crate::bans;
@@ -34,6 +35,8 @@ pub struct Decisions {
     pub feeds: Option<Arc<Feeds>>,
     /// How the CrowdSec neighbour fares, where there is one.
     pub crowdsec: Option<Arc<CrowdSecState>>,
+    /// What the kernel dropped of late.
+    pub drops: Arc<Drops>,
     /// Where addresses are, where there is a database.
     pub geo: Option<Arc<Geo>>,
 }
@@ -111,10 +114,11 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
     if let Some(geo) = &geo {
         geo.follow();
     }
+    let drops = Arc::new(Drops::default());
     if let Some(kernel) = kernel {
-        watch_kernel(kernel, &handle);
+        watch_kernel(kernel, &handle, &drops);
     }
-    Ok(Decisions { handle, cluster, feeds, crowdsec, geo })
+    Ok(Decisions { handle, cluster, feeds, crowdsec, drops, geo })
 }
 
 /// The folder for state that the service manager gives; of several the first.
@@ -166,13 +170,14 @@ pub fn needs_restart(old: &config::bans::Bans, new: &config::bans::Bans) -> bool
     started_with(old) != started_with(new)
 }
 
-/// Reads the kernel's drops and makes offences of those by its limits: sampled there under a budget, so bounded.
-fn watch_kernel(kernel: &Kernel, bans: &bans::Handle) {
+/// Reads the kernel's drops, keeps the latest and makes offences of those by its limits: sampled there under a budget, so
+/// bounded.
+fn watch_kernel(kernel: &Kernel, bans: &bans::Handle, drops: &Arc<Drops>) {
     let Some(events) = kernel.events() else { return };
-    tokio::spawn(follow_kernel(events, bans.clone()));
+    tokio::spawn(follow_kernel(events, bans.clone(), Arc::clone(drops)));
 }
 
-async fn follow_kernel(mut events: Events, bans: bans::Handle) {
+async fn follow_kernel(mut events: Events, bans: bans::Handle, drops: Arc<Drops>) {
     let mut turn = tokio::time::interval(EVENTS_EVERY);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -181,6 +186,7 @@ async fn follow_kernel(mut events: Events, bans: bans::Handle) {
             if let Some(offence) = offence(&event) {
                 bans.offend(offence);
             }
+            drops.keep(event, SystemTime::now());
         }
     }
 }

@@ -11,6 +11,7 @@ mod capture;
 mod certificates;
 mod control;
 mod decisions;
+mod drops;
 mod error;
 mod handover;
 mod kernel;

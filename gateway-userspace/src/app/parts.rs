@@ -17,6 +17,7 @@ use super::adapters::{Denials, Limits, Places};
 use super::capture::Captures;
 use super::certificates::{self as tls_files, Watch};
 use super::decisions::{self, Decisions};
+use super::drops::Drops;
 use super::error::AppError;
 use super::handover::TakeOver;
 use super::push_back::PushBack;
@@ -147,6 +148,7 @@ pub struct Running {
     pub(super) kernel: Option<Arc<Kernel>>,
     pub(super) attached: Mutex<Vec<Attachment>>,
     pub(super) captures: Captures,
+    pub(super) drops: Arc<Drops>,
     listeners: Mutex<Vec<(Bound, Acceptor)>>,
     server: Mutex<Option<Server>>,
     access_writer: Mutex<Option<access::Writer>>,
@@ -193,7 +195,7 @@ impl Running {
         let attached = attached.unwrap_or_default();
         // What fails from here on takes the program off again.
         let unless_started = kernel.as_ref().map(kernel::GiveUp::new);
-        let Decisions { handle: bans, cluster, feeds, crowdsec, geo } =
+        let Decisions { handle: bans, cluster, feeds, crowdsec, drops, geo } =
             decisions::start(&config, kernel.as_ref())?;
         let certificates = Arc::new(certificates);
         let challenges = Arc::new(Challenges::default());
@@ -263,6 +265,7 @@ impl Running {
             kernel,
             attached: Mutex::new(attached),
             captures: xdp::captures(),
+            drops,
             listeners: Mutex::new(listeners),
             server: Mutex::new(None),
             access_writer: Mutex::new(Some(access_writer)),

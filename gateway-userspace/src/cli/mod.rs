@@ -3,6 +3,7 @@
 mod ban;
 mod capture;
 mod connect;
+mod events;
 mod feeds;
 mod limits;
 mod output;
