@@ -53,11 +53,6 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
             "decisions end with the process: set `bans.database`, or run under a manager that gives a folder for state"
         ),
     }
-    // The bans that the kernel kept from before hold on: a ledger that has no database yet learns them from there.
-    let kept = match kernel {
-        Some(kernel) if !database.as_ref().is_some_and(|file| file.exists()) => kernel::decisions(kernel),
-        _ => Vec::new(),
-    };
     let failed = |e: &dyn std::fmt::Display| AppError::Bans(e.to_string());
     let geo = if config.bans.geo.country.is_none() && config.bans.geo.asn.is_none() {
         None
@@ -69,23 +64,14 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
     let parts = bans::Parts {
         spared: spared(config),
         database,
-        kernel: kernel.map(|k| {
-            Box::new(kernel::Writer::new(Arc::clone(k), !kept.is_empty())) as Box<dyn bans::KernelWriter>
-        }),
+        kernel: kernel.map(|k| Box::new(kernel::Writer(Arc::clone(k))) as Box<dyn bans::KernelWriter>),
+        lists: kernel.map(|k| Box::new(kernel::Writer(Arc::clone(k))) as Box<dyn bans::KernelLists>),
+        prompt: Some(prompt),
         asn_of: geo.clone().map(|geo| -> bans::AsnOf { Box::new(move |addr| geo.asn(addr)) }),
         node: config.bans.cluster.as_ref().map_or(defaults.node, |c| Arc::clone(&c.node)),
         clock: defaults.clock,
     };
     let handle = bans::start(&bans_config, parts).map_err(|e| AppError::Bans(e.to_string()))?;
-    if !kept.is_empty() {
-        let restored = handle.clone();
-        tokio::spawn(async move {
-            match restored.import(kept).await {
-                Ok(report) => tracing::info!(bans = report.added, "bans taken over from the kernel"),
-                Err(e) => tracing::warn!("the kernel's bans can't be taken over: {e}"),
-            }
-        });
-    }
     let cluster = match &config.bans.cluster {
         None => None,
         Some(shared) => {
@@ -119,6 +105,13 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
         watch_kernel(kernel, &handle, &drops);
     }
     Ok(Decisions { handle, cluster, feeds, crowdsec, drops, geo })
+}
+
+/// Has the scheduler let this thread in soon; where it can't be asked, all goes on as it was.
+fn prompt() {
+    if let Err(error) = crate::kernel::prompt_thread() {
+        tracing::debug!(%error, "the scheduler can't be asked to be prompt");
+    }
 }
 
 /// The folder for state that the service manager gives; of several the first.

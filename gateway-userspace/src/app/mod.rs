@@ -20,6 +20,7 @@ mod parts;
 mod privileges;
 mod push_back;
 mod reload;
+mod why;
 mod xdp;
 
 use std::sync::Arc;

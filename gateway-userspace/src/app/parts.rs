@@ -40,7 +40,7 @@ use crate::inspect::{self, AuditLog, AuditTarget, AuditWriter, Inspector, Spool}
 use crate::kernel::{Attachment, Kernel};
 use crate::limits::{Clock, Limiter};
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates, TlsNumbers};
-use crate::pipeline::{Offences, Parts, Pipeline, Site};
+use crate::pipeline::{Offences, Parts, Pipeline, PlaceOf, Site};
 use crate::rules::{self, Loaded, Stamp};
 use crate::telemetry::{LogControl, Registry};
 
@@ -145,6 +145,7 @@ pub struct Running {
     pub(super) cluster: Option<Arc<ClusterState>>,
     pub(super) feeds: Option<Arc<Feeds>>,
     pub(super) crowdsec: Option<Arc<CrowdSecState>>,
+    pub(super) geo: Option<Arc<Geo>>,
     pub(super) kernel: Option<Arc<Kernel>>,
     pub(super) attached: Mutex<Vec<Attachment>>,
     pub(super) captures: Captures,
@@ -216,8 +217,9 @@ impl Running {
                 Arc::clone(&spool),
             ),
             access: Arc::clone(&access),
-            limits: Some(Arc::new(Limits::new(limiter.clone(), geo, push_back.clone()))),
-            deny_list: Some(Arc::new(Denials(bans.clone()))),
+            deny_list: Some(Arc::new(Denials { bans: bans.clone(), geo: geo.clone() })),
+            places: geo.clone().map(|geo| -> Arc<dyn PlaceOf> { Arc::new(Places(geo)) }),
+            limits: Some(Arc::new(Limits::new(limiter.clone(), geo.clone(), push_back.clone()))),
             offences: Offences::new(Some(Arc::new(bans.clone()))),
             counted: config.bans.offences.clone(),
             well_known: {
@@ -262,6 +264,7 @@ impl Running {
             cluster,
             feeds,
             crowdsec,
+            geo,
             kernel,
             attached: Mutex::new(attached),
             captures: xdp::captures(),

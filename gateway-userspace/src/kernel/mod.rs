@@ -25,6 +25,7 @@ mod near;
 mod netlink;
 mod policy;
 mod ports;
+mod prompt;
 mod stats;
 mod status;
 mod sweep;
@@ -37,7 +38,7 @@ use std::{
     ops::RangeInclusive,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -53,6 +54,7 @@ pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
 pub use life::prepare_root;
 pub use limits::{Bar, Rate, SourceLimits};
 pub use ports::{PortPolicy, PortSet};
+pub use prompt::prompt_thread;
 pub use stats::{BanStats, ReasonStats, Stats};
 pub use status::{Attached, Status, Table, attached, test_run_pinned, uninstall};
 pub use sweep::Swept;
@@ -248,7 +250,20 @@ impl Kernel {
 
     /// Makes many changes, in order, under one lock.
     pub fn apply(&self, changes: &[BanChange]) -> Applied {
-        let state = self.state();
+        Self::apply_to(&self.state(), changes)
+    }
+
+    /// As [`Kernel::apply`], where nobody else is at the tables; `None` where somebody is, and nothing is done.
+    pub fn try_apply(&self, changes: &[BanChange]) -> Option<Applied> {
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Self::apply_to(&state, changes))
+    }
+
+    fn apply_to(state: &State, changes: &[BanChange]) -> Applied {
         let wall = SystemTime::now();
         let mut applied = Applied::default();
         for (number, chunk) in changes.chunks(BATCH).enumerate() {

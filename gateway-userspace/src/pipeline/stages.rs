@@ -9,7 +9,7 @@ use http::{StatusCode, Version};
 
 use super::WellKnown;
 use super::conform::{Conforming, Incoming};
-use super::hooks::{DenyList, LimitCheck, LimitGate, LimitRequest};
+use super::hooks::{Challenge, DenyList, DenyReason, LimitCheck, LimitGate, LimitRequest};
 use super::outgoing;
 use super::router::NoRoute;
 use super::site::Site;
@@ -117,10 +117,23 @@ pub(super) fn not_banned(
     deny_list: Option<&dyn DenyList>,
     trace: &Trace,
 ) -> Result<NotBanned, Denial> {
-    match deny_list.and_then(|list| list.denied(&trace.client)) {
-        Some(reason) => Err(Denial::Banned { retry_after: reason.retry_after }),
+    let ja4 = trace.peer.tls.as_ref().and_then(|tls| tls.ja4.as_ref());
+    match deny_list.and_then(|list| list.denied(&trace.client, ja4)) {
         None => Ok(NotBanned(request)),
+        Some(DenyReason { challenge: Some(Challenge { path }), .. }) => {
+            let there = |path: &Arc<str>| is_below(request.request.path(), path.as_bytes());
+            if path.as_ref().is_some_and(there) {
+                return Ok(NotBanned(request));
+            }
+            Err(Denial::Challenged { path })
+        }
+        Some(reason) => Err(Denial::Banned { retry_after: reason.retry_after }),
     }
+}
+
+/// Whether a path is this place or lies below it.
+fn is_below(path: &[u8], place: &[u8]) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || place.ends_with(b"/") || rest[0] == b'/')
 }
 
 /// Where it goes, and how much it may bring.

@@ -45,6 +45,11 @@ pub enum Denial {
         /// Seconds until the ban ends, where it does.
         retry_after: Option<u64>,
     },
+    /// The client is to show that it means well.
+    Challenged {
+        /// Where; none: it is refused.
+        path: Option<Arc<str>>,
+    },
     /// A rate limit is reached.
     Limited {
         /// The limit's name.
@@ -90,7 +95,10 @@ impl Denial {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Banned { .. } | Self::Certificate(_) => StatusCode::FORBIDDEN,
+            Self::Challenged { path: Some(_) } => StatusCode::SEE_OTHER,
+            Self::Banned { .. } | Self::Challenged { path: None } | Self::Certificate(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Waf(WafDenial::Deny { status, .. } | WafDenial::Redirect { status, .. }) => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN)
@@ -150,6 +158,7 @@ impl Denial {
             Self::NoRoute => "no_route",
             Self::Forwarded(_) => "forwarded_header",
             Self::Banned { .. } => "banned",
+            Self::Challenged { .. } => "challenge",
             Self::Limited { .. } => "rate_limited",
             Self::Waf(WafDenial::Overload) | Self::Overload => "overload",
             Self::Waf(_) => "waf",
@@ -248,6 +257,7 @@ impl Denial {
         match self {
             Self::Secure { location } => Some(location.clone()),
             Self::Waf(WafDenial::Redirect { location, .. }) => HeaderValue::from_str(location).ok(),
+            Self::Challenged { path } => HeaderValue::from_str(path.as_deref()?).ok(),
             _ => None,
         }
     }
