@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use http::{StatusCode, Version};
 
 use super::WellKnown;
@@ -22,7 +22,7 @@ use crate::limits::Holding;
 use crate::listen::Peer;
 use crate::respond::{self, Afterwards, Denial, REQUEST_ID, Reply, cors};
 use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
-use crate::wire::{Body, BodyError, Capped};
+use crate::wire::{Body, BodyError, Capped, remove_where};
 
 /// Longest request id that is taken over from a trusted peer, in bytes.
 pub const MAX_REQUEST_ID: usize = 128;
@@ -293,6 +293,7 @@ pub(super) async fn forward(
     outgoing::trace_context(&mut headers, trace, worker);
     let is_told = route.clients.auth != ClientAuth::Off;
     outgoing::describe_certificate(&mut headers, trace, &site.client_headers, is_told, is_trusted);
+    route.request_headers.apply(&mut headers);
     let request = UpstreamRequest {
         method,
         target: outgoing::rewrite(&route, target, path_len),
@@ -310,9 +311,10 @@ pub(super) async fn forward(
             tokio::time::timeout(left, sent).await.map_err(|_| Denial::Total)?
         }
     };
-    trace.server_took = Some(started.elapsed());
+    let took = started.elapsed();
+    trace.server_took = Some(took);
     let status = answered.as_ref().map_or(StatusCode::BAD_GATEWAY, |a| a.status).as_u16();
-    site.upstreams.count(&upstream.config().name, status, started.elapsed());
+    site.upstreams.count(&upstream.config().name, status, took);
     let mut answer = answered.map_err(Denial::Upstream)?;
     trace.server = Some(Arc::clone(&answer.server));
     if let Some(total) = route.total_timeout
@@ -354,6 +356,7 @@ pub(super) fn reply(answer: Cleared, terms: &Terms, limit_fields: Fields, trace:
     if let Some(cors) = &route.cors {
         cors::mark(&mut headers, cors, origin.as_ref());
     }
+    route.response_headers.apply(&mut headers);
     headers.insert(&REQUEST_ID, trace.request_id.clone());
     for (name, value) in limit_fields {
         headers.append(name, value);
@@ -363,6 +366,5 @@ pub(super) fn reply(answer: Cleared, terms: &Terms, limit_fields: Fields, trace:
 
 /// What software stands behind is nobody's business.
 fn hide_server(headers: &mut HeaderMap) {
-    headers.remove(SERVER);
-    headers.remove("x-powered-by");
+    remove_where(headers, |name| matches!(name, "server" | "x-powered-by"));
 }
