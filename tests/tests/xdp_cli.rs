@@ -222,6 +222,7 @@ fn interfaces_are_put_on_and_taken_off_while_it_runs() -> Result<()> {
     let lab = Lab::new()?;
     let pin = lab.folder_of_pins();
     let settings = Settings::new(lab.folder.path(), lab.origin.address()).guard(&[CLEAN.interface], &pin);
+    let settings = settings.with_kernel("modes = { malformed = \"observe\" }");
     let gateway = lab.start(&settings)?;
     let attacker = Lab::ATTACKER.client().to_string();
     gateway.ask(&["ban", "add", &attacker, "--for", "10m"])?;
@@ -237,6 +238,11 @@ fn interfaces_are_put_on_and_taken_off_while_it_runs() -> Result<()> {
     let status = gateway.ask(&["xdp", "status"])?;
     let interfaces = status["interfaces"].as_array().context("interfaces")?;
     ensure!(interfaces.len() == 2 && interfaces.iter().all(|one| one["mode"] == "native"), "{status}");
+    let (modes, observed) = (&status["modes"], &status["effective"]["malformed"]);
+    ensure!(
+        modes["malformed"] == "observe" && modes["bans"] == "enforce" && observed == "observe",
+        "{status}"
+    );
     let tables = status["tables"].as_array().context("tables")?;
     let hosts = tables.iter().find(|table| table["table"] == "hosts").context("hosts")?;
     ensure!(hosts["used"] == 1 && hosts["capacity"] == 1_000_000 && hosts["bytes"] == 24 << 20, "{hosts}");

@@ -91,8 +91,15 @@ fn open_required(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Re
         config::kernel::Mode::Observe => Mode::Observe,
         config::kernel::Mode::Enforce => Mode::Enforce,
     };
-    let (all, flood) = (own(config.mode), own(config.flood.mode.unwrap_or(config.mode)));
-    kernel.set_modes(Modes::all(all).with(Part::Flood, all.min(flood)));
+    let parts = [
+        (Part::Bans, config.modes.bans),
+        (Part::Feeds, config.modes.feeds),
+        (Part::Ports, config.modes.ports),
+        (Part::Limits, config.modes.limits),
+        (Part::Flood, config.modes.flood),
+        (Part::Malformed, config.modes.malformed),
+    ];
+    kernel.set_modes(parts.into_iter().fold(Modes::OFF, |modes, (part, mode)| modes.with(part, own(mode))));
     kernel.heartbeat();
     apply_policy(&kernel, config)?;
     let mode = match config.attach {

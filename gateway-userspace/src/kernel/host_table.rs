@@ -73,11 +73,6 @@ impl HostTable<'_> {
         (0..HOST_WAYS).map(|way| Place { bucket, way }).find(|place| wanted(self.read(*place)))
     }
 
-    /// Reads what [`insert`](Self::insert) will look at first, so that the cache misses of many insertions overlap.
-    pub fn touch(&self, places: Places) -> u64 {
-        self.read(Place { bucket: places.first, way: 0 })
-    }
-
     /// Where the entry of an address is, expired or not.
     pub fn find(&self, address: u32) -> Option<Place> {
         let places = self.places(address);

@@ -63,6 +63,7 @@ pub use target::{Expiry, Target, TargetError};
 pub use test_run::TestProgram;
 
 use attach::Links;
+use bans::Spot;
 use feeds::Feeds;
 use guard::Guard;
 use load::Loaded;
@@ -136,8 +137,10 @@ impl BanChange {
     }
 }
 
-/// Changes whose cache misses overlap.
+/// Changes for which the clock is read once.
 const BATCH: usize = 64;
+/// Changes whose cache misses overlap.
+const AHEAD: usize = 16;
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -240,7 +243,8 @@ impl Kernel {
         let state = self.state();
         state.guard.check(&target)?;
         let expiry = state.loaded.clock.expiry(until, SystemTime::now());
-        state.loaded.ban(&target, expiry, reason, state.loaded.clock.expiry_now())
+        let (loaded, now) = (&state.loaded, state.loaded.clock.expiry_now());
+        loaded.ban(&target, loaded.spot(&target), expiry, reason, now)
     }
 
     /// Lifts the ban on exactly this target. True when it stood.
@@ -264,33 +268,40 @@ impl Kernel {
     }
 
     fn apply_to(state: &State, changes: &[BanChange]) -> Applied {
-        let wall = SystemTime::now();
+        let (loaded, wall) = (&state.loaded, SystemTime::now());
         let mut applied = Applied::default();
-        for (number, chunk) in changes.chunks(BATCH).enumerate() {
-            let jiffies = state.loaded.clock.jiffies();
-            let now = state.loaded.clock.expiry_now();
-            std::hint::black_box(state.loaded.touch(chunk.iter().map(BanChange::target)));
-            // Most of a batch ends together.
-            let mut last = None;
-            for (place, change) in chunk.iter().enumerate() {
-                let result = match change {
-                    BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
-                        let expiry = match last {
-                            Some((same, expiry)) if same == *until => expiry,
-                            _ => state.loaded.clock.expiry_at(*until, wall, jiffies),
-                        };
-                        last = Some((*until, expiry));
-                        state.loaded.ban(target, expiry, *reason, now).map(drop)
-                    }),
-                    BanChange::Unban { target } => {
-                        state.loaded.unban(target);
-                        Ok(())
-                    }
-                };
-                match result {
-                    Ok(()) => applied.changed += 1,
-                    Err(error) => applied.refused.push((number * BATCH + place, error)),
+        let (mut jiffies, mut now) = (0, 0);
+        // Most of a batch ends together.
+        let mut last = None;
+        let mut spots = [Spot::Pieces; AHEAD];
+        for (spot, change) in spots.iter_mut().zip(changes) {
+            *spot = loaded.spot(change.target());
+        }
+        for (place, change) in changes.iter().enumerate() {
+            if place % BATCH == 0 {
+                (jiffies, now, last) = (loaded.clock.jiffies(), loaded.clock.expiry_now(), None);
+            }
+            let spot = spots[place % AHEAD];
+            if let Some(later) = changes.get(place + AHEAD) {
+                spots[place % AHEAD] = loaded.spot(later.target());
+            }
+            let result = match change {
+                BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
+                    let expiry = match last {
+                        Some((same, expiry)) if same == *until => expiry,
+                        _ => loaded.clock.expiry_at(*until, wall, jiffies),
+                    };
+                    last = Some((*until, expiry));
+                    loaded.ban(target, spot, expiry, *reason, now).map(drop)
+                }),
+                BanChange::Unban { target } => {
+                    loaded.unban(target);
+                    Ok(())
                 }
+            };
+            match result {
+                Ok(()) => applied.changed += 1,
+                Err(error) => applied.refused.push((place, error)),
             }
         }
         applied
