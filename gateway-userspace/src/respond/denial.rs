@@ -53,6 +53,8 @@ pub enum Denial {
         retry_after: u64,
         /// `RateLimit` fields and their like.
         fields: Vec<(HeaderName, HeaderValue)>,
+        /// Where the client is challenged, if it is.
+        challenge: Option<Challenged>,
     },
     /// The rules refuse.
     Waf(WafDenial),
@@ -68,6 +70,18 @@ pub enum Denial {
         location: HeaderValue,
     },
 }
+
+/// How a client is told of a challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenged {
+    /// Where it is.
+    pub location: HeaderValue,
+    /// Whether the client is sent there; else the answer is 429 and names it.
+    pub redirects: bool,
+}
+
+/// Names the challenge to a client that is not sent there.
+const CHALLENGE: HeaderName = HeaderName::from_static("x-gateway-challenge");
 
 impl Denial {
     /// The status of the answer.
@@ -91,6 +105,7 @@ impl Denial {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Banned { .. } | Self::Certificate(_) => StatusCode::FORBIDDEN,
+            Self::Limited { challenge: Some(Challenged { redirects: true, .. }), .. } => StatusCode::FOUND,
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Waf(WafDenial::Deny { status, .. } | WafDenial::Redirect { status, .. }) => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN)
@@ -239,7 +254,10 @@ impl Denial {
 
     pub(super) fn fields(&self) -> Vec<(HeaderName, HeaderValue)> {
         match self {
-            Self::Limited { fields, .. } => fields.clone(),
+            Self::Limited { fields, challenge, .. } => {
+                let told = challenge.as_ref().filter(|to| !to.redirects);
+                fields.iter().cloned().chain(told.map(|to| (CHALLENGE, to.location.clone()))).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -247,6 +265,9 @@ impl Denial {
     pub(super) fn location(&self) -> Option<HeaderValue> {
         match self {
             Self::Secure { location } => Some(location.clone()),
+            Self::Limited { challenge: Some(Challenged { location, redirects: true }), .. } => {
+                Some(location.clone())
+            }
             Self::Waf(WafDenial::Redirect { location, .. }) => HeaderValue::from_str(location).ok(),
             _ => None,
         }
