@@ -29,6 +29,8 @@ fn record<'a>(method: &'a Method, agent: &'a HeaderValue, rules: &'a [u64]) -> R
         server: None,
         server_took: None,
         denied: Some("waf"),
+        limit: None,
+        shadowed: &[],
         score: 5,
         rules,
         tls: Some("TLSv1.3"),
@@ -54,6 +56,17 @@ fn lines() {
          \"target\":\"/a?b=\\\"\\u000a\",\"protocol\":\"HTTP/1.1\",\"status\":403,\"sent\":42,\"ms\":1.234,\
          \"complete\":false,\"denied\":\"waf\",\"score\":5,\"rules\":[942100],\"tls\":\"TLSv1.3\",\
          \"country\":\"FR\",\"asn\":64500,\"user_agent\":\"x\\\"y\"}\n"
+    );
+    assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
+    out.clear();
+    let shadowed = ["a".into(), "b-2".into()];
+    let limited = record(&Method::GET, &agent, &[]);
+    Record { denied: Some("rate_limited"), limit: Some("l"), shadowed: &shadowed, score: 0, ..limited }
+        .write_json(&mut out);
+    let line = String::from_utf8_lossy(&out);
+    assert!(
+        line.contains("\"denied\":\"rate_limited\",\"limit\":\"l\",\"shadowed\":[\"a\", \"b-2\"],"),
+        "{line}"
     );
     assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
     out.clear();

@@ -81,14 +81,20 @@ impl Limits {
         match decision {
             Decision::Allowed(permit) => {
                 tell_shadowed(&permit);
-                LimitOutcome { refused: None, fields: permit.headers().into_vec(), holding: permit.holding() }
+                LimitOutcome {
+                    refused: None,
+                    shadowed: permit.standing().shadowed().map(Arc::clone).collect(),
+                    fields: permit.headers().into_vec(),
+                    holding: permit.holding(),
+                }
             }
             Decision::Refused(mut refusal) => {
                 tell_refused(&refusal);
                 if let Some(persistence) = refusal.offence.take() {
-                    self.push_back.tell(persistence);
+                    self.push_back.tell(*persistence);
                 }
                 let mut fields = refusal.headers().into_vec();
+                let shadowed = refusal.standing().shadowed().map(Arc::clone).collect();
                 // The response is given its own.
                 fields.retain(|(name, _)| name != http::header::RETRY_AFTER);
                 LimitOutcome {
@@ -96,7 +102,12 @@ impl Limits {
                     refused: Some(LimitRefusal {
                         limit: refusal.limit.clone(),
                         retry_after: (refusal.retry_after.as_secs_f64().ceil() as u64).max(1),
+                        challenge: match refusal.response {
+                            limits::Response::Challenge(location) => Some(location),
+                            limits::Response::TooManyRequests => None,
+                        },
                     }),
+                    shadowed,
                     holding: None,
                 }
             }
@@ -155,7 +166,7 @@ fn tell_refused(refusal: &limits::Refusal) {
 
 fn tell_shadowed(permit: &limits::Permit) {
     static LINES: Sparse = Sparse::every(TELL_EVERY);
-    if let Some(limit) = permit.shadowed().next()
+    if let Some(limit) = permit.standing().shadowed().next()
         && let Some(suppressed) = LINES.permit()
     {
         tracing::info!(%limit, suppressed, "a rate limit in shadow mode would have refused");

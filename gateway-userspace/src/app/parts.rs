@@ -38,7 +38,7 @@ use crate::config::waf::Waf;
 use crate::http::{Server, ServerParts};
 use crate::inspect::{self, AuditLog, AuditTarget, AuditWriter, Inspector, Spool};
 use crate::kernel::{Attachment, Kernel};
-use crate::limits::{Clock, Limiter};
+use crate::limits::{Clearances, Clock, Limiter};
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates, TlsNumbers};
 use crate::pipeline::{Offences, Parts, Pipeline, PlaceOf, Site};
 use crate::rules::{self, Loaded, Stamp};
@@ -72,6 +72,9 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, AppError> {
     let certificate_watch = Watch::begin(&loaded.config.edge);
     let configured = acme::certificates(&loaded.config.edge.tls);
     let certificates = Certificates::load(&configured, &provider, tls_files::now())?;
+    if let Some(challenge) = &loaded.config.limits.challenge {
+        Clearances::read(challenge)?;
+    }
     Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, certificate_watch, provider })
 }
 

@@ -89,7 +89,7 @@ fn time(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "write a time in UTC, such as 2026-12-24 or 2026-12-24T18:00:00Z".to_owned())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a whole number and a unit, such as 30m, 2h or 7d".to_owned())
 }
 

@@ -163,6 +163,9 @@ impl Cli {
             Command::Rules(command) => return rules::run(command, out),
             Command::Xdp(xdp::Command::Detach { all: true, pin, .. }) => return xdp::detach_all(pin, out),
             Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
+            Command::Limits(limits::Command::Clearance { address, life, config }) => {
+                return limits::clearance(*address, *life, config, out);
+            }
             Command::Feeds(command) => feeds::run(command, &control, out),
             Command::Scenarios(command) => return scenarios::run(command, out),
             Command::Privacy(privacy::Command::Anonymise { files, older_than }) => {

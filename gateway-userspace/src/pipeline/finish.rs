@@ -88,6 +88,8 @@ impl Drop for Finishing {
                 server: trace.server.as_deref(),
                 server_took: trace.server_took,
                 denied: trace.denied,
+                limit: trace.limit.as_deref(),
+                shadowed: &trace.shadowed,
                 score: trace.findings.score,
                 rules: &trace.findings.rules,
                 tls: trace.peer.tls.as_ref().map(|t| t.version),

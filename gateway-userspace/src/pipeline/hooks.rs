@@ -41,6 +41,8 @@ pub struct LimitRequest<'a> {
 pub struct LimitOutcome {
     /// Set when the request is refused.
     pub refused: Option<LimitRefusal>,
+    /// The names of the limits in shadow mode that would have refused it.
+    pub shadowed: Vec<Arc<str>>,
     /// `RateLimit` fields for the response, refused or not.
     pub fields: Vec<(HeaderName, HeaderValue)>,
     /// What the request holds until its answer is known; dropped unsettled it counts as used.
@@ -54,6 +56,8 @@ pub struct LimitRefusal {
     pub limit: Arc<str>,
     /// Seconds until it may be tried again.
     pub retry_after: u64,
+    /// Where the client is challenged, if it is.
+    pub challenge: Option<Arc<str>>,
 }
 
 /// An answer now, or one that has to be asked for elsewhere.

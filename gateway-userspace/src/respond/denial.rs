@@ -58,6 +58,8 @@ pub enum Denial {
         retry_after: u64,
         /// `RateLimit` fields and their like.
         fields: Vec<(HeaderName, HeaderValue)>,
+        /// Where the client is challenged, if it is.
+        challenge: Option<Challenged>,
     },
     /// The rules refuse.
     Waf(WafDenial),
@@ -73,6 +75,18 @@ pub enum Denial {
         location: HeaderValue,
     },
 }
+
+/// How a client is told of a challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenged {
+    /// Where it is.
+    pub location: HeaderValue,
+    /// Whether the client is sent there; else the answer is 429 and names it.
+    pub redirects: bool,
+}
+
+/// Names the challenge to a client that is not sent there.
+const CHALLENGE: HeaderName = HeaderName::from_static("x-gateway-challenge");
 
 impl Denial {
     /// The status of the answer.
@@ -99,6 +113,7 @@ impl Denial {
             Self::Banned { .. } | Self::Challenged { path: None } | Self::Certificate(_) => {
                 StatusCode::FORBIDDEN
             }
+            Self::Limited { challenge: Some(Challenged { redirects: true, .. }), .. } => StatusCode::FOUND,
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Waf(WafDenial::Deny { status, .. } | WafDenial::Redirect { status, .. }) => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN)
@@ -248,7 +263,10 @@ impl Denial {
 
     pub(super) fn fields(&self) -> Vec<(HeaderName, HeaderValue)> {
         match self {
-            Self::Limited { fields, .. } => fields.clone(),
+            Self::Limited { fields, challenge, .. } => {
+                let told = challenge.as_ref().filter(|to| !to.redirects);
+                fields.iter().cloned().chain(told.map(|to| (CHALLENGE, to.location.clone()))).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -256,6 +274,9 @@ impl Denial {
     pub(super) fn location(&self) -> Option<HeaderValue> {
         match self {
             Self::Secure { location } => Some(location.clone()),
+            Self::Limited { challenge: Some(Challenged { location, redirects: true }), .. } => {
+                Some(location.clone())
+            }
             Self::Waf(WafDenial::Redirect { location, .. }) => HeaderValue::from_str(location).ok(),
             Self::Challenged { path } => HeaderValue::from_str(path.as_deref()?).ok(),
             _ => None,

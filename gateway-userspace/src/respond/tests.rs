@@ -57,7 +57,10 @@ fn the_form_follows_accept_and_method() {
 #[test]
 fn limits_say_when_to_come_back() {
     let fields = vec![(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"p\";r=0;t=7"))];
-    let reply = refuse(&Denial::Limited { limit: "p".into(), retry_after: 7, fields }, Asked::default());
+    let reply = refuse(
+        &Denial::Limited { limit: "p".into(), retry_after: 7, fields, challenge: None },
+        Asked::default(),
+    );
     assert!(body_of(&reply).contains(r#""limit":"p""#), "{}", body_of(&reply));
     assert_eq!(reply.headers[RETRY_AFTER], "7");
     assert_eq!(reply.headers["ratelimit"], "\"p\";r=0;t=7");

@@ -27,9 +27,12 @@ struct Limits;
 impl LimitGate for Limits {
     fn check<'a>(&'a self, request: LimitRequest<'a>) -> LimitCheck<'a> {
         let fields = vec![(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"p\";r=1;t=2"))];
-        let refused =
-            (request.path == b"/limited").then(|| LimitRefusal { limit: "p".into(), retry_after: 7 });
-        let outcome = LimitOutcome { refused, fields, holding: None };
+        let refused = (request.path == b"/limited").then(|| LimitRefusal {
+            limit: "p".into(),
+            retry_after: 7,
+            challenge: None,
+        });
+        let outcome = LimitOutcome { refused, fields, ..LimitOutcome::default() };
         if request.path == b"/slow" {
             return LimitCheck::Wait(Box::pin(async move {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
