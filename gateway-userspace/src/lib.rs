@@ -10,6 +10,7 @@ pub mod bans;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod fetch;
 pub mod http;
 pub mod inspect;
 pub mod kernel;

@@ -2,9 +2,10 @@
 //! when it is deleted there; with the API gone, what it decided holds.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -272,6 +273,95 @@ async fn a_client_certificate_is_enough_to_be_a_bouncer() {
     // Without the certificate nobody is let in.
     let (state, _task) = follow(&CrowdSecConfig { identity: None, ..crowdsec });
     until("the refusal", || state.last_error().is_some_and(|e| e.contains("refuses the key"))).await;
+}
+
+/// A local API that knows usage metrics, as CrowdSec does since 1.6.3 (Debian's is older): the stream is empty, and of the
+/// metrics the first call fails. Gives the bodies of the others.
+fn api_with_metrics(listener: TcpListener, bodies: &Mutex<Vec<serde_json::Value>>, stop: &AtomicBool) {
+    let mut calls = 0;
+    for stream in listener.incoming() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut stream = BufReader::new(stream.expect("connection"));
+        let (mut head, mut line) = (String::new(), String::new());
+        while stream.read_line(&mut line).is_ok_and(|n| n > 2) {
+            head.push_str(&std::mem::take(&mut line).to_ascii_lowercase());
+        }
+        let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.trim().parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        stream.read_exact(&mut body).expect("body");
+        let has_key = head.contains(&format!("x-api-key: {}", process::KEY));
+        let (status, answer) = match head.split(' ').nth(1) {
+            _ if !has_key => (403, "{}"),
+            Some("/v1/usage-metrics") if head.starts_with("post ") => {
+                assert!(head.contains("content-type: application/json"), "{head}");
+                calls += 1;
+                if calls > 1 {
+                    bodies.lock().expect("lock").push(serde_json::from_slice(&body).expect("JSON"));
+                }
+                (if calls == 1 { 500 } else { 201 }, "{}")
+            }
+            Some(path) if path.starts_with("/v1/decisions/stream?") => (200, r#"{"new":[],"deleted":[]}"#),
+            _ => (404, "{}"),
+        };
+        let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
+        stream.get_mut().write_all(answer.as_bytes()).expect("answer");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_metrics_are_sent_and_lose_no_window() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
+    let port = listener.local_addr().expect("address").port();
+    let (bodies, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let for_api = (Arc::clone(&bodies), Arc::clone(&stop));
+    let api = std::thread::spawn(move || api_with_metrics(listener, &for_api.0, &for_api.1));
+    let folder = std::env::temp_dir().join(format!("gateway-crowdsec-usage-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("folder");
+    std::fs::write(folder.join("key"), process::KEY).expect("key");
+    let text = format!(
+        "[bans.crowdsec]\nurl = \"http://127.0.0.1:{port}\"\nkey_file = \"key\"\ninterval = \"1s\"\nmetrics_interval = \"1s\""
+    );
+    let config = Config::parse(&folder.join("gateway.toml"), &text).expect("configuration").bans;
+    let handle = start(&config, Parts::default()).expect("start");
+    // A hundred packets between two looks, seven of them dropped.
+    let looks = AtomicU64::new(0);
+    let packets: neighbours::Packets = Arc::new(move || {
+        let looks = looks.fetch_add(1, Ordering::Relaxed);
+        (1000 + looks * 100, looks * 7)
+    });
+    let crowdsec = config.crowdsec.as_ref().expect("crowdsec");
+    let (state, _task) = neighbours::follow(crowdsec, Some(packets), handle).expect("follow");
+    until("two metrics", || state.metrics_sent.load(Ordering::Relaxed) >= 2).await;
+    assert!(!state.metrics_unknown.load(Ordering::Relaxed));
+    let values = |body: &serde_json::Value| -> Vec<(String, u64)> {
+        let items = body["remediation_components"][0]["metrics"][0]["items"].as_array().expect("items");
+        let of = |i: &serde_json::Value| {
+            (i["name"].as_str().unwrap_or("").to_owned(), i["value"].as_u64().unwrap_or(0))
+        };
+        items.iter().map(of).collect()
+    };
+    let bodies = bodies.lock().expect("lock").clone();
+    let expected = |seen: u64, dropped: u64| {
+        [("active_decisions", 0), ("processed", seen), ("dropped", dropped)]
+            .map(|(n, v)| (n.to_owned(), v))
+            .to_vec()
+    };
+    // What the failed call had is in the next one.
+    assert_eq!(values(&bodies[0]), expected(200, 14));
+    assert_eq!(values(&bodies[1]), expected(100, 7));
+    let component = &bodies[0]["remediation_components"][0];
+    for field in ["name", "type", "version", "utc_startup_timestamp", "os", "feature_flags"] {
+        assert!(!component[field].is_null(), "{field}: {component}");
+    }
+    let meta = &component["metrics"][0]["meta"];
+    assert!(meta["window_size_seconds"].is_u64() && meta["utc_now_timestamp"].is_u64(), "{meta}");
+    stop.store(true, Ordering::Relaxed);
+    // One more connection has it look.
+    drop(std::net::TcpStream::connect(("127.0.0.1", port)));
+    api.join().expect("the API of the test");
+    std::fs::remove_dir_all(&folder).expect("removed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,11 +12,11 @@ use crate::bans::cluster::{self, ClusterState};
 use crate::bans::crowdsec::{self, CrowdSecState};
 use crate::bans::feed::{self, Feeds};
 use crate::bans::geo::Geo;
-use crate::bans::http::Client;
 use crate::bans::{Offence, OffenceKind, Spared, Stopped};
 use crate::client::{ClientId, IpNetwork};
 use crate::config::{self, Config};
-use crate::kernel::{DropEvent, Events, Kernel, Reason};
+use crate::fetch::Client;
+use crate::kernel::{BanReason, DropEvent, Events, Kernel, Reason};
 
 /// How often the kernel's drops are read.
 const EVENTS_EVERY: Duration = Duration::from_millis(50);
@@ -91,7 +91,9 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
             let packets = kernel.cloned().map(|kernel| -> crowdsec::Packets {
                 Arc::new(move || {
                     let stats = kernel.stats();
-                    (stats.passed + stats.dropped, stats.dropped)
+                    // Bans for this reason are CrowdSec's alone: lists have tables of their own.
+                    let theirs = stats.bans.iter().find(|ban| ban.reason == BanReason::Feed.name());
+                    (stats.passed + stats.dropped, theirs.map_or(0, |ban| ban.packets))
                 })
             });
             Some(crowdsec::follow(neighbour, packets, handle.clone()).map_err(|e| failed(&e))?.0)

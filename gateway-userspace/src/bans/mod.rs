@@ -12,7 +12,6 @@ pub mod feed;
 pub mod geo;
 mod guard;
 mod handle;
-pub mod http;
 mod ledger;
 mod offence;
 mod queue;

@@ -17,11 +17,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::handle::Stopped;
-use super::http::{Client, HttpError, TlsFileError};
 use super::ledger::{Ledger, Length, Order};
 use super::task::Task;
 use super::{Action, Cause, Ending, Handle, Origin, Scope};
 use crate::config::bans::CrowdSec;
+use crate::fetch::{Client, HttpError, Shown, TlsFileError};
 pub use report::Reported;
 pub use usage::Packets;
 pub use wire::{Entry, News, entry, go_duration_ms};
@@ -119,7 +119,11 @@ pub fn follow(
     packets: Option<Packets>,
     handle: Handle,
 ) -> Result<(Arc<CrowdSecState>, tokio::task::JoinHandle<()>), CrowdSecError> {
-    let client = Client::with(config.ca_file.as_deref(), config.identity.as_ref())?;
+    let shown = config.identity.as_ref().map(|identity| Shown {
+        certificate_file: &identity.certificate_file,
+        private_key_file: &identity.private_key_file,
+    });
+    let client = Client::with(config.ca_file.as_deref(), shown)?;
     let mut headers = HeaderMap::new();
     if let Some(file) = &config.key_file {
         let mut key =

@@ -15,9 +15,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::{CrowdSecError, CrowdSecState, Failure, MAX_WAIT, secret};
 use crate::bans::clock::rfc3339;
-use crate::bans::http::Client;
 use crate::bans::{Action, Change, Decision, Ending, Origin, Scope};
 use crate::config::bans::{CrowdSec, Report};
+use crate::fetch::Client;
 
 /// Alerts told in one call.
 const AT_ONCE: usize = 100;

@@ -9,12 +9,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{CrowdSecState, Failure};
-use crate::bans::http::Client;
+use crate::fetch::Client;
 
 /// Largest answer, in bytes.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
 
-/// Packets that the kernel saw and dropped since the start; none without a kernel side.
+/// Packets that the kernel saw, and those that it dropped for CrowdSec's decisions; none without a kernel side.
 pub type Packets = Arc<dyn Fn() -> (u64, u64) + Send + Sync>;
 
 /// Sends metrics now and then until the runtime ends or the API does not know them.
@@ -79,7 +79,7 @@ fn payload(window: Option<(u64, u64)>, followed: u64, (started, now, length): (u
     let mut items = vec![item("active_decisions", followed, "ip", json!({}))];
     if let Some((seen, dropped)) = window {
         items.push(item("processed", seen, "packet", json!({})));
-        // The kernel counts drops by reason, not by whose list a ban came from.
+        // The kernel counts the drops of all of CrowdSec's decisions together, not by their origins.
         items.push(item("dropped", dropped, "packet", json!({ "remediation": "ban" })));
     }
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::bans::http::{Client, HttpError};
 use crate::config::bans::{Feed, Source};
+use crate::fetch::{Client, HttpError};
 
 /// Largest file with a checksum or a signature, in bytes.
 const MAX_CHECKSUM_BYTES: u64 = 4096;

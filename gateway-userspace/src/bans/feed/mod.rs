@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 
 use super::guard::Guard;
 use super::handle::Stopped;
-use super::http::Client;
 use super::{Action, Handle};
 use crate::client::IpNetwork;
 use crate::config::bans::Feed;
+use crate::fetch::Client;
 use fetch::{Fetched, Known, fetch};
 pub use parse::{List, ListError, parse};
 pub use set::{FeedSet, NetworkSet, listed};

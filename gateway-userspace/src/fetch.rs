@@ -1,4 +1,4 @@
-//! A small HTTP client for lists and neighbours: one request a connection, bounded in size and time.
+//! A small HTTP client for lists, neighbours and authorities: one request a connection, bounded in size and time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::config::bans::Identity;
-
-/// Longest time for one exchange.
+/// Longest time for one exchange, where no other is given.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
 /// Most redirections that are followed, none of them from https to http.
 const MAX_REDIRECTS: usize = 3;
@@ -51,7 +49,7 @@ pub enum HttpError {
         max_bytes: u64,
     },
     /// It took too long.
-    #[error("{0} did not answer within a minute")]
+    #[error("{0} did not answer in time")]
     TimedOut(String),
     /// Round and round, or to a place that is not safe.
     #[error("{0} redirects too often, or from https to http")]
@@ -83,6 +81,16 @@ pub struct Answer {
 #[derive(Clone)]
 pub struct Client {
     tls: tokio_rustls::TlsConnector,
+    timeout: Duration,
+}
+
+/// A certificate to show, in PEM.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The leaf and what vouches for it.
+    pub certificate_file: &'a Path,
+    /// Its key.
+    pub private_key_file: &'a Path,
 }
 
 impl Client {
@@ -92,14 +100,14 @@ impl Client {
     /// The TLS library refuses its own defaults.
     pub fn new() -> Result<Self, rustls::Error> {
         let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        Ok(Self { tls: Arc::new(client_config(roots)?.with_no_client_auth()).into() })
+        Ok(Self { tls: Arc::new(client_config(roots)?.with_no_client_auth()).into(), timeout: TIMEOUT })
     }
 
     /// A client that trusts the authorities of a PEM file, or Mozilla's, and shows a certificate where it has one.
     ///
     /// # Errors
     /// A file can't be read or holds nothing of use.
-    pub fn with(ca_file: Option<&Path>, identity: Option<&Identity>) -> Result<Self, TlsFileError> {
+    pub fn with(ca_file: Option<&Path>, identity: Option<Shown<'_>>) -> Result<Self, TlsFileError> {
         let bad = |file: &Path, error: &dyn std::fmt::Display| TlsFileError {
             file: file.to_owned(),
             reason: error.to_string(),
@@ -117,7 +125,7 @@ impl Client {
         let config = client_config(roots).map_err(|e| bad(whole, &e))?;
         let config = match identity {
             None => config.with_no_client_auth(),
-            Some(Identity { certificate_file, private_key_file }) => {
+            Some(Shown { certificate_file, private_key_file }) => {
                 let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate_file)
                     .and_then(Iterator::collect)
                     .map_err(|e| bad(certificate_file, &e))?;
@@ -126,7 +134,13 @@ impl Client {
                 config.with_client_auth_cert(chain, key).map_err(|e| bad(certificate_file, &e))?
             }
         };
-        Ok(Self { tls: Arc::new(config).into() })
+        Ok(Self { tls: Arc::new(config).into(), timeout: TIMEOUT })
+    }
+
+    /// The same with another bound on the time of one exchange.
+    #[must_use]
+    pub fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// GETs an address, redirections followed.
@@ -164,7 +178,7 @@ impl Client {
         let uri: Uri = url.parse().map_err(|_| HttpError::Url(url.to_owned()))?;
         let host = uri.host().ok_or_else(|| HttpError::Url(url.to_owned()))?.to_owned();
         let exchange = self.exchange(method, &uri, &host, headers, body, max_bytes);
-        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or(Err(HttpError::TimedOut(host.clone())))
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(HttpError::TimedOut(host.clone())))
     }
 
     async fn exchange(
