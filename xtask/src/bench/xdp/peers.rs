@@ -75,12 +75,10 @@ impl Peer {
 
 /// Denies the address of the case "denied v4".
 fn deny() -> Result<()> {
-    // Any bit set denies.
-    let values = values_for_every_cpu()?;
     let map = format!("{ROOT}/filter_ipv4");
-    let mut update = vec!["map", "update", "pinned", &map, "key", "198", "51", "100", "1", "value"];
-    update.extend(values.iter().map(String::as_str));
-    bpftool(&update)
+    // Any bit set denies; bpftool gives the value to every CPU.
+    let value = ["value", "63", "0", "0", "0", "0", "0", "0", "0"];
+    bpftool(&[&["map", "update", "pinned", &map, "key", "198", "51", "100", "1"][..], &value].concat())
 }
 
 impl Drop for Peer {
@@ -91,14 +89,6 @@ impl Drop for Peer {
         // The last one takes the folder with it.
         let _others = std::fs::remove_dir(&self.folder);
     }
-}
-
-/// A value of a per-CPU map for bpftool: eight bytes for each possible CPU.
-fn values_for_every_cpu() -> Result<Vec<String>> {
-    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
-    let last = possible.trim().rsplit([',', '-']).next().and_then(|n| n.parse::<usize>().ok());
-    let cpus = last.context("reading the possible CPUs")? + 1;
-    Ok((0..cpus).flat_map(|_| ["63", "0", "0", "0", "0", "0", "0", "0"]).map(str::to_owned).collect())
 }
 
 fn bpftool(arguments: &[&str]) -> Result<()> {
