@@ -86,7 +86,7 @@ struct Told {
     limit: Arc<str>,
     response: Response,
     retry_after: Duration,
-    offence: Option<Box<Persistence>>,
+    offence: Option<Persistence>,
 }
 
 impl Told {
@@ -382,7 +382,7 @@ impl Inner {
             ban: limit.config.action == Action::Ban,
             until_reset: wait,
         };
-        let offence = took.offence.map(|refusals| Box::new(persistence(refusals)));
+        let offence = took.offence.map(persistence);
         let response = challenge.unwrap_or(Response::TooManyRequests);
         Refused::Told(Told { limit: Arc::clone(&limit.name), response, retry_after: wait, offence })
     }
