@@ -38,6 +38,8 @@ pub struct Settings {
     origin: SocketAddr,
     kernel: String,
     more: String,
+    hosts: Option<PathBuf>,
+    notify: Option<PathBuf>,
 }
 
 impl Settings {
@@ -50,7 +52,15 @@ impl Settings {
 
     /// Listeners on every address, one upstream, no kernel side; everything kept in `folder`.
     pub fn new(folder: &Path, origin: SocketAddr) -> Self {
-        Self { daemon: None, folder: folder.to_owned(), origin, kernel: String::new(), more: String::new() }
+        Self {
+            daemon: None,
+            folder: folder.to_owned(),
+            origin,
+            kernel: String::new(),
+            more: String::new(),
+            hosts: None,
+            notify: None,
+        }
     }
 
     /// Runs this daemon instead of the one that `GATEWAY_BIN` names.
@@ -58,6 +68,38 @@ impl Settings {
     pub fn daemon(mut self, path: &Path) -> Self {
         self.daemon = Some(path.to_owned());
         self
+    }
+
+    /// Lets the daemon see this file as /etc/hosts, in a mount namespace of its own.
+    #[must_use]
+    pub fn hosts(mut self, file: &Path) -> Self {
+        self.hosts = Some(file.to_owned());
+        self
+    }
+
+    /// Has the daemon tell this socket what it tells the service manager.
+    #[must_use]
+    pub fn notify(mut self, socket: &Path) -> Self {
+        self.notify = Some(socket.to_owned());
+        self
+    }
+
+    /// The daemon's command line up to the program, in the namespace.
+    fn command(&self, netns: &Netns) -> Result<Command> {
+        let program = self.program()?;
+        let mut command = match &self.hosts {
+            None => netns.command(program),
+            Some(hosts) => {
+                let mut command = netns.command("unshare");
+                let mount = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
+                command.args(["--mount", "sh", "-c", mount, "sh"]).arg(hosts).arg(program);
+                command
+            }
+        };
+        if let Some(socket) = &self.notify {
+            command.env("NOTIFY_SOCKET", socket);
+        }
+        Ok(command)
     }
 
     fn program(&self) -> Result<PathBuf> {
@@ -142,23 +184,47 @@ pub struct Gateway {
 impl Gateway {
     /// Starts the daemon in the namespace and waits until it says that it is ready.
     pub fn start(netns: &Netns, settings: &Settings) -> Result<Self> {
+        let mut gateway = Self::spawn(netns, settings, &[])?;
+        let start = Instant::now();
+        gateway.wait_ready(netns)?;
+        gateway.started_in = start.elapsed();
+        Ok(gateway)
+    }
+
+    /// Starts another daemon that takes over from this one, and waits until it has and this one has ended.
+    pub fn hand_over(&mut self, netns: &Netns) -> Result<()> {
+        let mut next = Self::spawn(netns, &self.settings, &["--take-over"])?;
+        let ended = wait_until("the end of the one taken over from", READY + END, || {
+            match (self.child.try_wait(), next.child.try_wait()) {
+                (Ok(Some(status)), _) => Some(Ok(status)),
+                (_, Ok(Some(status))) => Some(Err(status)),
+                _ => None,
+            }
+        });
+        match ended {
+            Ok(Ok(status)) if status.success() => {
+                std::mem::swap(self, &mut next);
+                Ok(())
+            }
+            other => bail!("the hand-over failed: {other:?}:\n{}", self.log()),
+        }
+    }
+
+    fn spawn(netns: &Netns, settings: &Settings, more: &[&str]) -> Result<Self> {
         let file = settings.write()?;
         let log = std::fs::File::options().create(true).append(true).open(settings.log())?;
-        let start = Instant::now();
-        let child = netns
-            .command(settings.program()?)
+        let child = settings
+            .command(netns)?
             .arg("run")
             .arg("--config")
             .arg(file)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .context("cannot start the daemon")?;
-        let mut gateway = Self { child, settings: settings.clone(), started_in: Duration::ZERO };
-        gateway.wait_ready(netns)?;
-        gateway.started_in = start.elapsed();
-        Ok(gateway)
+        Ok(Self { child, settings: settings.clone(), started_in: Duration::ZERO })
     }
 
     fn wait_ready(&mut self, netns: &Netns) -> Result<()> {

@@ -67,6 +67,10 @@ pub struct Record<'a> {
     pub tls: Option<&'a str>,
     /// The client's TLS fingerprint.
     pub ja4: Option<&'a str>,
+    /// The client's country.
+    pub country: Option<[u8; 2]>,
+    /// The client's autonomous system.
+    pub asn: Option<u32>,
 }
 
 impl Record<'_> {
@@ -107,6 +111,10 @@ impl Record<'_> {
         }
         optional(out, "tls", self.tls.map(str::as_bytes));
         optional(out, "ja4", self.ja4.map(str::as_bytes));
+        optional(out, "country", self.country.as_ref().map(<[u8; 2]>::as_slice));
+        if let Some(asn) = self.asn {
+            let _ = write!(out, "\"asn\":{asn},");
+        }
         optional(out, "referer", self.referer.map(HeaderValue::as_bytes));
         optional(out, "user_agent", self.user_agent.map(HeaderValue::as_bytes));
         // Each field ends in a comma: the last one's makes place for the bracket.

@@ -35,6 +35,8 @@ fn record<'a>(method: &'a Method, agent: &'a HeaderValue, rules: &'a [u64]) -> R
         rules,
         tls: Some("TLSv1.3"),
         ja4: None,
+        country: Some(*b"FR"),
+        asn: Some(64_500),
     }
 }
 
@@ -53,7 +55,7 @@ fn lines() {
          \"proxy\":\"10.0.0.1\",\"listener\":\"l\",\"route\":\"r\",\"method\":\"GET\",\"host\":\"h\",\
          \"target\":\"/a?b=\\\"\\u000a\",\"protocol\":\"HTTP/1.1\",\"status\":403,\"sent\":42,\"ms\":1.234,\
          \"complete\":false,\"denied\":\"waf\",\"score\":5,\"rules\":[942100],\"tls\":\"TLSv1.3\",\
-         \"user_agent\":\"x\\\"y\"}\n"
+         \"country\":\"FR\",\"asn\":64500,\"user_agent\":\"x\\\"y\"}\n"
     );
     assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
     out.clear();

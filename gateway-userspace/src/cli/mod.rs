@@ -3,6 +3,7 @@
 mod ban;
 mod capture;
 mod connect;
+mod events;
 mod feeds;
 mod limits;
 mod output;
@@ -10,6 +11,7 @@ mod privacy;
 mod rules;
 mod scenarios;
 mod status;
+mod why;
 mod xdp;
 
 use std::path::{Path, PathBuf};
@@ -175,7 +177,7 @@ impl Cli {
             Command::Reload => status::reload(&control, out),
             Command::Ban(command) => ban::run(command, &control, out),
             Command::Allow(command) => ban::allow(command, &control, out),
-            Command::Why { address } => ban::why(*address, &control, out),
+            Command::Why { address } => why::run(*address, &control, out),
             Command::Xdp(command) => xdp::run(command, &control, out),
             Command::Capture(args) => capture::run(args, &control, out),
             Command::Run(_) | Command::Check(_) | Command::Version => Ok(()),

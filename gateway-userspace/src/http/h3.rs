@@ -3,10 +3,12 @@
 mod body;
 mod listener;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use h3::error::Code;
+use h3::quic::SendStream as _;
 use http::header::{CONTENT_LENGTH, DATE, HeaderMap, TE};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
@@ -80,13 +82,20 @@ async fn connection(quic: quinn::Connection, context: Context, http: &Http) {
 }
 
 /// Reads one request, has it answered, writes the answer.
-async fn request(resolver: Resolver, context: &Context, http: &Http) {
-    let Ok(Ok((request, stream))) = timeout(http.header_timeout, resolver.resolve_request()).await else {
+async fn request(mut resolver: Resolver, context: &Context, http: &Http) {
+    let Context { shared, worker, peer, .. } = context;
+    let head = poll_fn(|cx| resolver.frame_stream.poll_next(cx));
+    let Ok(frame) = timeout(http.header_timeout, head).await else {
+        // It goes into the log and the numbers as one of the other versions; there is nothing to write the answer to.
+        drop(shared.pipeline.refuse(worker, peer, &Denial::SlowHead));
+        // A stream that is only dropped would end as if it had been answered with nothing (RFC 9114, section 4.1).
+        resolver.frame_stream.reset(Code::H3_REQUEST_INCOMPLETE.value());
         return;
     };
+    let Ok(resolved) = resolver.accept_with_frame(frame) else { return };
+    let Ok(Ok((request, stream))) = timeout(http.header_timeout, resolved.resolve()).await else { return };
     let (mut sending, receiving) = stream.split();
     let is_head = request.method() == Method::HEAD;
-    let Context { shared, worker, peer, .. } = context;
     let (reply, finishing) = match incoming(request, receiving, http).await {
         _ if shared.overload.sheds() => shared.pipeline.refuse(worker, peer, &Denial::Overload),
         Ok(incoming) => shared.pipeline.handle(worker, peer, incoming).await,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use rustls::server::ServerConfig;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -29,6 +30,34 @@ pub struct Peer {
     pub listener: Arc<str>,
     /// What the handshake showed; `None` without TLS.
     pub tls: Option<TlsInfo>,
+    /// Who the connection is from, as text: upstreams are told of it with each request.
+    text: HeaderValue,
+}
+
+impl Peer {
+    /// `relayed` is the client that a PROXY header named.
+    pub fn new(
+        socket: SocketAddr,
+        relayed: Option<SocketAddr>,
+        local: SocketAddr,
+        listener: Arc<str>,
+        tls: Option<TlsInfo>,
+    ) -> Self {
+        let from = relayed.unwrap_or(socket).ip().to_canonical();
+        // The text of an address is always a value.
+        let text = HeaderValue::try_from(from.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        Self { socket, relayed, local, listener, tls, text }
+    }
+
+    /// Who the connection is from: the client that the PROXY header named, else the socket's peer.
+    pub fn from(&self) -> IpAddr {
+        self.relayed.unwrap_or(self.socket).ip().to_canonical()
+    }
+
+    /// [`Peer::from`] as text.
+    pub fn from_text(&self) -> &HeaderValue {
+        &self.text
+    }
 }
 
 /// What a TLS handshake showed.
@@ -190,7 +219,7 @@ impl Acceptor {
         local: SocketAddr,
         tls: Option<TlsInfo>,
     ) -> Peer {
-        Peer { socket, relayed, local, listener: Arc::clone(&self.name), tls }
+        Peer::new(socket, relayed, local, Arc::clone(&self.name), tls)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Just enough DER to read when a certificate ends (RFC 5280, section 4.1) and what a staple says.
 
+use ::time::{Date, Month, Time, UtcDateTime};
+
 /// `notAfter` of a certificate in seconds since 1970; `None` for what is not a certificate.
 pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
     let (_, rest) = numbered(certificate)?;
@@ -28,10 +30,10 @@ fn numbered(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     (tag == 0x02).then_some((serial, rest))
 }
 
-/// A time in seconds since 1970: UTCTime or GeneralizedTime.
+/// A time in seconds since 1970: UTCTime or GeneralizedTime, both in UTC with seconds (RFC 5280, section 4.1.2.5).
 pub(super) fn time(bytes: &[u8]) -> Option<i64> {
     let (tag, text, _) = element(bytes)?;
-    let digits = |range: std::ops::Range<usize>| -> Option<i64> {
+    let digits = |range: std::ops::Range<usize>| -> Option<u16> {
         std::str::from_utf8(text.get(range)?).ok()?.parse().ok()
     };
     let (year, at) = match tag {
@@ -42,9 +44,11 @@ pub(super) fn time(bytes: &[u8]) -> Option<i64> {
         0x18 => (digits(0..4)?, 4),
         _ => return None,
     };
-    let field = |n: usize| digits(at + 2 * n..at + 2 * n + 2);
-    let days = days_from_civil(year, field(0)?, field(1)?);
-    Some(days * 86_400 + field(2)? * 3_600 + field(3)? * 60 + field(4)?)
+    let field = |n: usize| digits(at + 2 * n..at + 2 * n + 2)?.try_into().ok();
+    let month = Month::try_from(field(0)?).ok()?;
+    let date = Date::from_calendar_date(year.into(), month, field(1)?).ok()?;
+    let time = Time::from_hms(field(2)?, field(3)?, field(4)?).ok()?;
+    Some(UtcDateTime::new(date, time).unix_timestamp())
 }
 
 /// The first element: its tag, its content, and what follows it.
@@ -64,26 +68,26 @@ pub(super) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, rest.get(..len)?, rest.get(len..)?))
 }
 
-/// Days since 1970-01-01 of a date in the Gregorian calendar.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    // Years that begin in March put the leap day last.
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn days() {
-        for (date, expected) in
-            [((1970, 1, 1), 0), ((2000, 2, 29), 11_016), ((2026, 11, 21), 20_778), ((2050, 12, 31), 29_584)]
-        {
-            assert_eq!(days_from_civil(date.0, date.1, date.2), expected, "{date:?}");
+    fn times() {
+        for (tag, text, expected) in [
+            (0x17, "700101000000Z", Some(0)),
+            (0x17, "000229000000Z", Some(11_016 * 86_400)),
+            (0x17, "491231235959Z", Some(2_524_607_999)),
+            (0x17, "500101000000Z", Some(-631_152_000)),
+            (0x18, "20501231000000Z", Some(29_584 * 86_400)),
+            (0x18, "20230229000000Z", None),
+            (0x18, "20231301000000Z", None),
+            (0x18, "20230101240000Z", None),
+            (0x17, "2301", None),
+            (0x04, "700101000000Z", None),
+        ] {
+            let der = [&[tag, text.len() as u8], text.as_bytes()].concat();
+            assert_eq!(time(&der), expected, "{text}");
         }
     }
 

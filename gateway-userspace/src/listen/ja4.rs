@@ -60,8 +60,23 @@ pub fn ja4(stream: &[u8], stable: bool) -> Peek {
         }
         records = record;
     };
+    read(&message, whole, stable, 't')
+}
+
+/// The fingerprint of the ClientHello that a QUIC connection begins with, from the data of its CRYPTO frames: as
+/// [`ja4`], without records and marked with `q`.
+pub fn ja4_quic(message: &[u8], stable: bool) -> Peek {
+    match (message.first(), needed(message)) {
+        (Some(&first), _) if first != 1 => Peek::Other,
+        (_, Some(length)) if length > MAX_HELLO_BYTES => Peek::Other,
+        (_, Some(length)) if message.len() >= length => read(message, length, stable, 'q'),
+        _ => Peek::More,
+    }
+}
+
+fn read(message: &[u8], whole: usize, stable: bool, transport: char) -> Peek {
     match message.get(4..whole).and_then(|body| Hello::parse(body, stable)) {
-        Some(hello) => Peek::Fingerprint(hello.fingerprint()),
+        Some(hello) => Peek::Fingerprint(hello.fingerprint(transport)),
         None => Peek::Other,
     }
 }
@@ -128,7 +143,7 @@ impl Hello {
         Some(hello)
     }
 
-    fn fingerprint(mut self) -> String {
+    fn fingerprint(mut self, transport: char) -> String {
         let version = match self.version {
             0x0304 => "13",
             0x0303 => "12",
@@ -148,7 +163,7 @@ impl Hello {
             listed.push_str(&hex_list(&self.signature_algorithms));
         }
         format!(
-            "t{version}{name}{:02}{:02}{first}{last}_{}_{}",
+            "{transport}{version}{name}{:02}{:02}{first}{last}_{}_{}",
             self.ciphers.len().min(99),
             self.extension_count.min(99),
             if self.ciphers.is_empty() { "0".repeat(12) } else { hash12(&hex_list(&self.ciphers)) },
@@ -298,6 +313,21 @@ mod tests {
         let stream = browser(100);
         for cut in 0..stream.len() {
             assert_eq!(ja4(&stream[..cut], false), Peek::More, "{cut}");
+        }
+        let message = &browser(usize::MAX)[5..];
+        for cut in 0..message.len() {
+            assert_eq!(ja4_quic(&message[..cut], false), Peek::More, "{cut}");
+        }
+    }
+
+    #[test]
+    fn over_quic_there_are_no_records() {
+        let stream = browser(usize::MAX);
+        let expected = Peek::Fingerprint("q13d1516h2_8daaf6152771_e5627efa2ab1".to_owned());
+        assert_eq!(ja4_quic(&stream[5..], false), expected);
+        assert_eq!(ja4_quic(&[&stream[5..], b"more"].concat(), false), expected);
+        for other in [&stream[..], &[2, 0, 0, 0], &[1, 1, 0, 0]] {
+            assert_eq!(ja4_quic(other, false), Peek::Other);
         }
     }
 

@@ -11,6 +11,7 @@ mod numbers;
 mod ocsp;
 pub mod pass;
 pub mod quic;
+mod quic_hello;
 mod recorder;
 mod socket;
 mod stream;

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
+use rustls::ProtocolVersion;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{ClientCertificate, Failure, TlsInfo};
+use super::quic_hello::{Observed, Shown};
+use super::{ClientCertificate, Failure, TlsInfo, TlsNumbers};
 use crate::config::edge::Http;
 
 /// Unidirectional streams that a client may have open: control, and two of the header compression; the rest is grease.
@@ -63,7 +65,7 @@ pub fn settings(tls: &ServerConfig, http: &Http) -> Result<quinn::ServerConfig, 
         .crypto_buffer_size(CRYPTO_BUFFER)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(idle(http.idle_timeout)));
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(Observed(Arc::new(crypto))));
     config
         .transport_config(Arc::new(transport))
         .max_incoming(MAX_INCOMING)
@@ -77,19 +79,20 @@ fn idle(timeout: Duration) -> IdleTimeout {
     IdleTimeout::try_from(timeout).unwrap_or_else(|_| VarInt::from_u32(60_000).into())
 }
 
-/// What the handshake of a connection showed.
-pub fn info(connection: &quinn::Connection, asks_certificate: bool) -> TlsInfo {
-    let data =
-        connection.handshake_data().and_then(|d| d.downcast::<quinn::crypto::rustls::HandshakeData>().ok());
+/// What the handshake of a connection showed; it is counted in `numbers`.
+pub fn info(connection: &quinn::Connection, asks_certificate: bool, numbers: &TlsNumbers) -> TlsInfo {
+    let shown = connection.handshake_data().and_then(|d| d.downcast::<Shown>().ok());
+    let Shown { server_name, ja4, suite, kind } = shown.map_or_else(Shown::default, |shown| *shown);
     let chain = connection.peer_identity().and_then(|i| i.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let client_certificate = chain.and_then(|chain| ClientCertificate::read(&chain));
+    numbers.done(Some(ProtocolVersion::TLSv1_3), suite, kind, client_certificate.is_some());
     TlsInfo {
-        server_name: data.and_then(|d| d.server_name).map(|n| n.to_ascii_lowercase().into()),
+        server_name: server_name.map(|n| n.to_ascii_lowercase().into()),
         is_h2: false,
         version: "TLSv1.3",
         asks_certificate,
-        client_certificate: chain.and_then(|chain| ClientCertificate::read(&chain)),
-        // The hello is encrypted on its way here and not shown.
-        ja4: None,
+        client_certificate,
+        ja4,
     }
 }
 

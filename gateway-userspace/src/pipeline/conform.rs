@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, UPGRADE};
 use http::{Method, Version};
 
 use super::path;
@@ -88,9 +86,9 @@ pub(super) fn conform(incoming: Incoming, rules: &HttpRules) -> Result<Conformin
     }
     let wants_trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     let mut withheld = HeaderMap::new();
-    for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
-        for value in headers.get_all(&name) {
-            withheld.append(&name, value.clone());
+    for (name, value) in &headers {
+        if matches!(name.as_str(), "connection" | "transfer-encoding" | "content-length") {
+            withheld.append(name, value.clone());
         }
     }
     strip_hop_by_hop(&mut headers).map_err(Denial::Nomination)?;

@@ -64,6 +64,8 @@ impl Drop for Finishing {
         }
         pipeline.numbers.finished(status, took, *sent);
         pipeline.site.load().by_route.of(trace.route.as_deref().unwrap_or("")).count(status.as_u16(), took);
+        let places = pipeline.places.as_ref().filter(|_| pipeline.access.is_on());
+        let place = places.map(|places| places.place(trace.client.addr())).unwrap_or_default();
         pipeline.access.record(
             worker.index,
             &Record {
@@ -92,6 +94,8 @@ impl Drop for Finishing {
                 rules: &trace.findings.rules,
                 tls: trace.peer.tls.as_ref().map(|t| t.version),
                 ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
+                country: place.country,
+                asn: place.asn,
             },
         );
     }

@@ -80,16 +80,40 @@ pub trait LimitGate: Send + Sync {
 }
 
 /// Why a client is turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DenyReason {
     /// Seconds until the ban ends, where it does.
     pub retry_after: Option<u64>,
+    /// It may show that it means well; none: it is refused.
+    pub challenge: Option<Challenge>,
+}
+
+/// What is asked of a client that is not trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Challenge {
+    /// Where it is sent, and may go; none: nowhere.
+    pub path: Option<Arc<str>>,
+}
+
+/// Where addresses are.
+pub trait PlaceOf: Send + Sync {
+    /// What is known. Called for each request: it must not block.
+    fn place(&self, address: IpAddr) -> Place;
+}
+
+/// Where an address is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The country's two letters.
+    pub country: Option<[u8; 2]>,
+    /// The autonomous system.
+    pub asn: Option<u32>,
 }
 
 /// Bans that only layer 7 can enforce: clients behind proxies, and everything where the kernel side is off.
 pub trait DenyList: Send + Sync {
-    /// Why this client is banned, if it is. Called for each request: it must not block.
-    fn denied(&self, client: &ClientId) -> Option<DenyReason>;
+    /// Why this client, with this TLS fingerprint, is banned, if it is. Called for each request: it must not block.
+    fn denied(&self, client: &ClientId, ja4: Option<&Arc<str>>) -> Option<DenyReason>;
 }
 
 /// Takes offences. Called on the path of requests: it must not wait.

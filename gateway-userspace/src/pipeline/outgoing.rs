@@ -9,9 +9,11 @@ use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
 use super::Worker;
 use super::router::below;
 use super::trace::Trace;
+use super::worker::hex;
 use crate::client::{ForwardedHeader, Reach};
 use crate::config::edge::{ClientHeaders, PathMatch, Route};
 use crate::respond::REQUEST_ID;
+use crate::wire::remove_where;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -24,29 +26,30 @@ static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Longest `traceparent` of a later version that is carried on, in bytes.
 const MAX_TRACEPARENT: usize = 256;
 
-/// Fields by which a client could speak in the gateway's name.
-const CLAIMS: [&str; 7] = [
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-prefix",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-client-ip",
-    "true-client-ip",
-];
+/// Whether a client could speak in the gateway's name by a field. Fields that are set anyway are not among them.
+fn is_claim(name: &str) -> bool {
+    matches!(
+        name,
+        "x-forwarded-port"
+            | "x-forwarded-server"
+            | "x-forwarded-prefix"
+            | "x-original-url"
+            | "x-rewrite-url"
+            | "x-client-ip"
+            | "true-client-ip"
+    )
+}
 
 /// Sets the forwarding fields. `carried` is the field whose chain is carried on, where the peer is a trusted proxy.
 pub(super) fn describe_client(headers: &mut HeaderMap, trace: &Trace, carried: Option<ForwardedHeader>) {
     let is_trusted = carried.is_some();
-    let from = trace.peer.relayed.unwrap_or(trace.peer.socket).ip().to_canonical();
+    let (from, from_text) = (trace.peer.from(), trace.peer.from_text());
     let client = trace.client.addr();
     let scheme = if trace.peer.tls.is_some() { "https" } else { "http" };
     if !is_trusted {
-        for name in CLAIMS {
-            headers.remove(name);
-        }
+        remove_where(headers, is_claim);
     }
-    let mut chain = String::with_capacity(64);
+    let mut chain = String::new();
     if carried == Some(ForwardedHeader::XForwardedFor) {
         carry_on(&mut chain, headers, &X_FORWARDED_FOR);
     }
@@ -58,33 +61,45 @@ pub(super) fn describe_client(headers: &mut HeaderMap, trace: &Trace, carried: O
     if chain.is_empty() && client != from {
         let _ = write!(chain, "{client}, ");
     }
-    let _ = write!(chain, "{from}");
     if forwarded.is_empty() && client != from {
-        write_for(&mut forwarded, client);
+        write_for(&mut forwarded, client, &client.to_string());
         forwarded.push_str(", ");
     }
-    write_for(&mut forwarded, from);
-    if let Some(host) = headers.get(HOST).and_then(|h| h.to_str().ok()) {
-        let _ = write!(forwarded, ";host=\"{host}\"");
+    write_for(&mut forwarded, from, from_text.to_str().unwrap_or("unknown"));
+    let host = headers.get(HOST).cloned();
+    if let Some(host) = host.as_ref().and_then(|h| h.to_str().ok()) {
+        for part in [";host=\"", host, "\""] {
+            forwarded.push_str(part);
+        }
     }
-    let _ = write!(forwarded, ";proto={scheme}");
-    for (name, text) in [(&X_FORWARDED_FOR, chain), (&FORWARDED, forwarded)] {
-        match HeaderValue::from_maybe_shared(Bytes::from(text)) {
-            Ok(value) => headers.insert(name, value),
-            Err(_) => headers.remove(name),
-        };
+    forwarded.push_str(if trace.peer.tls.is_some() { ";proto=https" } else { ";proto=http" });
+    set_text(headers, &FORWARDED, forwarded);
+    if chain.is_empty() {
+        headers.insert(&X_FORWARDED_FOR, from_text.clone());
+    } else {
+        chain.push_str(from_text.to_str().unwrap_or("unknown"));
+        set_text(headers, &X_FORWARDED_FOR, chain);
     }
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(client.to_string())) {
-        headers.insert(&X_REAL_IP, value);
+    if client == from {
+        headers.insert(&X_REAL_IP, from_text.clone());
+    } else {
+        set_text(headers, &X_REAL_IP, client.to_string());
     }
     let is_behind = matches!(trace.client.reach(), Reach::Behind(_));
     if !(is_trusted && is_behind && headers.contains_key(&X_FORWARDED_PROTO)) {
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
-    if let Some(host) = headers.get(HOST).cloned() {
+    if let Some(host) = host {
         headers.insert(&X_FORWARDED_HOST, host);
     }
     headers.insert(&REQUEST_ID, trace.request_id.clone());
+}
+
+fn set_text(headers: &mut HeaderMap, name: &HeaderName, text: String) {
+    match HeaderValue::from_maybe_shared(Bytes::from(text)) {
+        Ok(value) => headers.insert(name, value),
+        Err(_) => headers.remove(name),
+    };
 }
 
 /// Tells the upstream of the client's certificate, and takes away what a client says of one. A trusted proxy that has
@@ -100,11 +115,7 @@ pub(super) fn describe_certificate(
     if is_trusted && !asks {
         return;
     }
-    for name in names.all() {
-        if !name.is_empty() {
-            headers.remove(name);
-        }
-    }
+    remove_where(headers, |name| names.all().iter().any(|ours| name.eq_ignore_ascii_case(ours)));
     if !asks || !is_told {
         return;
     }
@@ -133,12 +144,12 @@ fn carry_on(out: &mut String, headers: &HeaderMap, name: &HeaderName) {
     }
 }
 
-/// `for=` with a node (RFC 7239, section 6): an IPv6 address in brackets and quotes.
-fn write_for(out: &mut String, addr: IpAddr) {
-    let _ = match addr {
-        IpAddr::V4(addr) => write!(out, "for={addr}"),
-        IpAddr::V6(addr) => write!(out, "for=\"[{addr}]\""),
-    };
+/// `for=` with a node (RFC 7239, section 6): an IPv6 address in brackets and quotes. `text` is that of `addr`.
+fn write_for(out: &mut String, addr: IpAddr, text: &str) {
+    let (before, after) = if addr.is_ipv4() { ("for=", "") } else { ("for=\"[", "]\"") };
+    for part in [before, text, after] {
+        out.push_str(part);
+    }
 }
 
 /// Sees to it that the request carries a W3C trace context: a valid one of the client's goes on as it is with its
@@ -154,18 +165,17 @@ pub(super) fn trace_context(headers: &mut HeaderMap, trace: &Trace, worker: &Wor
     headers.remove(&TRACESTATE);
     let id = trace.request_id();
     let is_ours = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let mut text = String::with_capacity(55);
-    let _ = if is_ours && id.bytes().any(|b| b != b'0') {
-        write!(text, "00-{id}-{:016x}-01", worker.random() | 1)
+    let mut text = Vec::with_capacity(55);
+    text.extend_from_slice(b"00-");
+    if is_ours && id.bytes().any(|b| b != b'0') {
+        text.extend_from_slice(id.as_bytes());
     } else {
-        write!(
-            text,
-            "00-{:016x}{:016x}-{:016x}-01",
-            worker.random() | 1,
-            worker.random(),
-            worker.random() | 1
-        )
-    };
+        text.extend_from_slice(&hex(worker.random() | 1));
+        text.extend_from_slice(&hex(worker.random()));
+    }
+    text.push(b'-');
+    text.extend_from_slice(&hex(worker.random() | 1));
+    text.extend_from_slice(b"-01");
     match HeaderValue::from_maybe_shared(Bytes::from(text)) {
         Ok(value) => headers.insert(&TRACEPARENT, value),
         Err(_) => headers.remove(&TRACEPARENT),
@@ -252,6 +262,8 @@ mod tests {
                 replace_prefix: replacement.map(str::to_owned),
                 upgrade: false,
                 headers: Vec::new(),
+                request_headers: crate::config::edge::Rewrite::default(),
+                response_headers: crate::config::edge::Rewrite::default(),
                 security_headers: crate::config::edge::SecurityProfile::Off,
                 override_security_headers: false,
                 cors: None,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use http::{Method, StatusCode, Version};
 
 use super::WellKnown;
 use super::conform::{Conforming, Incoming};
-use super::hooks::{DenyList, LimitCheck, LimitGate, LimitRequest};
+use super::hooks::{Challenge, DenyList, DenyReason, LimitCheck, LimitGate, LimitRequest};
 use super::outgoing;
 use super::router::NoRoute;
 use super::site::Site;
@@ -22,7 +22,7 @@ use crate::limits::Holding;
 use crate::listen::Peer;
 use crate::respond::{self, Afterwards, Challenged, Denial, REQUEST_ID, Reply, cors};
 use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
-use crate::wire::{Body, BodyError, Capped};
+use crate::wire::{Body, BodyError, Capped, remove_where};
 
 /// Longest request id that is taken over from a trusted peer, in bytes.
 pub const MAX_REQUEST_ID: usize = 128;
@@ -117,10 +117,23 @@ pub(super) fn not_banned(
     deny_list: Option<&dyn DenyList>,
     trace: &Trace,
 ) -> Result<NotBanned, Denial> {
-    match deny_list.and_then(|list| list.denied(&trace.client)) {
-        Some(reason) => Err(Denial::Banned { retry_after: reason.retry_after }),
+    let ja4 = trace.peer.tls.as_ref().and_then(|tls| tls.ja4.as_ref());
+    match deny_list.and_then(|list| list.denied(&trace.client, ja4)) {
         None => Ok(NotBanned(request)),
+        Some(DenyReason { challenge: Some(Challenge { path }), .. }) => {
+            let there = |path: &Arc<str>| is_below(request.request.path(), path.as_bytes());
+            if path.as_ref().is_some_and(there) {
+                return Ok(NotBanned(request));
+            }
+            Err(Denial::Challenged { path })
+        }
+        Some(reason) => Err(Denial::Banned { retry_after: reason.retry_after }),
     }
+}
+
+/// Whether a path is this place or lies below it.
+fn is_below(path: &[u8], place: &[u8]) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || place.ends_with(b"/") || rest[0] == b'/')
 }
 
 /// Where it goes, and how much it may bring.
@@ -295,6 +308,7 @@ pub(super) async fn forward(
     outgoing::trace_context(&mut headers, trace, worker);
     let is_told = route.clients.auth != ClientAuth::Off;
     outgoing::describe_certificate(&mut headers, trace, &site.client_headers, is_told, is_trusted);
+    route.request_headers.apply(&mut headers);
     let request = UpstreamRequest {
         method,
         target: outgoing::rewrite(&route, target, path_len),
@@ -312,9 +326,10 @@ pub(super) async fn forward(
             tokio::time::timeout(left, sent).await.map_err(|_| Denial::Total)?
         }
     };
-    trace.server_took = Some(started.elapsed());
+    let took = started.elapsed();
+    trace.server_took = Some(took);
     let status = answered.as_ref().map_or(StatusCode::BAD_GATEWAY, |a| a.status).as_u16();
-    site.upstreams.count(&upstream.config().name, status, started.elapsed());
+    site.upstreams.count(&upstream.config().name, status, took);
     let mut answer = answered.map_err(Denial::Upstream)?;
     trace.server = Some(Arc::clone(&answer.server));
     if let Some(total) = route.total_timeout
@@ -356,6 +371,7 @@ pub(super) fn reply(answer: Cleared, terms: &Terms, limit_fields: Fields, trace:
     if let Some(cors) = &route.cors {
         cors::mark(&mut headers, cors, origin.as_ref());
     }
+    route.response_headers.apply(&mut headers);
     headers.insert(&REQUEST_ID, trace.request_id.clone());
     for (name, value) in limit_fields {
         headers.append(name, value);
@@ -365,6 +381,5 @@ pub(super) fn reply(answer: Cleared, terms: &Terms, limit_fields: Fields, trace:
 
 /// What software stands behind is nobody's business.
 fn hide_server(headers: &mut HeaderMap) {
-    headers.remove(SERVER);
-    headers.remove("x-powered-by");
+    remove_where(headers, |name| matches!(name, "server" | "x-powered-by"));
 }

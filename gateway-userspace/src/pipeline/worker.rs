@@ -31,12 +31,19 @@ impl Worker {
 
     /// A new request id: 32 hexadecimal digits.
     pub(super) fn request_id(&self) -> HeaderValue {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let value = u128::from(self.id_prefix) << 64 | u128::from(self.random());
         let mut text = [0u8; 32];
-        for (i, digit) in text.iter_mut().enumerate() {
-            *digit = HEX[(value >> (124 - 4 * i)) as usize & 15];
-        }
+        text[..16].copy_from_slice(&hex(self.id_prefix));
+        text[16..].copy_from_slice(&hex(self.random()));
         HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
     }
+}
+
+/// 16 hexadecimal digits.
+pub(super) fn hex(value: u64) -> [u8; 16] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 16];
+    for (byte, pair) in value.to_be_bytes().iter().zip(text.as_chunks_mut::<2>().0) {
+        *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+    }
+    text
 }

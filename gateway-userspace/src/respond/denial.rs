@@ -45,6 +45,11 @@ pub enum Denial {
         /// Seconds until the ban ends, where it does.
         retry_after: Option<u64>,
     },
+    /// The client is to show that it means well.
+    Challenged {
+        /// Where; none: it is refused.
+        path: Option<Arc<str>>,
+    },
     /// A rate limit is reached.
     Limited {
         /// The limit's name.
@@ -104,7 +109,10 @@ impl Denial {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Banned { .. } | Self::Certificate(_) => StatusCode::FORBIDDEN,
+            Self::Challenged { path: Some(_) } => StatusCode::SEE_OTHER,
+            Self::Banned { .. } | Self::Challenged { path: None } | Self::Certificate(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Limited { challenge: Some(Challenged { redirects: true, .. }), .. } => StatusCode::FOUND,
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Waf(WafDenial::Deny { status, .. } | WafDenial::Redirect { status, .. }) => {
@@ -165,6 +173,7 @@ impl Denial {
             Self::NoRoute => "no_route",
             Self::Forwarded(_) => "forwarded_header",
             Self::Banned { .. } => "banned",
+            Self::Challenged { .. } => "challenge",
             Self::Limited { .. } => "rate_limited",
             Self::Waf(WafDenial::Overload) | Self::Overload => "overload",
             Self::Waf(_) => "waf",
@@ -269,6 +278,7 @@ impl Denial {
                 Some(location.clone())
             }
             Self::Waf(WafDenial::Redirect { location, .. }) => HeaderValue::from_str(location).ok(),
+            Self::Challenged { path } => HeaderValue::from_str(path.as_deref()?).ok(),
             _ => None,
         }
     }

@@ -10,41 +10,50 @@ use crate::config::edge::SecurityProfile;
 static PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 static OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
-const STANDARD: [(&HeaderName, &str); 3] = [
-    (&X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (&X_FRAME_OPTIONS, "SAMEORIGIN"),
-    (&REFERRER_POLICY, "strict-origin-when-cross-origin"),
+static STANDARD: [(&HeaderName, HeaderValue); 3] = [
+    (&X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (&X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
+    (&REFERRER_POLICY, HeaderValue::from_static("strict-origin-when-cross-origin")),
 ];
 
-static STRICT: [(&HeaderName, &str); 6] = [
-    (&X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (&X_FRAME_OPTIONS, "DENY"),
-    (&REFERRER_POLICY, "no-referrer"),
+static STRICT: [(&HeaderName, HeaderValue); 6] = [
+    (&X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (&X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (&REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (
         &CONTENT_SECURITY_POLICY,
-        "default-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+        HeaderValue::from_static(
+            "default-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+        ),
     ),
-    (&PERMISSIONS_POLICY, "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    (&OPENER_POLICY, "same-origin"),
+    (
+        &PERMISSIONS_POLICY,
+        HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ),
+    (&OPENER_POLICY, HeaderValue::from_static("same-origin")),
 ];
+
+static HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000; includeSubDomains");
 
 /// Adds the profile's fields. The server's own stay, unless `overrides`.
 pub fn secure(headers: &mut HeaderMap, profile: SecurityProfile, is_tls: bool, overrides: bool) {
-    let fields: &[(&HeaderName, &'static str)] = match profile {
+    let fields: &[(&HeaderName, HeaderValue)] = match profile {
         SecurityProfile::Off => return,
         SecurityProfile::Standard => &STANDARD,
         SecurityProfile::Strict => &STRICT,
     };
-    let mut set = |name: &HeaderName, value: &'static str| {
-        if overrides || !headers.contains_key(name) {
-            headers.insert(name, HeaderValue::from_static(value));
+    let mut set = |name: &HeaderName, value: &HeaderValue| {
+        if overrides {
+            headers.insert(name, value.clone());
+        } else {
+            headers.entry(name).or_insert_with(|| value.clone());
         }
     };
     for (name, value) in fields {
         set(name, value);
     }
     if profile == SecurityProfile::Strict && is_tls {
-        set(&STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains");
+        set(&STRICT_TRANSPORT_SECURITY, &HSTS);
     }
 }
 

@@ -24,6 +24,8 @@ fn one_answer_for_each_refusal() {
         (Denial::SlowHead, 408, "header_timeout", Afterwards::Close),
         (Denial::NoRoute, 404, "no_route", Afterwards::Keep),
         (Denial::Banned { retry_after: Some(9) }, 403, "banned", Afterwards::Close),
+        (Denial::Challenged { path: None }, 403, "challenge", Afterwards::Keep),
+        (Denial::Challenged { path: Some("/challenge".into()) }, 303, "challenge", Afterwards::Keep),
         (Denial::Waf(WafDenial::Deny { status: 406, rule_id: 1 }), 406, "waf", Afterwards::Keep),
         (Denial::Waf(WafDenial::Drop { rule_id: 1 }), 403, "waf", Afterwards::Drop),
         (Denial::Upstream(UpstreamError::Connect), 502, "upstream_connect", Afterwards::Keep),

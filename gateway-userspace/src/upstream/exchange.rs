@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::header::CONNECTION;
 use http::{HeaderMap, Version};
 
 use super::body::{Remaining, ResponseBody};
@@ -14,7 +14,7 @@ use super::health::InFlight;
 use super::sending::{SendError, Sending};
 use super::{Upgraded, UpstreamError, UpstreamRequest, UpstreamResponse};
 use crate::config::edge;
-use crate::wire::{Body, Framing, ResponseHead, strip_hop_by_hop};
+use crate::wire::{Body, Framing, ResponseHead, is_hop_by_hop, strip_hop_by_hop};
 
 /// What stays of a failed exchange.
 #[derive(Debug)]
@@ -87,14 +87,9 @@ fn answer(
     }
     let framing = Framing::of_response(&request.method, status, version, &headers)?;
     let may_reuse = sending.is_none() && framing != Framing::Close && keeps_alive(version, &headers);
-    if headers.contains_key(CONNECTION)
-        || headers.contains_key(TRANSFER_ENCODING)
-        || headers.contains_key("keep-alive")
-    {
-        // A server's Connection may name what it likes: it is removed, and so is what it names.
-        if strip_hop_by_hop(&mut headers).is_err() {
-            headers.remove(CONNECTION);
-        }
+    // A server's Connection may name what it likes: it is removed, and so is what it names.
+    if headers.keys().any(|name| is_hop_by_hop(name.as_str())) && strip_hop_by_hop(&mut headers).is_err() {
+        headers.remove(CONNECTION);
     }
     // A small body is often here already: then the connection is free before the client is answered.
     let whole = match framing {

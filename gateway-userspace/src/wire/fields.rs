@@ -2,16 +2,12 @@
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 /// `Connection` names a field that is not its to name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Connection names a field that must reach the server")]
 pub struct NominationError;
-
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// End-to-end fields: a `Connection` that names one wants it removed on the way, which changes what the
 /// server understands of the request.
@@ -47,12 +43,32 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), NominationError> 
             headers.remove(name);
         }
     }
-    for name in [&TRANSFER_ENCODING, &UPGRADE, &TE, &TRAILER, &PROXY_AUTHORIZATION, &PROXY_AUTHENTICATE] {
+    remove_where(headers, is_hop_by_hop);
+    Ok(())
+}
+
+/// Whether a field concerns one connection only.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Removes the fields whose names `is_meant` picks. Most messages have none of those that anybody looks for: then this
+/// is one walk over the names, which costs less than to look up each.
+pub fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_meant(name.as_str())).cloned() {
         headers.remove(name);
     }
-    headers.remove(&KEEP_ALIVE);
-    headers.remove(&PROXY_CONNECTION);
-    Ok(())
 }
 
 /// Appends the fields as lines.

@@ -185,7 +185,8 @@ fn first_line(head: &[u8]) -> Result<&[u8], HeadError> {
 
 /// The fields from `at` to the empty line. Values share the head's memory.
 pub(super) fn fields(head: &Bytes, mut at: usize, count: usize) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(count + 4);
+    // What the gateway adds fits as well.
+    let mut headers = HeaderMap::with_capacity(count + 8);
     loop {
         let rest = head.get(at..).unwrap_or_default();
         let end = memchr::memchr(b'\n', rest).ok_or(HeadError::Name)?;

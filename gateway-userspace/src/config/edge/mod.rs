@@ -6,6 +6,7 @@ mod client;
 mod http;
 mod listener;
 mod response;
+mod rewrite;
 mod route;
 mod tls;
 mod upstream;
@@ -14,6 +15,7 @@ pub use self::client::{Client, ForwardedHeader, MAX_TRUSTED, RawClient};
 pub use self::http::{Http, MAX_HEADER_BYTES, MAX_HEADERS, RawHttp};
 pub use self::listener::{Listener, MAX_CONNECTIONS, MAX_LISTENERS, ProxyProtocol, RawListener};
 pub use self::response::{Cors, MAX_ORIGINS, RawCors, SecurityProfile};
+pub use self::rewrite::{MAX_REWRITTEN, MAX_REWRITTEN_VALUE, RawRewrite, Rewrite};
 pub use self::route::{HeaderMatch, MAX_ROUTES, PathMatch, RawRoute, Route};
 pub use self::tls::{
     Certificate, ClientAuth, ClientCertificates, ClientHeaders, MAX_CERTIFICATES, MinVersion, RawTls, Tls,

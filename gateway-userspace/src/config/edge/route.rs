@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::http::{hosts, methods};
 use super::response::{self, Cors, RawCors, SecurityProfile};
+use super::rewrite::{self, Direction, RawRewrite, Rewrite};
 use super::tls::{ClientAuth, ClientCertificates};
 use super::{Upstream, bounds};
 use crate::config::policy::{self, Policies, RawExclusion};
@@ -36,6 +37,8 @@ pub struct RawRoute {
     replace_prefix: Option<Spanned<String>>,
     upgrade: bool,
     headers: Vec<Spanned<RawHeaderMatch>>,
+    request_headers: Option<Spanned<RawRewrite>>,
+    response_headers: Option<Spanned<RawRewrite>>,
     security_headers: SecurityProfile,
     override_security_headers: bool,
     cors: Option<RawCors>,
@@ -99,6 +102,10 @@ pub struct Route {
     pub upgrade: bool,
     /// Fields that a request must have, each with an exact value or any; default none; at most 16.
     pub headers: Vec<HeaderMatch>,
+    /// Fields that are set or taken off on the way to the upstream; default none.
+    pub request_headers: Rewrite,
+    /// Fields that are set or taken off on the way to the client; default none. Not on the gateway's own answers.
+    pub response_headers: Rewrite,
     /// `off`, `standard` (the default) or `strict`.
     pub security_headers: SecurityProfile,
     /// Whether they replace the server's own; default false.
@@ -175,6 +182,8 @@ fn everything() -> Route {
         replace_prefix: None,
         upgrade: false,
         headers: Vec::new(),
+        request_headers: Rewrite::default(),
+        response_headers: Rewrite::default(),
         security_headers: SecurityProfile::default(),
         override_security_headers: false,
         cors: None,
@@ -240,6 +249,8 @@ fn one(
         replace_prefix,
         upgrade: raw.upgrade,
         headers: header_matches(raw.headers, p),
+        request_headers: rewrite::check(Direction::Request, raw.request_headers, p),
+        response_headers: rewrite::check(Direction::Response, raw.response_headers, p),
         security_headers: raw.security_headers,
         override_security_headers: raw.override_security_headers,
         cors: raw.cors.map(|c| response::check(c, p)),

@@ -54,6 +54,34 @@ fn says_where_and_what_to_do() {
             &format!("{upstream}[[routes]]\nupstream = \"a\"\nreplace_prefix = \"/x\"\n"),
             "g.toml:6:18: `replace_prefix` starts with",
         ),
+        (
+            &format!(
+                "{upstream}[[routes]]\nupstream = \"a\"\nrequest_headers = {{ set = {{ \"a b\" = \"1\" }} }}\n"
+            ),
+            "g.toml:6:19: `a b` is not a header name.",
+        ),
+        (
+            &format!("{upstream}[[routes]]\nupstream = \"a\"\nrequest_headers = {{ remove = [\"Host\"] }}\n"),
+            "g.toml:6:19: `host` is the gateway's own to write",
+        ),
+        (
+            &format!(
+                "{upstream}[[routes]]\nupstream = \"a\"\nrequest_headers = {{ set = {{ X-Forwarded-For = \"1\" }} }}\n"
+            ),
+            "g.toml:6:19: `x-forwarded-for` is the gateway's own to write",
+        ),
+        (
+            &format!(
+                "{upstream}[[routes]]\nupstream = \"a\"\nresponse_headers = {{ remove = [\"Content-Length\"] }}\n"
+            ),
+            "g.toml:6:20: `content-length` is the gateway's own to write",
+        ),
+        (
+            &format!(
+                "{upstream}[[routes]]\nupstream = \"a\"\nresponse_headers = {{ set = {{ x-a = \"a\\nb\" }} }}\n"
+            ),
+            "g.toml:6:20: a value has at most 4096 bytes",
+        ),
     ] {
         let got = refusal(text);
         assert!(got.starts_with(expected), "{text}\n got: {got}\nwant: {expected}");

@@ -181,16 +181,10 @@ async fn establish(
         return;
     };
     shared.numbers.h3_opened();
-    let peer = Peer {
-        socket: remote,
-        relayed: None,
-        local: std::net::SocketAddr::new(
-            connection.local_ip().unwrap_or(bound.local.ip()),
-            bound.local.port(),
-        ),
-        listener: Arc::clone(&acceptor.name),
-        tls: Some(quic::info(&connection, acceptor.asks_certificate())),
-    };
+    let local =
+        std::net::SocketAddr::new(connection.local_ip().unwrap_or(bound.local.ip()), bound.local.port());
+    let tls = quic::info(&connection, acceptor.asks_certificate(), &acceptor.numbers);
+    let peer = Peer::new(remote, None, local, Arc::clone(&acceptor.name), Some(tls));
     let context = Context {
         shared: Arc::clone(&shared),
         worker,

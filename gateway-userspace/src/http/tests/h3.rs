@@ -10,7 +10,7 @@ use http::{Method, Request, StatusCode};
 
 use super::harness::{Gateway, Options, Origin};
 
-type Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
+pub(super) type Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 
 /// A gateway with HTTP/3, and where.
 fn gateway(origin: &Origin, more: &str, listener: &str) -> (Gateway, SocketAddr) {
@@ -64,16 +64,30 @@ impl rustls::client::danger::ServerCertVerifier for Anyone {
     }
 }
 
+/// A client's certificate with its key.
+pub(super) type Identity =
+    (Vec<rustls::pki_types::CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>);
+
 async fn connect(
     address: SocketAddr,
 ) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
+    connect_as(address, None).await
+}
+
+pub(super) async fn connect_as(
+    address: SocketAddr,
+    identity: Option<Identity>,
+) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("version")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Anyone(provider)));
+    let mut tls = match identity {
+        None => tls.with_no_client_auth(),
+        Some((chain, key)) => tls.with_client_auth_cert(chain, key).expect("an identity"),
+    };
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("QUIC");
     let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a port");
@@ -84,10 +98,19 @@ async fn connect(
 
 /// Connects and runs `work` with a sender of requests, within ten seconds.
 fn with_client<T>(address: SocketAddr, work: impl AsyncFnOnce(Sender, quinn::Connection) -> T) -> T {
+    with_client_as(address, None, work)
+}
+
+/// As [`with_client`], with a certificate.
+pub(super) fn with_client_as<T>(
+    address: SocketAddr,
+    identity: Option<Identity>,
+    work: impl AsyncFnOnce(Sender, quinn::Connection) -> T,
+) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let all = async {
-            let (endpoint, connection) = connect(address).await.expect("connected");
+            let (endpoint, connection) = connect_as(address, identity).await.expect("connected");
             let quic = h3_quinn::Connection::new(connection.clone());
             let (mut driver, sender) = h3::client::new(quic).await.expect("HTTP/3");
             let driving = tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
@@ -101,7 +124,7 @@ fn with_client<T>(address: SocketAddr, work: impl AsyncFnOnce(Sender, quinn::Con
 }
 
 /// One request; status, fields and body of the answer, or that there was none.
-async fn ask(
+pub(super) async fn ask(
     sender: &mut Sender,
     request: Request<()>,
     body: &[u8],
@@ -122,7 +145,7 @@ async fn ask(
     Some((parts.status, parts.headers, got))
 }
 
-fn request(method: Method, path: &str, fields: &[(&str, &str)]) -> Request<()> {
+pub(super) fn request(method: Method, path: &str, fields: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::builder().method(method).uri(format!("https://localhost{path}"));
     for (name, value) in fields {
         request = request.header(*name, *value);
@@ -305,8 +328,8 @@ fn python() -> PathBuf {
 }
 
 /// What the client prints that does `work` at a gateway in front of `origin`.
-fn aioquic(origin: &Origin, work: &str) -> (Gateway, Vec<String>) {
-    let (gateway, address) = gateway(origin, "", "");
+fn aioquic(origin: &Origin, more: &str, work: &str) -> (Gateway, Vec<String>) {
+    let (gateway, address) = gateway(origin, more, "");
     let out = std::process::Command::new(python())
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/tests/h3_client.py"))
         .args([&address.port().to_string(), work])
@@ -320,7 +343,7 @@ fn aioquic(origin: &Origin, work: &str) -> (Gateway, Vec<String>) {
 #[test]
 fn aioquic_is_served() {
     let origin = Origin::hello();
-    let (_gateway, lines) = aioquic(&origin, "together");
+    let (_gateway, lines) = aioquic(&origin, "", "together");
     assert_eq!(lines, vec!["200 hello"; 10]);
     let seen = origin.requests();
     assert_eq!(seen.len(), 10);
@@ -330,7 +353,7 @@ fn aioquic_is_served() {
 #[test]
 fn a_request_of_a_wrong_form_costs_its_stream_alone() {
     let origin = Origin::hello();
-    let (gateway, lines) = aioquic(&origin, "odd");
+    let (gateway, lines) = aioquic(&origin, "", "odd");
     let expected = [
         ("another host", "reset 0x10e"),
         // These three are malformed as well; the h3 crate takes them and doesn't tell. Nothing of them goes on but
@@ -362,6 +385,23 @@ fn a_request_of_a_wrong_form_costs_its_stream_alone() {
 #[test]
 fn many_handshakes_at_once_have_to_show_their_address() {
     let origin = Origin::hello();
-    let (_gateway, lines) = aioquic(&origin, "retry");
+    let (_gateway, lines) = aioquic(&origin, "", "retry");
     assert_eq!(lines, ["retry 200 hello"]);
+}
+
+#[test]
+fn a_head_that_does_not_come_ends_its_stream_alone() {
+    let origin = Origin::hello();
+    let (gateway, lines) = aioquic(&origin, "[http]\nheader_timeout = \"500ms\"\n", "slow");
+    let expected = ["half a head: reset 0x10d, then 200 hello", "no head: reset 0x10d, then 200 hello"];
+    assert_eq!(lines, expected);
+    assert!(gateway.metrics().contains("gateway_http_denied_total{code=\"header_timeout\"} 1"));
+}
+
+#[test]
+fn handshakes_at_a_time_are_bounded() {
+    let origin = Origin::hello();
+    let (_gateway, lines) = aioquic(&origin, "[tls]\nhandshake_timeout = \"60s\"\n", "full");
+    // 2 is CONNECTION_REFUSED (RFC 9000, section 20.1).
+    assert_eq!(lines, ["512 refused 2", "200 hello"]);
 }

@@ -1,9 +1,12 @@
-"""HTTP/3 by aioquic, which sends what other clients refuse to: `h3_client.py PORT together|odd|retry`.
+"""HTTP/3 by aioquic, which sends what other clients refuse to: `h3_client.py PORT together|odd|slow|retry|full`.
 
 `together`: five GETs and five POSTs of 100,000 bytes over one connection, at once; prints status and body of each.
 `odd`: requests of a wrong form over one connection, an honest one after each; prints name, what came, what came then.
+`slow`: streams whose head never comes whole, an honest request after each; prints as `odd`.
 `retry`: a request while 64 handshakes that never end are under way; prints whether the server asked to retry, and the
 answer.
+`full`: handshakes that never end, of clients that showed their address, until one is refused; prints the number of those
+before it and the code, and what a client gets once the others have left.
 """
 
 import asyncio
@@ -21,6 +24,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, StreamReset
 
 HALF_OPEN = 64
+MOST = 600
 METHOD, SCHEME, AUTHORITY, PATH = (
     (b":method", b"GET"),
     (b":scheme", b"https"),
@@ -107,6 +111,54 @@ async def odd(port):
             print(f"{name}: {got.splitlines()[0][:11]}, then {await client.ask(HONEST)}")
 
 
+async def slow(port):
+    async with connection(port) as client:
+        # A frame of the head (type 1) that promises 20 bytes; and a stream that ends at once.
+        for name, data, ends in [("half a head", b"\x01\x14half", False), ("no head", b"", True)]:
+            stream = client._quic.get_next_available_stream_id()
+            state = {"status": "", "body": b"", "done": asyncio.get_running_loop().create_future()}
+            client.waiting[stream] = state
+            client._quic.send_stream_data(stream, data, end_stream=ends)
+            client.transmit()
+            print(f"{name}: {await asyncio.wait_for(state['done'], 10)}, then {await client.ask(HONEST)}")
+
+
+def transmit(half, sender, port):
+    for datagram, _ in half.datagrams_to_send(now=time.time()):
+        sender.sendto(datagram, ("127.0.0.1", port))
+
+
+async def full(port):
+    begun = []
+    for n in range(MOST):
+        half = QuicConnection(configuration=settings())
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sender.settimeout(20)
+        half.connect(("127.0.0.1", port), now=time.time())
+        transmit(half, sender, port)
+        # First a retry, where one is asked for; then the server's part of the handshake, which is never answered.
+        half.receive_datagram(sender.recv(4096), ("127.0.0.1", port), now=time.time())
+        if half._retry_source_connection_id is not None:
+            transmit(half, sender, port)
+            half.receive_datagram(sender.recv(4096), ("127.0.0.1", port), now=time.time())
+        # The event comes once draining is over, which nobody waits for here.
+        if half._close_event is not None:
+            print(f"{n} refused {half._close_event.error_code}")
+            break
+        begun.append((half, sender))
+    for half, sender in begun:
+        half.close()
+        transmit(half, sender, port)
+    for _ in range(100):
+        try:
+            async with connection(port) as client:
+                print(await client.ask(HONEST))
+                return
+        except ConnectionError:
+            await asyncio.sleep(0.1)
+    print("refused still")
+
+
 async def retry(port):
     sockets = []
     for _ in range(HALF_OPEN):
@@ -127,5 +179,5 @@ async def retry(port):
     print("no retry")
 
 
-WORK = {"together": together, "odd": odd, "retry": retry}
+WORK = {"together": together, "odd": odd, "slow": slow, "retry": retry, "full": full}
 asyncio.run(WORK[sys.argv[2]](int(sys.argv[1])))

@@ -139,3 +139,42 @@ fn draining_finishes_what_is_begun() {
     let response = reader.join().expect("read").expect("a response");
     assert_eq!((response.body.as_slice(), response.field("connection")), (&b"late"[..], Some("close")));
 }
+
+#[test]
+fn a_route_sets_and_takes_off_fields() {
+    let origin = Origin::start(|stream, _| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-debug: 1\r\ncache-control: public\r\n";
+        stream.write_all(format!("{head}x-frame-options: DENY\r\n\r\n").as_bytes()).is_ok()
+    });
+    let gateway = Gateway::before(
+        &origin,
+        "[[routes]]\nupstream = \"u\"\n\
+         request_headers = { set = { Host = \"inner.test\", X-Tenant = \"blue\" }, remove = [\"Cookie\"] }\n\
+         response_headers = { set = { Cache-Control = \"no-store\", Server = \"edge\" }, remove = [\"x-debug\"] }\n",
+    );
+    let mut client = gateway.connect();
+    client.send(
+        "GET / HTTP/1.1\r\nHost: outer.test\r\nX-Tenant: red\r\nX-Tenant: green\r\nCookie: a=b\r\nX-Kept: 1\r\n\r\n",
+    );
+    let response = client.response().expect("an answer");
+    assert_eq!(response.status(), 200);
+    for (name, expected) in [
+        ("cache-control", Some("no-store")),
+        ("server", Some("edge")),
+        ("x-debug", None),
+        ("x-frame-options", Some("DENY")),
+    ] {
+        assert_eq!(response.field(name), expected, "{name} in {}", response.head);
+    }
+    let seen = &origin.requests()[0];
+    for (name, expected) in [
+        ("host", Some("inner.test")),
+        ("x-forwarded-host", Some("outer.test")),
+        ("x-tenant", Some("blue")),
+        ("cookie", None),
+        ("x-kept", Some("1")),
+    ] {
+        assert_eq!(seen.field(name), expected, "{name} in {}", seen.head);
+    }
+    assert_eq!(seen.head.matches("x-tenant").count(), 1, "{}", seen.head);
+}

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use http::HeaderMap;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
+use super::h3::{Identity, ask, connect_as, request, with_client_as};
 use super::harness::{Gateway, Options, Origin};
 use crate::limits::Holding;
 use crate::pipeline::{LimitCheck, LimitGate, LimitOutcome, LimitRequest};
@@ -224,4 +225,82 @@ fn sessions_stay_where_they_began() {
     assert!(!elsewhere.contains("Reused") && !elsewhere.contains("hello"), "{elsewhere}");
     let metrics = gateway.metrics();
     assert!(metrics.contains("resumed=\"true\"} 1"), "{metrics}");
+}
+
+impl Lab {
+    fn identity(&self, who: &str) -> Identity {
+        use rustls::pki_types::pem::PemObject as _;
+        let chain = rustls::pki_types::CertificateDer::from_pem_file(self.path(&format!("{who}.pem")));
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_file(self.path(&format!("{who}.key")));
+        (vec![chain.expect("a certificate")], key.expect("a key"))
+    }
+}
+
+/// What the TLS of a QUIC connection shows: certificate, fingerprint, suite.
+#[test]
+fn over_http3_handshakes_show_the_same() {
+    let lab = Lab::new("h3");
+    let origin = Origin::hello();
+    let text = format!(
+        "[tls]\ncertificates = [{{ certificate = {:?}, key_file = {:?} }}]\nclient_ca = {:?}\n\
+         [[listeners]]\naddress = \"127.0.0.1:0\"\ntls = true\nhttp3 = true\nclient_auth = \"optional\"\n\
+         [[listeners]]\naddress = \"127.0.0.1:0\"\ntls = true\nhttp3 = true\nclient_auth = \"required\"\n\
+         [[upstreams]]\nname = \"u\"\nservers = [\"{}\"]\n\
+         [[routes]]\nupstream = \"u\"\n[[routes]]\nupstream = \"u\"\npath = \"/any\"\nclient_auth = \"required\"\n",
+        lab.path("server.pem"),
+        lab.path("server.key"),
+        lab.path("staff.pem"),
+        origin.address,
+    );
+    // The rules see the fingerprint, and that it was QUIC.
+    let rules = "SecRuleEngine On\nSecRule TX:ja4 \"!@rx ^q13d[0-9]{4}h3_[0-9a-f]{12}_[0-9a-f]{12}$\" \
+                 \"id:1,phase:1,deny,status:418\"\n";
+    let gateway = Gateway::start(&text, Options { rules, ..Options::default() });
+    for (who, path, expected, told) in [
+        (None, "/", 200, ["NONE", "-"]),
+        (None, "/any", 403, ["-", "-"]),
+        (Some("alice"), "/any", 200, ["SUCCESS", "CN=alice,O=Acme\\, Inc."]),
+    ] {
+        origin.seen.lock().expect("lock").clear();
+        let identity = who.map(|who| lab.identity(who));
+        with_client_as(gateway.addresses[0], identity, async |mut sender, _| {
+            let answer = ask(&mut sender, request(http::Method::GET, path, &[]), b"").await;
+            let (status, _, body) = answer.expect("an answer");
+            assert_eq!(status.as_u16(), expected, "{who:?} {path}: {}", String::from_utf8_lossy(&body));
+        });
+        let seen = origin.requests().pop().unwrap_or_default();
+        let got =
+            ["verify", "s-dn"].map(|n| seen.field(&format!("x-ssl-client-{n}")).unwrap_or("-").to_owned());
+        assert_eq!(got, told, "{who:?} {path}");
+    }
+    // A client whose certificate is missing or not good takes the handshake for done before the server has judged it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for who in [None, Some("robot")] {
+        let identity = who.map(|who| lab.identity(who));
+        let refused = async {
+            match connect_as(gateway.addresses[1], identity).await {
+                Ok((_endpoint, connection)) => connection.closed().await,
+                Err(error) => error,
+            }
+        };
+        let within = std::time::Duration::from_secs(20);
+        let error = runtime.block_on(async { tokio::time::timeout(within, refused).await });
+        assert!(error.is_ok(), "{who:?} was let in");
+    }
+    for line in gateway.log_lines(3) {
+        assert!(line["ja4"].as_str().is_some_and(|ja4| ja4.starts_with("q13d")), "{line}");
+    }
+    let metrics = gateway.metrics();
+    let done = metrics.lines().find_map(|l| {
+        l.starts_with("gateway_tls_handshakes_total{cipher=\"TLS_").then(|| l.rsplit(' ').next())?
+    });
+    assert_eq!(done, Some("3"), "{metrics}");
+    for line in [
+        "gateway_tls_versions_total{version=\"TLSv1.3\"} 3",
+        "gateway_tls_client_certificates_total 1",
+        "gateway_tls_handshakes_failed_total{reason=\"no_client_certificate\"} 1",
+        "gateway_tls_handshakes_failed_total{reason=\"bad_client_certificate\"} 1",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
+    }
 }
