@@ -55,6 +55,7 @@ pub(super) struct Inner {
 }
 
 /// One go at a decision.
+#[expect(clippy::large_enum_variant, reason = "as with a check: the large one is the usual one")]
 pub(super) enum Attempt {
     Done(Decision),
     /// The limit has room for the request after this time, and its action is to hold back.
