@@ -91,7 +91,7 @@ impl Limits {
             Decision::Refused(mut refusal) => {
                 tell_refused(&refusal);
                 if let Some(persistence) = refusal.offence.take() {
-                    self.push_back.tell(*persistence);
+                    self.push_back.tell(persistence);
                 }
                 let mut fields = refusal.headers().into_vec();
                 let shadowed = refusal.standing().shadowed().map(Arc::clone).collect();

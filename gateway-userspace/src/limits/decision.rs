@@ -154,7 +154,7 @@ pub struct Refusal {
     /// When to come again.
     pub retry_after: Duration,
     /// The offence that this refusal is, if it is one: for the bans.
-    pub offence: Option<Box<Persistence>>,
+    pub offence: Option<Persistence>,
     pub(super) standing: Standing,
 }
 

@@ -55,6 +55,7 @@ pub(super) struct Inner {
 }
 
 /// One go at a decision.
+#[expect(clippy::large_enum_variant, reason = "as with a check: the large one is the usual one")]
 pub(super) enum Attempt {
     Done(Decision),
     /// The limit has room for the request after this time, and its action is to hold back.
@@ -86,7 +87,7 @@ struct Told {
     limit: Arc<str>,
     response: Response,
     retry_after: Duration,
-    offence: Option<Box<Persistence>>,
+    offence: Option<Persistence>,
 }
 
 impl Told {
@@ -382,7 +383,7 @@ impl Inner {
             ban: limit.config.action == Action::Ban,
             until_reset: wait,
         };
-        let offence = took.offence.map(|refusals| Box::new(persistence(refusals)));
+        let offence = took.offence.map(persistence);
         let response = challenge.unwrap_or(Response::TooManyRequests);
         Refused::Told(Told { limit: Arc::clone(&limit.name), response, retry_after: wait, offence })
     }

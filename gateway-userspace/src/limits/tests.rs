@@ -223,7 +223,7 @@ fn who_goes_on_past_refusals_offends() {
     let text = "[[limits]]\nname = \"p\"\nquota = 1\nwindow = \"1m\"\noffence_after = 3";
     let offences = |limiter: &Limiter, asked: &Asked, n: usize| -> Vec<Persistence> {
         let refusals = (0..n).filter_map(|_| match decide(limiter, asked) {
-            Decision::Refused(refusal) => refusal.offence.map(|offence| *offence),
+            Decision::Refused(refusal) => refusal.offence,
             Decision::Allowed(_) => None,
         });
         refusals.collect()
