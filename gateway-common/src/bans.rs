@@ -10,6 +10,7 @@
 
 use crate::{
     hash::{HashKey, hash_v4, hash_wide},
+    marks::HOST_BITS,
     time::{EXPIRY_BITS, FARTHEST, NEVER},
 };
 
@@ -122,15 +123,19 @@ pub struct Places {
     pub first: u32,
     /// The bucket looked at second.
     pub second: u32,
-    /// Bit in the hashed marks (wide table only).
+    /// Bit in the hashed marks.
     pub mark: u32,
 }
 
-/// Places of an IPv4 host in a table of `mask + 1` buckets.
+/// Places of an IPv4 host in a table of `mask + 1` buckets. Marks take the upper 24 bits of the hash.
 #[inline(always)]
 pub const fn host_places(key: &HashKey, address: u32, mask: u32) -> Places {
     let hash = hash_v4(key, address);
-    Places { first: hash as u32 & mask, second: (hash >> 32) as u32 & mask, mark: 0 }
+    Places {
+        first: hash as u32 & mask,
+        second: (hash >> 32) as u32 & mask,
+        mark: (hash >> 40) as u32 & (HOST_BITS - 1),
+    }
 }
 
 /// Places of a piece: a masked address and its length in bytes. Marks take the upper 24 bits of the hash, the two

@@ -1,15 +1,19 @@
 //! Floods from ever new sources: a count-min sketch for the sources that got no cell of the limiter.
 //!
-//! Each CPU has a sketch of its own, so nothing in it is atomic. A window is some 65 to 130 ms; a counter carries the
-//! number of its window, so nobody has to clear it. An estimate is never too low, and too high by about the mean load of a
-//! column: whoever judges adds that to the bound, so that a flood of many does not make one of them heavy.
+//! Each CPU has a sketch of its own, so nothing in it is atomic. All counters of one source lie in one line of the cache,
+//! a counter in each of the line's four rows: a flood pays for one line a packet. A window is some 65 to 130 ms; the first
+//! packet of a new one empties the sketch. An estimate is never too low, and too high by about the mean load of a counter:
+//! whoever judges adds that to the bound, so that a flood of many does not make one of them heavy. Beyond that a light source
+//! is taken for a heavy one when it shares all four counters with one, which one source in 131,072 does with any given other.
 
-/// Rows, each with an index of its own.
+/// Counters of one source, each in a row of its own.
 pub const ROWS: usize = 4;
-/// Counters of a row; a power of two.
-pub const COLUMNS: usize = 2048;
-/// Most packets that a counter knows of; beyond it stays.
-pub const MOST: u32 = 0xffff;
+/// Counters of a row of one line; a power of two.
+pub const SLOTS: usize = 4;
+/// Lines; a power of two.
+pub const LINES: usize = 512;
+/// Counters that a packet of some source may count in, for each row.
+pub const COLUMNS: usize = LINES * SLOTS;
 
 /// The sketch of one CPU.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +25,12 @@ pub struct Sketch {
     pub total: u64,
     /// Zero.
     pub reserved: [u64; 6],
-    /// The lower 16 bits of the window above, the packets in it below.
+    /// Packets in it, line by line and row by row.
     pub counters: [u32; ROWS * COLUMNS],
 }
 
 const _: () = assert!(size_of::<Sketch>() == 64 + ROWS * COLUMNS * 4);
+const _: () = assert!(ROWS * SLOTS * 4 == 64);
 
 /// A hash for the sketch out of the source's hash: keyed by another seed than the tables, as an estimate can be watched
 /// from outside where the place in a table cannot.
@@ -40,32 +45,23 @@ pub const fn mix(hash: u64, seed: u64) -> u64 {
 /// Index of the counter in a row (0 to 3) for a mixed hash.
 #[inline(always)]
 pub const fn index(mixed: u64, row: usize) -> usize {
-    let column = (mixed >> (row * 16)) as usize & (COLUMNS - 1);
-    row * COLUMNS + column
+    let line = (mixed >> 32) as usize & (LINES - 1);
+    let slot = (mixed >> (row * 8)) as usize & (SLOTS - 1);
+    (line * ROWS + row) * SLOTS + slot
 }
 
-/// A counter after one more packet in a window. Without branches: in a flood none of them could be foreseen.
+/// The most packets that one source may have sent in a window that has seen `total`, when `bound` is what it may send in a
+/// window without a flood.
 #[inline(always)]
-pub const fn count(counter: u32, window: u64) -> u32 {
-    let mark = (window as u32) << 16;
-    // All ones when the counter is of this window, else zero.
-    let same = ((((counter ^ mark) >> 16).wrapping_sub(1) as i32) >> 31) as u32;
-    let more = (counter & MOST & same) + 1;
-    // At the top the carry is taken off again.
-    mark | (more - (more >> 16))
+pub const fn most(bound: u32, total: u64) -> i64 {
+    bound as i64 + (total / (COLUMNS as u64 / 2)) as i64
 }
 
-/// The lesser of two counts of at most [`MOST`], without branches.
+/// Negative when a count is beyond `most`. A source is heavy when all its counts are: the bitwise and of all of them is
+/// negative. No comparison of two counts, as in a flood none could be foreseen, and BPF has no other way to take the lesser.
 #[inline(always)]
-pub const fn lesser(a: u32, b: u32) -> u32 {
-    let borrow = ((a.wrapping_sub(b) as i32) >> 31) as u32;
-    b.wrapping_add(a.wrapping_sub(b) & borrow)
-}
-
-/// True when an estimate is over the bound for one source in a window that has seen `total` packets.
-#[inline(always)]
-pub const fn is_heavy(estimate: u32, bound: u32, total: u64) -> bool {
-    estimate as u64 > bound as u64 + total / (COLUMNS as u64 / 2)
+pub const fn beyond(count: u32, most: i64) -> i64 {
+    most - count as i64
 }
 
 /// The shift that makes windows of 65 to 130 ms at a tick of `tick_ns` nanoseconds.
@@ -91,17 +87,17 @@ mod tests {
             Self { counters: std::vec![0; ROWS * COLUMNS], total: 0 }
         }
 
-        fn add(&mut self, source: u64, window: u64) -> u32 {
+        /// True when the source is heavy with this packet.
+        fn add(&mut self, source: u64, bound: u32) -> bool {
             let mixed = mix(source, 0x1234_5678_9abc_def0);
             self.total += 1;
-            (0..ROWS)
-                .map(|row| {
-                    let counter = &mut self.counters[index(mixed, row)];
-                    *counter = count(*counter, window);
-                    *counter & MOST
-                })
-                .min()
-                .unwrap_or(0)
+            let most = most(bound, self.total);
+            let all = (0..ROWS).fold(-1, |all, row| {
+                let counter = &mut self.counters[index(mixed, row)];
+                *counter += 1;
+                all & beyond(*counter, most)
+            });
+            all < 0
         }
     }
 
@@ -111,11 +107,9 @@ mod tests {
         let (bound, mut refused, mut wrong) = (200, 0u32, 0u32);
         // Four thousand packets of one source among 400,000 of as many others.
         for i in 0..400_000u64 {
-            let estimate = model.add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), 7);
-            wrong += u32::from(is_heavy(estimate, bound, model.total));
+            wrong += u32::from(model.add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), bound));
             if i % 100 == 0 {
-                let estimate = model.add(42, 7);
-                refused += u32::from(is_heavy(estimate, bound, model.total));
+                refused += u32::from(model.add(42, bound));
             }
         }
         assert!(refused >= 3_500, "{refused} of 4,000");
@@ -123,21 +117,36 @@ mod tests {
     }
 
     #[test]
-    fn a_new_window_starts_over_and_counters_stay_at_their_top() {
-        let mut model = Model::new();
-        for _ in 0..70_000 {
-            model.add(1, 1);
+    fn a_source_has_its_counters_in_one_line_and_each_in_another_row() {
+        let mut used = std::vec![0u32; ROWS * COLUMNS];
+        for source in 0..400_000u64 {
+            let mixed = mix(source, 77);
+            let places: std::vec::Vec<usize> = (0..ROWS).map(|row| index(mixed, row)).collect();
+            for (row, place) in places.iter().enumerate() {
+                assert_eq!(place / (ROWS * SLOTS), places[0] / (ROWS * SLOTS), "one line");
+                assert_eq!(place / SLOTS % ROWS, row);
+                used[*place] += 1;
+            }
         }
-        assert_eq!(model.add(1, 1), MOST);
-        assert_eq!(model.add(1, 2), 1);
-        assert_eq!(count(0, 0), 1);
-        for (counter, window, next) in
-            [(0x0003_0007, 3, 0x0003_0008), (0x0003_0007, 4, 0x0004_0001), (0x0003_ffff, 3, 0x0003_ffff)]
-        {
-            assert_eq!(count(counter, window), next, "{counter:#x} in {window}");
-        }
-        for (a, b) in [(0, MOST), (1, 2), (5, 5), (MOST, MOST - 1)] {
-            assert_eq!((lesser(a, b), lesser(b, a)), (a.min(b), a.min(b)), "{a} and {b}");
+        // 195 each on average.
+        assert!(used.iter().all(|count| (100..300).contains(count)), "evenly");
+    }
+
+    #[test]
+    fn heavy_is_who_is_beyond_the_bound_in_every_count() {
+        for (counts, bound, total, heavy) in [
+            ([6, 6, 6, 6], 5, 0, true),
+            ([6, 5, 6, 6], 5, 0, false),
+            ([5, 5, 5, 5], 5, 0, false),
+            ([6, 6, 6, 6], 5, 1024, false),
+            ([7, 8, 900, 7], 5, 1024, true),
+            ([u32::MAX; 4], u32::MAX, 0, false),
+            ([u32::MAX; 4], 0, u64::from(u32::MAX), true),
+            ([0; 4], 0, 0, false),
+        ] {
+            let most = most(bound, total);
+            let all = counts.iter().fold(-1, |all, count| all & beyond(*count, most));
+            assert_eq!(all < 0, heavy, "{counts:?} of {total} at {bound}");
         }
     }
 

@@ -28,6 +28,25 @@ pub struct CellBucket {
     pub cells: [u64; CELL_WAYS],
 }
 
+/// A byte for each cell of a bucket: the fingerprint of the source whose cell it is, zero for none. A table of these is an
+/// eighth as large as that of the cells, so that a flood finds out from a nearer cache that nothing is known of a source.
+pub type Fingerprints = u64;
+
+/// The fingerprint of a source, from its hash; never zero.
+#[inline(always)]
+pub const fn fingerprint(hash: u64) -> u8 {
+    let byte = (hash >> 32) as u8;
+    byte + (byte == 0) as u8
+}
+
+/// True when one of the bytes is this fingerprint: the source may have a cell in the bucket. False is certain.
+#[inline(always)]
+pub const fn may_know(bytes: Fingerprints, fingerprint: u8) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    let differs = bytes ^ (fingerprint as u64 * ONES);
+    differs.wrapping_sub(ONES) & !differs & (ONES << 7) != 0
+}
+
 /// What one more unit costs, and how far ahead of now the TAT may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -208,6 +227,21 @@ mod tests {
                 cell = step(cell, later, &limit, 1);
             }
             assert_eq!(step(cell, now(50_000 - lag), &limit, 1), u64::MAX, "{lag} ticks behind");
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_found_in_any_place_and_nothing_is_in_an_empty_bucket() {
+        for hash in [0u64, 1 << 32, 0x80 << 32, 0xff << 32, u64::MAX, 0x0123_4567_89ab_cdef] {
+            let print = fingerprint(hash);
+            assert_ne!(print, 0, "{hash:#x}");
+            assert!(!may_know(0, print), "{hash:#x} in an empty bucket");
+            for way in 0..CELL_WAYS {
+                let others = u64::from(print ^ 0x55) * (u64::MAX / 255);
+                let bytes = others & !(0xff << (way * 8)) | u64::from(print) << (way * 8);
+                assert!(may_know(bytes, print), "{hash:#x} in way {way}");
+                assert!(!may_know(others, print), "{hash:#x}");
+            }
         }
     }
 

@@ -3,7 +3,10 @@
 use aya_ebpf::bindings::xdp_md;
 use gateway_common::{event::DropRecord, stats::CpuStats};
 
-use crate::maps::{CONTROL, EVENTS};
+use crate::{
+    look,
+    maps::{CONTROL, EVENTS},
+};
 
 /// Sends an event if the budget allows. `word`: that of the finding.
 #[inline(always)]
@@ -18,6 +21,15 @@ pub fn sample(ctx: *mut xdp_md, record: &mut CpuStats, word: u64, dropped: bool)
         return;
     }
     record.event_left -= 1;
+    // Bans and feeds come before the transport header is looked at.
+    if record.scene.ports == 0 && record.scene.tcp_flags == 0 {
+        let word = look::look_further(ctx);
+        if word != 0 {
+            record.scene.ports = word as u32;
+            record.scene.tcp_flags = (word >> 32) as u32 & 0xff;
+            record.scene.protocol = (word >> 40) as u32 & 0xff;
+        }
+    }
     let Some(mut entry) = EVENTS.reserve_untyped::<DropRecord>(0) else {
         record.events_lost += 1;
         return;

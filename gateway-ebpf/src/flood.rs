@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use gateway_common::{
     control::Control,
-    flood::{self, MOST, ROWS},
+    flood::{self, COLUMNS, ROWS},
     gcra,
     packet::{TCP, is_new_connection},
     ports::COOKIES,
@@ -41,21 +41,39 @@ pub fn heavy(control: &Control, record: &CpuStats, hash: u64) -> bool {
     };
     let window = record.scene.jiffies >> (control.window_shift & 31);
     if sketch.window != window {
-        sketch.window = window;
-        sketch.total = 0;
+        empty_sketch(window);
     }
     sketch.total += 1;
     let mixed = flood::mix(hash, control.sketch_seed);
-    let mut least = MOST;
+    let most = flood::most(control.heavy, sketch.total);
+    let mut all = -1;
     let mut row = 0;
     while row < ROWS {
         let counter = &mut sketch.counters[flood::index(mixed, row)];
-        let counted = flood::count(*counter, window);
-        *counter = counted;
-        least = flood::lesser(counted & MOST, least);
+        *counter += 1;
+        all &= flood::beyond(*counter, most);
         row += 1;
     }
-    flood::is_heavy(least, control.heavy, sketch.total)
+    all < 0
+}
+
+/// Begins a window. Exported, so that the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn empty_sketch(window: u64) -> u64 {
+    // SAFETY: as in `heavy`. Word by word, as a call of memset is nothing that the verifier knows.
+    unsafe {
+        let Some(sketch) = SKETCH.get_ptr_mut(bpf_get_smp_processor_id()) else { return 0 };
+        (*sketch).window = window;
+        (*sketch).total = 0;
+        let words = (&raw mut (*sketch).counters).cast::<u64>();
+        let mut at = 0;
+        while at < ROWS * COLUMNS / 2 {
+            core::ptr::write_volatile(words.add(at), 0);
+            at += 1;
+        }
+    }
+    1
 }
 
 /// Takes one new connection out of the gate; true when there is none left for now. CPUs take a few at once, so that they

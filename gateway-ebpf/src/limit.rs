@@ -13,7 +13,7 @@ use gateway_common::{
 use crate::{
     allow,
     flood::is_syn,
-    maps::{CELLS, CONTROL, LIMITS},
+    maps::{CELLS, CONTROL, KNOWN, LIMITS},
     scene,
 };
 
@@ -42,13 +42,23 @@ pub fn check(control: &Control, record: &mut CpuStats, hash: u64, near: bool) ->
         class = policy.class & (CLASSES - 1);
     }
     let Some(limits) = LIMITS.get(class) else { return 0 };
+    let [packets, bytes, connections] = &limits.limits;
+    // In a flood of ever new sources most have no cell and get none: that is known before the cells are looked at.
+    if spent(record)
+        && (packets.cost | bytes.cost != 0 || (connections.cost != 0 && is_syn(&record.scene)))
+        && !KNOWN
+            .get(hash as u32 & control.cell_mask)
+            .is_none_or(|bytes| gcra::may_know(*bytes, gcra::fingerprint(hash)))
+    {
+        record.untracked += 1;
+        return UNTRACKED;
+    }
     let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return 0 };
     let now = gcra::now(record.scene.jiffies);
     let matched = u64::from(class) << 32 | (Part::Limits as u64) << 16;
     if limits.penalty != 0 && barred(bucket, hash, now) != 0 {
         return Reason::Penalty as u64 | matched;
     }
-    let [packets, bytes, connections] = &limits.limits;
     let mut over = FIRST_REASON;
     let mut state = WITHIN;
     if packets.cost != 0 {
@@ -83,7 +93,7 @@ pub extern "C" fn violated(hash: u64, class: u64) -> u64 {
     let Some(limits) = LIMITS.get(class as u32 & (CLASSES - 1)) else { return 0 };
     let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return 0 };
     if spend_anywhere(hash, Kind::Violations as u64, 1, class) == OVER {
-        bar(bucket, hash, gcra::now(record.scene.jiffies), limits.penalty);
+        bar(control, bucket, hash, gcra::now(record.scene.jiffies), limits.penalty);
     }
     1
 }
@@ -138,7 +148,8 @@ pub extern "C" fn spend_anywhere(hash: u64, kind: u64, units: u64, class: u64) -
     let mut tries = 0;
     while tries < 2 {
         let mut way = find(bucket, tag);
-        if way == ABSENT {
+        let new = way == ABSENT;
+        if new {
             // A source that is new takes a cell from another. In a flood of ever new sources that is most of the work, so
             // there is a budget for it; over the budget a new source is not tracked.
             if !may_insert(record, control) {
@@ -153,11 +164,27 @@ pub extern "C" fn spend_anywhere(hash: u64, kind: u64, units: u64, class: u64) -
             return OVER;
         }
         if exchange(place(bucket, way), cell, tag | next) {
+            if new {
+                remember(control, hash, way);
+            }
             return WITHIN;
         }
         tries += 1;
     }
     WITHIN
+}
+
+/// Writes down whose a cell now is. After the cell itself: in between, or when two CPUs take the same cell over in one moment,
+/// a source may go unknown, which counts only while the budget for new ones is spent.
+#[inline(always)]
+fn remember(control: &Control, hash: u64, way: u64) {
+    if let Some(bytes) = KNOWN.get_ptr_mut(hash as u32 & control.cell_mask) {
+        // SAFETY: a byte of the element; other CPUs write whole bytes.
+        unsafe {
+            let place = bytes.cast::<u8>().add(way as usize & (CELL_WAYS - 1));
+            core::ptr::write_volatile(place, gcra::fingerprint(hash));
+        }
+    }
 }
 
 #[inline(always)]
@@ -247,11 +274,12 @@ fn barred(bucket: *mut CellBucket, hash: u64, now: u64) -> u64 {
 
 /// Bars the source for a time.
 #[inline(always)]
-fn bar(bucket: *mut CellBucket, hash: u64, now: u64, penalty: u64) {
+fn bar(control: &Control, bucket: *mut CellBucket, hash: u64, now: u64, penalty: u64) {
     let tag = gcra::tag(hash, Kind::Penalty as u64);
     let mut way = find(bucket, tag);
     if way == ABSENT {
         way = mine_or_stalest(bucket, tag, now);
+        remember(control, hash, way);
     }
     // SAFETY: a way of the bucket, which is a map element.
     unsafe {

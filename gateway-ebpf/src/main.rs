@@ -27,6 +27,7 @@ mod extensions;
 mod feed;
 mod flood;
 mod limit;
+mod look;
 mod maps;
 mod packet;
 mod port;

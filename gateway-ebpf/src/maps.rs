@@ -9,8 +9,8 @@ use gateway_common::{
     control::Control,
     feeds::FeedBucket,
     flood::Sketch,
-    gcra::{CLASSES, CellBucket, LimitClass},
-    marks::{GUARD_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
+    gcra::{CLASSES, CellBucket, Fingerprints, LimitClass},
+    marks::{GUARD_WORDS, HOST_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
     ports,
     stats::CpuStats,
@@ -51,6 +51,10 @@ pub static MARKS6: Array<u64, { V6_WORDS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 pub static HOSTS: Array<HostBucket, 1, MMAPABLE> = Array::new();
 
+/// A bit for the hash of each banned IPv4 host.
+#[btf_map]
+pub static HOST_MARKS: Array<u64, { HOST_WORDS as usize }, MMAPABLE> = Array::new();
+
 /// Packets dropped by each entry of `HOSTS`.
 #[btf_map]
 pub static HOST_HITS: Array<[u32; HOST_WAYS], 1, MMAPABLE> = Array::new();
@@ -82,6 +86,10 @@ pub static CLOCK: Array<[u64; 2], 1, MMAPABLE> = Array::new();
 /// Cells of the limits for each source.
 #[btf_map]
 pub static CELLS: Array<CellBucket, 1, MMAPABLE> = Array::new();
+
+/// Whose cells those are.
+#[btf_map]
+pub static KNOWN: Array<Fingerprints, 1, MMAPABLE> = Array::new();
 
 /// Limits by class.
 #[btf_map]

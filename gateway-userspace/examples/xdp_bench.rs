@@ -1,6 +1,6 @@
 //! Measures the XDP program in the kernel and prints one JSON object; `cargo xtask bench xdp` runs it and makes the
-//! table. Arguments: `--peer PIN` names another, pinned, XDP program that takes its turns; `--only WORD` keeps the cases
-//! with that word in their names; `--rounds N` and `--repeat N` set the turns of each case and the runs of a turn.
+//! table. Arguments: `--peer NAME=PIN` names another, pinned, XDP program that takes its turns (there may be several);
+//! `--only WORD` keeps the cases with that word in their names; `--rounds N` and `--repeat N` set the turns of each case and the runs of a turn.
 //!
 //! All programs take turns within one process, so that a noisy machine disturbs each alike; a ratio is the median of
 //! the ratios of single rounds.
@@ -22,7 +22,7 @@ use serde_json::json;
 
 /// What to measure, and how often.
 struct Plan {
-    peer: Option<PathBuf>,
+    peers: Vec<(String, PathBuf)>,
     only: String,
     /// Turns of each case.
     rounds: usize,
@@ -32,12 +32,15 @@ struct Plan {
 
 impl Plan {
     fn from_arguments() -> Result<Self> {
-        let mut plan = Self { peer: None, only: String::new(), rounds: 15, repeat: 400_000 };
+        let mut plan = Self { peers: Vec::new(), only: String::new(), rounds: 15, repeat: 400_000 };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             let value = arguments.next().with_context(|| format!("{name} wants a value"))?;
             match name.as_str() {
-                "--peer" => plan.peer = Some(value.into()),
+                "--peer" => {
+                    let (name, pin) = value.split_once('=').context("--peer wants NAME=PIN")?;
+                    plan.peers.push((name.to_owned(), pin.into()));
+                }
                 "--only" => plan.only = value,
                 "--rounds" => plan.rounds = value.parse()?,
                 "--repeat" => plan.repeat = value.parse()?,
@@ -103,6 +106,8 @@ fn main() -> Result<()> {
     load_bans(&full.kernel, &mut figures)?;
     load_feed(&full.kernel, &mut figures)?;
     configure(&full.kernel)?;
+    // Its maps hold no bans and no feed; the limit is for the case that is over it.
+    empty.kernel.set_limits(&low(), &[])?;
     for (map, bytes) in full.kernel.status()?.memory {
         figures.insert(format!("memory_{map}"), bytes as f64);
     }
@@ -110,23 +115,22 @@ fn main() -> Result<()> {
         figures.insert("verified_instructions".into(), f64::from(count));
     }
     let cases = cases(&empty, &full)?;
-    let mut rounds: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut rounds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for round in 0..=plan.rounds {
         for case in cases.iter().filter(|case| plan.wants(case.name)) {
             case.side.kernel.set_modes(case.modes);
             let run = case.side.kernel.test_run_of(case.program, &case.packet, plan.repeat)?;
             // The first round warms up.
             if round > 0 {
-                rounds.entry(case.name).or_default().push(run.each.as_nanos() as f64);
+                rounds.entry(case.name.to_owned()).or_default().push(run.each.as_nanos() as f64);
             }
         }
-        if let Some(peer) = &plan.peer {
-            for (name, source) in
-                [("xdp-filter, clean v4", "192.0.2.1"), ("xdp-filter, denied v4", "198.51.100.1")]
-            {
-                let run = gateway::kernel::test_run_pinned(peer, &tcp(source.parse()?), plan.repeat)?;
+        for (name, pin) in &plan.peers {
+            for (kind, source) in [("clean v4", "192.0.2.1"), ("denied v4", "198.51.100.1")] {
+                let run = gateway::kernel::test_run_pinned(pin, &tcp(source.parse()?), plan.repeat)?;
                 if round > 0 {
-                    rounds.entry(name).or_default().push(run.each.as_nanos() as f64);
+                    let each = rounds.entry(format!("{name}, {kind}")).or_default();
+                    each.push(run.each.as_nanos() as f64);
                 }
             }
         }
@@ -173,8 +177,9 @@ fn cases<'a>(empty: &'a Side, full: &'a Side) -> Result<Vec<Case<'a>>> {
     add("empty program", empty, all, Empty, packet(clean4)?);
     add("bare drop", empty, all, Drop, packet(clean4)?);
     add("random source generator", empty, all, RandomSource, packet(clean4)?);
-    add("clean v4, empty maps", empty, all, Gateway, packet(clean4)?);
-    add("clean v6, empty maps", empty, all, Gateway, packet(clean6)?);
+    add("clean v4, empty maps", empty, bans, Gateway, packet(clean4)?);
+    add("clean v6, empty maps", empty, bans, Gateway, packet(clean6)?);
+    add("over the limit", empty, all, Gateway, packet(clean4)?);
     add("clean v4, 1M+1M bans", full, bans, Gateway, packet(clean4)?);
     add("clean v6, 1M+1M bans", full, bans, Gateway, packet(clean6)?);
     add("clean v4, bans and limits", full, limits, Gateway, packet(clean4)?);
@@ -187,8 +192,9 @@ fn cases<'a>(empty: &'a Side, full: &'a Side) -> Result<Vec<Case<'a>>> {
     add("banned v4 prefix", full, all, Gateway, packet("198.18.5.5")?);
     add("banned v6 prefix", full, all, Gateway, packet("2001:2::5")?);
     add("feed v4", full, all, Gateway, tcp(feed4(77).into()));
-    add("over the limit", full, all, Gateway, packet("198.51.100.99")?);
+    add("over the limit of an override", full, all, Gateway, packet("198.51.100.99")?);
     add("clean v4 beside an override", full, all, Gateway, packet("198.51.100.1")?);
+    add("flood of random sources, empty maps", empty, bans, Flood, packet(clean4)?);
     add("flood of random sources, bans", full, bans, Flood, packet(clean4)?);
     let feeds = bans.with(Part::Feeds, Mode::Enforce);
     add("flood of random sources, bans and feeds", full, feeds, Flood, packet(clean4)?);
@@ -295,7 +301,7 @@ fn configure(kernel: &Kernel) -> Result<()> {
         connections: rate(100_000_000, 100_000_000),
         bar: None,
     };
-    let low = SourceLimits { packets: rate(10, 10), ..SourceLimits::default() };
+    let low = low();
     kernel.set_limits(&high, &[("198.51.100.99".parse()?, low)])?;
     kernel.set_flood(&FloodLimits {
         heavy: Some(10_000),
@@ -309,6 +315,11 @@ fn configure(kernel: &Kernel) -> Result<()> {
         ..PortPolicy::default()
     });
     Ok(())
+}
+
+/// What every source of the benches sends more of.
+fn low() -> SourceLimits {
+    SourceLimits { packets: Some(Rate { per_second: 10, burst: 10 }), ..SourceLimits::default() }
 }
 
 /// A SYN to port 443, untagged.

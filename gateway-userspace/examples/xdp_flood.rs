@@ -3,16 +3,32 @@
 //!
 //! Arguments: interface, `ack` or `syn`, the gateway's MAC, its IPv4 address and port, packets of one flood. Says
 //! `ready`; each line on standard input then is a flood, answered with the seconds that it took.
+//!
+//! Or: interface, `drop`. Then everything that comes in there is dropped by a bare XDP_DROP until standard input ends.
 
-use std::{io::BufRead, net::Ipv4Addr, path::PathBuf, time::Instant};
+use std::{
+    io::BufRead,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
 
-use anyhow::{Context, Result, bail};
-use gateway::kernel::{Kernel, KernelConfig};
+use anyhow::{Context, Result, bail, ensure};
+use gateway::kernel::{Kernel, KernelConfig, TestProgram};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let root = PathBuf::from(format!("/sys/fs/bpf/gateway-flood-{}", std::process::id()));
+    if let [interface, kind] = arguments.as_slice()
+        && kind == "drop"
+    {
+        let dropped = sink(&root, interface);
+        gateway::kernel::uninstall(&root)?;
+        return dropped;
+    }
     let [interface, kind, mac, address, port, count] = arguments.as_slice() else {
-        bail!("arguments: INTERFACE ack|syn MAC ADDRESS PORT COUNT");
+        bail!("arguments: INTERFACE ack|syn MAC ADDRESS PORT COUNT, or INTERFACE drop");
     };
     let flags = match kind.as_str() {
         "ack" => 0x10,
@@ -21,14 +37,13 @@ fn main() -> Result<()> {
     };
     let frame = segment(&hardware(mac)?, address.parse()?, port.parse()?, flags);
     let count = count.parse()?;
-    let root = PathBuf::from(format!("/sys/fs/bpf/gateway-flood-{}", std::process::id()));
     let sent = send(&root, interface, &frame, count);
     gateway::kernel::uninstall(&root)?;
     sent
 }
 
-fn send(root: &std::path::Path, interface: &str, frame: &[u8], count: u32) -> Result<()> {
-    let kernel = Kernel::open(&KernelConfig {
+fn open(root: &Path) -> Result<Kernel> {
+    Ok(Kernel::open(&KernelConfig {
         pin_root: root.to_owned(),
         capacity_hosts: 1_000,
         capacity_wide: 1_000,
@@ -36,7 +51,28 @@ fn send(root: &std::path::Path, interface: &str, frame: &[u8], count: u32) -> Re
         capacity_feed_hosts: 1_000,
         capacity_feed_wide: 1_000,
         ..KernelConfig::default()
-    })?;
+    })?)
+}
+
+/// Puts the bare drop on an interface, as long as somebody wants it.
+fn sink(root: &Path, interface: &str) -> Result<()> {
+    let kernel = open(root)?;
+    let pin = root.join("drop");
+    kernel.pin(TestProgram::Drop, &pin)?;
+    let set = |program: &[&str]| -> Result<()> {
+        let done =
+            Command::new("ip").args(["link", "set", "dev", interface, "xdpdrv"]).args(program).status()?;
+        ensure!(done.success(), "ip link set dev {interface} xdpdrv {}: {done}", program.join(" "));
+        Ok(())
+    };
+    set(&["pinned", &pin.display().to_string()])?;
+    println!("ready");
+    std::io::stdin().lock().lines().count();
+    set(&["off"])
+}
+
+fn send(root: &Path, interface: &str, frame: &[u8], count: u32) -> Result<()> {
+    let kernel = open(root)?;
     // The first one has the program verified.
     kernel.flood(interface, frame, 1)?;
     println!("ready");

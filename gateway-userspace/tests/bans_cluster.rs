@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use gateway::bans::cluster::{ClusterState, Key, Message, Word, join};
 use gateway::bans::{
-    AddBan, DecisionId, Handle, ListBans, Offence, OffenceKind, Origin, Parts, RemoveBan, Spared, start,
+    AddBan, DecisionId, Handle, ListBans, Offence, OffenceKind, Origin, Parts, RemoveBan, Spared, Traits,
+    start,
 };
 use gateway::client::ClientId;
 use gateway::config::Config;
@@ -144,7 +145,9 @@ async fn decisions_spread_are_taken_back_and_survive_an_outage() {
         let client = ClientId::direct(scope.parse().expect("address"));
         let start = Instant::now();
         nodes[1].0.add(ban(&scope)).await.expect("ban");
-        while nodes[0].0.denied(&client).is_none() || nodes[2].0.denied(&client).is_none() {
+        while nodes[0].0.denied(&client, Traits::default()).is_none()
+            || nodes[2].0.denied(&client, Traits::default()).is_none()
+        {
             assert!(start.elapsed() < LONG, "a ban does not spread");
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
@@ -179,12 +182,12 @@ async fn decisions_spread_are_taken_back_and_survive_an_outage() {
     nodes[1].0.add(ban("203.0.113.1")).await.expect("ban");
     nodes[1].0.remove(RemoveBan::Scope("198.51.100.5".parse().expect("scope"))).await.expect("removed");
     let client = ClientId::direct(local.parse().expect("address"));
-    until("local bans go on", LONG, async || nodes[0].0.denied(&client).is_some()).await;
+    until("local bans go on", LONG, async || nodes[0].0.denied(&client, Traits::default()).is_some()).await;
     // Redis comes back empty.
     let _redis = Redis::start(port);
     let took = agree(&nodes, 150, LONG).await;
     println!("all nodes agree {took:?} after Redis came back, empty");
-    let decision = nodes[2].0.denied(&client).expect("spread");
+    let decision = nodes[2].0.denied(&client, Traits::default()).expect("spread");
     assert_eq!((decision.origin.to_string().as_str(), &decision.cause.rules[..]), ("peer:n1", &[942100][..]));
 }
 

@@ -3,21 +3,23 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gateway::bans::{
-    AddBan, BanChange, KernelBan, KernelError, KernelWriter, ListBans, Offence, OffenceKind, Origin, Parts,
-    RemoveBan, Spared, crowdsec, start,
+    AddBan, BanChange, BanReason, KernelBan, KernelError, KernelWriter, ListBans, Offence, OffenceKind,
+    Origin, Parts, RemoveBan, Spared, crowdsec as neighbours, start,
 };
 use gateway::client::{ClientId, IpNetwork};
 use gateway::config::Config;
 use gateway::config::bans::CrowdSec as CrowdSecConfig;
 
-const KEY: &str = "the-key-of-the-bouncer";
+#[path = "../../tests/src/crowdsec.rs"]
+mod process;
+
+use process::CrowdSec;
 
 #[derive(Clone, Default)]
 struct FakeKernel(Arc<Mutex<BTreeSet<IpNetwork>>>);
@@ -36,170 +38,41 @@ impl KernelWriter for FakeKernel {
 
     fn list(&mut self) -> Result<Vec<KernelBan>, KernelError> {
         let bans = self.0.lock().expect("lock");
-        Ok(bans.iter().map(|n| KernelBan { network: *n, until_unix_ms: u64::MAX }).collect())
-    }
-
-    fn swap_feeds(&mut self, _networks: &[IpNetwork]) -> Result<(), KernelError> {
-        Ok(())
-    }
-}
-
-/// A crowdsec with nothing but its local API, in a folder of its own.
-struct CrowdSec {
-    folder: PathBuf,
-    port: u16,
-    process: Option<Child>,
-}
-
-impl CrowdSec {
-    fn start(name: &str, tls: bool) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
-        let folder = std::env::temp_dir().join(format!("gateway-crowdsec-{name}-{}", std::process::id()));
-        for sub in ["data", "hub", "notifications"] {
-            std::fs::create_dir_all(folder.join(sub)).expect("folder");
-        }
-        let at = folder.display();
-        let scheme = if tls { "https" } else { "http" };
-        let listener = if tls {
-            certificates(&folder);
-            format!(
-                ", tls: {{cert_file: {at}/server.pem, key_file: {at}/server.key, ca_cert_path: {at}/ca.pem, client_verification: VerifyClientCertIfGiven, bouncers_allowed_ou: [bouncer-ou], agents_allowed_ou: [agent-ou]}}"
-            )
-        } else {
-            String::new()
-        };
-        let config = format!(
-            "common: {{daemonize: false, log_media: stdout, working_dir: .}}\n\
-             config_paths: {{config_dir: {at}/, data_dir: {at}/data/, simulation_path: {at}/simulation.yaml, hub_dir: {at}/hub/, index_path: {at}/hub/.index.json, notification_dir: {at}/notifications/, plugin_dir: {at}/plugins/}}\n\
-             crowdsec_service: {{acquisition_path: {at}/acquis.yaml}}\n\
-             cscli: {{output: human}}\n\
-             db_config: {{type: sqlite, db_path: {at}/data/crowdsec.db, use_wal: false}}\n\
-             api:\n  client: {{credentials_path: {at}/credentials.yaml}}\n  server: {{listen_uri: '127.0.0.1:{port}', profiles_path: {at}/profiles.yaml{listener}}}\n\
-             prometheus: {{enabled: false}}\n"
-        );
-        let files = [
-            ("config.yaml", config.as_str()),
-            ("hub/.index.json", "{}"),
-            ("simulation.yaml", "simulation: false\n"),
-            (
-                "profiles.yaml",
-                "name: default\nfilters:\n - \"false\"\ndecisions:\n - type: ban\n   duration: 4h\n",
-            ),
-            ("credentials.yaml", "url: http://127.0.0.1\nlogin: t\npassword: t\n"),
-            ("key", KEY),
-            ("password", "not-a-secret\n"),
-        ];
-        for (name, text) in files {
-            std::fs::write(folder.join(name), text).expect("file");
-        }
-        let mut crowdsec = Self { folder, port, process: None };
-        let credentials = crowdsec.folder.join("credentials.yaml").display().to_string();
-        let url = format!("{scheme}://127.0.0.1:{port}");
-        crowdsec.cscli(&[
-            "machines",
-            "add",
-            "tester",
-            "--password",
-            "not-a-secret",
-            "-u",
-            &url,
-            "-f",
-            &credentials,
-            "--force",
-        ]);
-        let machine = crowdsec.folder.join("machine.yaml").display().to_string();
-        crowdsec.cscli(&[
-            "machines",
-            "add",
-            "gateway",
-            "--password",
-            "not-a-secret",
-            "-u",
-            &url,
-            "-f",
-            &machine,
-        ]);
-        if tls {
-            let credentials = crowdsec.folder.join("credentials.yaml");
-            let mut text = std::fs::read_to_string(&credentials).expect("credentials");
-            text.push_str(&format!("ca_cert_path: {}\n", crowdsec.folder.join("ca.pem").display()));
-            std::fs::write(&credentials, text).expect("credentials");
-        } else {
-            crowdsec.cscli(&["bouncers", "add", "gateway", "-k", KEY]);
-        }
-        crowdsec.run();
-        crowdsec
-    }
-
-    fn config(&self) -> String {
-        self.folder.join("config.yaml").display().to_string()
-    }
-
-    fn run(&mut self) {
-        let log = std::fs::File::create(self.folder.join("log")).expect("log");
-        let process = Command::new("crowdsec")
-            .args(["-c", &self.config(), "-no-cs"])
-            .stdout(log.try_clone().expect("log"))
-            .stderr(log)
-            .spawn()
-            .expect("crowdsec (Debian's package crowdsec) is needed");
-        self.process = Some(process);
-        let started = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            assert!(started.elapsed() < Duration::from_secs(20), "the local API does not answer:\n{log}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _gone = process.kill();
-            let _gone = process.wait();
-        }
-    }
-
-    fn cscli(&self, args: &[&str]) -> String {
-        let output = Command::new("cscli")
-            .args(["-c", &self.config()])
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .expect("cscli (Debian's package crowdsec) is needed");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "cscli {args:?}: {said}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Value, scenario and origin of every decision that a bouncer is told, in order.
-    fn decisions(&self) -> Vec<(String, String, String)> {
-        let output = Command::new("curl")
-            .args(["--silent", "--max-time", "5", "--header", &format!("X-Api-Key: {KEY}")])
-            .arg(format!("http://127.0.0.1:{}/v1/decisions", self.port))
-            .output()
-            .expect("curl");
-        let listed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let field = |d: &serde_json::Value, name: &str| d[name].as_str().unwrap_or_default().to_owned();
-        let mut all: Vec<_> = listed
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|d| (field(d, "value"), field(d, "scenario"), field(d, "origin")))
-            .collect();
-        all.sort();
-        all
+        Ok(bans
+            .iter()
+            .map(|n| KernelBan { network: *n, until_unix_ms: u64::MAX, reason: BanReason::CrowdSec })
+            .collect())
     }
 }
 
-impl Drop for CrowdSec {
-    fn drop(&mut self) {
-        self.stop();
-        let _gone = std::fs::remove_dir_all(&self.folder);
-    }
+fn crowdsec(name: &str, tls: bool) -> CrowdSec {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
+    let folder = std::env::temp_dir().join(format!("gateway-crowdsec-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("folder");
+    let at = folder.display().to_string();
+    let listener = tls.then(|| {
+        certificates(&folder);
+        format!(
+            "cert_file: {at}/server.pem, key_file: {at}/server.key, ca_cert_path: {at}/ca.pem, \
+             client_verification: VerifyClientCertIfGiven, bouncers_allowed_ou: [bouncer-ou], agents_allowed_ou: [agent-ou]"
+        )
+    });
+    CrowdSec::here(folder, port, listener.as_deref()).expect("crowdsec")
+}
+
+/// Value, scenario and origin of every decision that a bouncer is told, in order.
+fn decisions(neighbour: &CrowdSec) -> Vec<(String, String, String)> {
+    let answer = neighbour.ask("/v1/decisions").expect("curl");
+    let listed: serde_json::Value = serde_json::from_slice(&answer).expect("JSON");
+    let field = |d: &serde_json::Value, name: &str| d[name].as_str().unwrap_or_default().to_owned();
+    let mut all: Vec<_> = listed
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|d| (field(d, "value"), field(d, "scenario"), field(d, "origin")))
+        .collect();
+    all.sort();
+    all
 }
 
 /// An authority, a server's certificate and a bouncer's, in a folder.
@@ -245,7 +118,7 @@ fn configuration(folder: &Path, port: u16) -> gateway::config::bans::Bans {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cscli_decides_is_banned_and_released() {
-    let mut neighbour = CrowdSec::start("poll", false);
+    let mut neighbour = crowdsec("poll", false);
     let config = configuration(&neighbour.folder, neighbour.port);
     let kernel = FakeKernel::default();
     let parts = Parts {
@@ -254,22 +127,23 @@ async fn what_cscli_decides_is_banned_and_released() {
         ..Parts::default()
     };
     let handle = start(&config, parts).expect("start");
-    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]);
+    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]).expect("cscli");
     let (state, _task) =
-        crowdsec::follow(config.crowdsec.as_ref().expect("crowdsec"), None, handle.clone()).expect("follow");
+        neighbours::follow(config.crowdsec.as_ref().expect("crowdsec"), None, handle.clone())
+            .expect("follow");
     // What was there at the start.
     until_kernel_holds(&kernel, &["192.0.2.1"], Duration::from_secs(5)).await;
     let interval = Duration::from_secs(3);
     // A range stays a range; a trusted proxy is not banned, whoever says so.
-    neighbour.cscli(&["decisions", "add", "-r", "198.51.100.0/24", "-d", "1h"]);
-    neighbour.cscli(&["decisions", "add", "-i", "10.1.2.3", "-d", "1h"]);
+    neighbour.cscli(&["decisions", "add", "-r", "198.51.100.0/24", "-d", "1h"]).expect("cscli");
+    neighbour.cscli(&["decisions", "add", "-i", "10.1.2.3", "-d", "1h"]).expect("cscli");
     let took = until_kernel_holds(&kernel, &["192.0.2.1", "198.51.100.0/24"], interval).await;
     println!("a range is banned {took:?} after cscli returned (interval 1 s)");
     let why = handle.why("198.51.100.9".parse().expect("address")).await.expect("why");
     assert!(why.summary.contains("by crowdsec: manual 'ban'"), "{}", why.summary);
     // Two decisions on one address: one deleted, the other holds.
-    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "2h"]);
-    neighbour.cscli(&["decisions", "delete", "-r", "198.51.100.0/24"]);
+    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "2h"]).expect("cscli");
+    neighbour.cscli(&["decisions", "delete", "-r", "198.51.100.0/24"]).expect("cscli");
     until_kernel_holds(&kernel, &["192.0.2.1"], interval).await;
     // The API is gone: what it decided holds, and it is said.
     neighbour.stop();
@@ -279,8 +153,8 @@ async fn what_cscli_decides_is_banned_and_released() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     until_kernel_holds(&kernel, &["192.0.2.1"], interval).await;
-    neighbour.run();
-    neighbour.cscli(&["decisions", "delete", "--all"]);
+    neighbour.run().expect("crowdsec");
+    neighbour.cscli(&["decisions", "delete", "--all"]).expect("cscli");
     until_kernel_holds(&kernel, &[], Duration::from_secs(15)).await;
 }
 
@@ -304,7 +178,7 @@ fn ban(scope: &str) -> AddBan {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_decisions_are_told_there_and_taken_back() {
-    let neighbour = CrowdSec::start("report", false);
+    let neighbour = crowdsec("report", false);
     let text = format!(
         "[bans.crowdsec]\nurl = \"http://127.0.0.1:{}/\"\nkey_file = \"key\"\ninterval = \"1s\"\nmetrics_interval = \"1s\"\n\
          [bans.crowdsec.report]\nmachine = \"gateway\"\npassword_file = \"password\"",
@@ -315,7 +189,7 @@ async fn our_decisions_are_told_there_and_taken_back() {
     let parts = Parts { kernel: Some(Box::new(kernel.clone())), ..Parts::default() };
     let handle = start(&config, parts).expect("start");
     let crowdsec = config.crowdsec.as_ref().expect("crowdsec");
-    let (state, _task) = crowdsec::follow(crowdsec, None, handle.clone()).expect("follow");
+    let (state, _task) = neighbours::follow(crowdsec, None, handle.clone()).expect("follow");
     for _ in 0..5 {
         handle.offend(Offence {
             at_ms: u64::MAX,
@@ -340,7 +214,7 @@ async fn our_decisions_are_told_there_and_taken_back() {
     ];
     let start = Instant::now();
     loop {
-        let known = neighbour.decisions();
+        let known = decisions(&neighbour);
         if known == all {
             break;
         }
@@ -352,7 +226,7 @@ async fn our_decisions_are_told_there_and_taken_back() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // They come back in the stream, and are known for our own.
-    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]);
+    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]).expect("cscli");
     until("the stream is read", || state.followed.load(Ordering::Relaxed) == 1).await;
     let listing =
         handle.list(ListBans { origin: Some(Origin::CrowdSec), ..ListBans::default() }).await.expect("list");
@@ -362,7 +236,7 @@ async fn our_decisions_are_told_there_and_taken_back() {
     }
     let start = Instant::now();
     loop {
-        let known = neighbour.decisions();
+        let known = decisions(&neighbour);
         if known.iter().filter(|(_, _, origin)| origin == "gateway:gateway").count() == 1 {
             break;
         }
@@ -379,7 +253,7 @@ async fn our_decisions_are_told_there_and_taken_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_certificate_is_enough_to_be_a_bouncer() {
-    let neighbour = CrowdSec::start("mtls", true);
+    let neighbour = crowdsec("mtls", true);
     let text = format!(
         "[bans.crowdsec]\nurl = \"https://127.0.0.1:{}/\"\nca_file = \"ca.pem\"\ncertificate_file = \"bouncer.pem\"\n\
          private_key_file = \"bouncer.key\"\ninterval = \"1s\"",
@@ -389,8 +263,8 @@ async fn a_client_certificate_is_enough_to_be_a_bouncer() {
     let kernel = FakeKernel::default();
     let parts = Parts { kernel: Some(Box::new(kernel.clone())), ..Parts::default() };
     let handle = start(&config, parts).expect("start");
-    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]);
-    let follow = |config: &CrowdSecConfig| crowdsec::follow(config, None, handle.clone()).expect("follow");
+    neighbour.cscli(&["decisions", "add", "-i", "192.0.2.1", "-d", "1h"]).expect("cscli");
+    let follow = |config: &CrowdSecConfig| neighbours::follow(config, None, handle.clone()).expect("follow");
     let crowdsec = config.crowdsec.expect("crowdsec");
     let (_state, task) = follow(&crowdsec);
     until_kernel_holds(&kernel, &["192.0.2.1"], Duration::from_secs(20)).await;
@@ -407,7 +281,7 @@ async fn a_wrong_key_is_a_sentence() {
     let config = configuration(&folder, 1);
     let handle = start(&config, Parts::default()).expect("start");
     let follow =
-        || crowdsec::follow(config.crowdsec.as_ref().expect("crowdsec"), None, handle.clone()).map(drop);
+        || neighbours::follow(config.crowdsec.as_ref().expect("crowdsec"), None, handle.clone()).map(drop);
     let missing = follow().expect_err("no file").to_string();
     assert!(missing.contains("key_file"), "{missing}");
     std::fs::write(folder.join("key"), " \n").expect("key");

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gateway::bans::{
-    Action, AddBan, BanChange, Change, Ending, Handle, KernelBan, KernelError, KernelWriter, ListBans,
-    Offence, OffenceKind, Parts, RemoveBan, start,
+    Action, AddBan, BanChange, BanReason, Change, Ending, Handle, KernelBan, KernelError, KernelWriter,
+    ListBans, Offence, OffenceKind, Parts, RemoveBan, Shortcut, start,
 };
 use gateway::client::{ClientId, IpNetwork};
 use gateway::config::Config;
@@ -69,11 +69,20 @@ impl KernelWriter for FileKernel {
 
     fn list(&mut self) -> Result<Vec<KernelBan>, KernelError> {
         let bans = self.bans.lock().expect("lock");
-        Ok(bans.iter().map(|(n, until)| KernelBan { network: *n, until_unix_ms: *until }).collect())
+        Ok(bans
+            .iter()
+            .map(|(n, until)| KernelBan { network: *n, until_unix_ms: *until, reason: BanReason::Local })
+            .collect())
     }
 
-    fn swap_feeds(&mut self, _networks: &[IpNetwork]) -> Result<(), KernelError> {
-        Ok(())
+    fn shortcut(&self) -> Option<Box<dyn Shortcut>> {
+        Some(Box::new(Self { file: self.file.try_clone().ok()?, bans: Arc::clone(&self.bans) }))
+    }
+}
+
+impl Shortcut for FileKernel {
+    fn try_ban(&mut self, bans: &[BanChange]) {
+        self.apply(bans).expect("written");
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use gateway::client::ClientId;
 use gateway::config::Config;
 use gateway::limits::{Check, Decision, LimitRequest, Limiter};
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 
 const START: u64 = 1_700_000_000_000_000_000;
 
@@ -23,20 +23,11 @@ fn a_hit_allocates_nothing() {
     let limiter = Limiter::new(&config.limits, [5, 6]);
     let headers = HeaderMap::new();
     let ask = |host: u32, turn: u64| {
-        let request = LimitRequest {
-            client: ClientId::direct(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + host))),
-            route: "main",
-            host: "example.org",
-            method: &Method::GET,
-            path: "/",
-            query: None,
-            headers: &headers,
-            ja4: None,
-            certificate: None,
-            country: None,
-            asn: None,
-            now: START + turn * 1_000,
-        };
+        let request = LimitRequest::of(
+            ClientId::direct(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + host))),
+            &headers,
+            START + turn * 1_000,
+        );
         match limiter.check(&request) {
             Check::Done(Decision::Allowed(_)) => true,
             Check::Done(Decision::Refused(_)) => false,

@@ -7,7 +7,7 @@ use std::path::Path;
 use gateway::client::ClientId;
 use gateway::config::Config;
 use gateway::limits::{Check, Decision, LimitRequest, Limiter};
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 
 const FLOOD: u64 = 2_000_000;
 const GOOD: u32 = 500;
@@ -21,20 +21,7 @@ fn a_flood_of_clients_costs_the_others_nothing() {
     let mut now = 1_700_000_000_000_000_000;
     let mut passes = |addr: IpAddr| {
         now += 10_000;
-        let request = LimitRequest {
-            client: ClientId::direct(addr),
-            route: "main",
-            host: "example.org",
-            method: &Method::GET,
-            path: "/",
-            query: None,
-            headers: &headers,
-            ja4: None,
-            certificate: None,
-            country: None,
-            asn: None,
-            now,
-        };
+        let request = LimitRequest::of(ClientId::direct(addr), &headers, now);
         matches!(limiter.check(&request), Check::Done(Decision::Allowed(_)))
     };
     let good = |i: u32| IpAddr::V4(Ipv4Addr::from(0xc633_6400 + i));

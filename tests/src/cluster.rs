@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 
-use crate::command::run;
+use crate::command::{run, wait_until};
 use crate::gateway::{Gateway, Settings};
 use crate::lab::mount_bpffs;
 use crate::netns::Netns;
@@ -89,9 +89,14 @@ impl Node {
 
     /// A socket that counts the datagrams that get through to the node.
     pub fn sink(&self) -> Result<std::net::UdpSocket> {
+        self.sink_at(SINK_PORT)
+    }
+
+    /// The same at another port.
+    pub fn sink_at(&self, port: u16) -> Result<std::net::UdpSocket> {
         let socket = self
             .netns
-            .inside(|| std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SINK_PORT)).context("no sink"))?;
+            .inside(|| std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).context("no sink"))?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     }
@@ -208,6 +213,37 @@ impl Cluster {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         Ok(stream)
+    }
+
+    /// Whether a client's datagram reaches a node's sink.
+    pub fn passes(&self, client: Ipv4Addr, node: &Node, sink: &std::net::UdpSocket) -> Result<bool> {
+        let socket = self.datagrams(client)?;
+        let mut datagram = [0; 16];
+        for _ in 0..20 {
+            socket.send_to(b"x", node.sink_address())?;
+            std::thread::sleep(Duration::from_millis(2));
+            if let Ok((_, from)) = sink.recv_from(&mut datagram)
+                && from.ip() == client
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until a client's datagrams reach a node's sink, or do no more; how long that took.
+    pub fn wait_passes(
+        &self,
+        passes: bool,
+        client: Ipv4Addr,
+        node: &Node,
+        sink: &std::net::UdpSocket,
+        limit: Duration,
+    ) -> Result<Duration> {
+        let what = format!("the {} of {client}", if passes { "release" } else { "drop" });
+        let start = Instant::now();
+        wait_until(&what, limit, || self.passes(client, node, sink).ok().filter(|now| *now == passes))?;
+        Ok(start.elapsed())
     }
 
     /// A datagram socket of a client.

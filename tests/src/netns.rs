@@ -52,6 +52,16 @@ impl Netns {
         command
     }
 
+    /// Makes such commands, also when the value is out of reach.
+    pub fn commands(&self) -> impl Fn(&str) -> Command + Send + Sync + 'static {
+        let net = format!("--net={}", self.path().display());
+        move |program| {
+            let mut command = Command::new("nsenter");
+            command.args([&net, "--", program]);
+            command
+        }
+    }
+
     /// Runs `work` on a thread in the namespace: the sockets it opens belong to it.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let file = File::open(self.path()).with_context(|| format!("namespace {} is gone", self.name))?;

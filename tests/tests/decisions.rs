@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use gateway_tests::{Cluster, Connection, Node, run, text, wait_until};
+use gateway_tests::{Cluster, Connection, CrowdSec, Node, run, text, wait_until};
 
 /// An injection that the built-in rules refuse.
 const ATTACK: &str = "GET /?id=1%27%20UNION%20SELECT%20password%20FROM%20users--%20- HTTP/1.1\r\nhost: shop.example.org\r\nuser-agent: x\r\n\r\n";
@@ -30,29 +30,6 @@ fn attack(cluster: &Cluster, client: Ipv4Addr, node: &Node) -> Result<()> {
     anyhow::bail!("{client} is still served")
 }
 
-/// Whether a client's datagram reaches a node.
-fn passes(cluster: &Cluster, client: Ipv4Addr, node: &Node, sink: &std::net::UdpSocket) -> Result<bool> {
-    let socket = cluster.datagrams(client)?;
-    let mut datagram = [0; 16];
-    for _ in 0..20 {
-        socket.send_to(b"x", node.sink_address())?;
-        std::thread::sleep(Duration::from_millis(2));
-        if let Ok((_, from)) = sink.recv_from(&mut datagram)
-            && from.ip() == client
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn wait_dropped(cluster: &Cluster, client: Ipv4Addr, node: &Node, sink: &std::net::UdpSocket) -> Result<()> {
-    wait_until(&format!("the drop of {client}"), SOON, || {
-        passes(cluster, client, node, sink).ok().filter(|passes| !passes)
-    })
-    .map(drop)
-}
-
 #[test]
 fn three_gateways_agree_before_during_and_after_an_outage_of_redis() -> Result<()> {
     let mut cluster = Cluster::new(3, None, ALONE)?;
@@ -63,12 +40,12 @@ fn three_gateways_agree_before_during_and_after_an_outage_of_redis() -> Result<(
     // An attack on one node is dropped by the kernels of all.
     let attacker = Cluster::client(66);
     for (node, sink) in cluster.nodes.iter().zip(&sinks) {
-        ensure!(passes(&cluster, attacker, node, sink)?, "the attacker is not reached before it attacks");
+        ensure!(cluster.passes(attacker, node, sink)?, "the attacker is not reached before it attacks");
     }
     attack(&cluster, attacker, &cluster.nodes[0])?;
     for (node, sink) in cluster.nodes.iter().zip(&sinks) {
-        wait_dropped(&cluster, attacker, node, sink)?;
-        ensure!(passes(&cluster, Cluster::client(7), node, sink)?, "a bystander is dropped");
+        cluster.wait_passes(false, attacker, node, sink, SOON)?;
+        ensure!(cluster.passes(Cluster::client(7), node, sink)?, "a bystander is dropped");
     }
     let why = cluster.nodes[2].gateway()?.ask(&["why", &attacker.to_string()])?;
     let summary = why["summary"].as_str().unwrap_or_default();
@@ -103,10 +80,8 @@ fn three_gateways_agree_before_during_and_after_an_outage_of_redis() -> Result<(
     let took = cluster.agree(16, SOON)?;
     println!("all nodes agree {took:?} after Redis came back, empty");
     for (node, sink) in cluster.nodes.iter().zip(&sinks) {
-        wait_dropped(&cluster, Cluster::client(67), node, sink)?;
-        wait_until("the release", SOON, || {
-            passes(&cluster, attacker, node, sink).ok().filter(|passes| *passes)
-        })?;
+        cluster.wait_passes(false, Cluster::client(67), node, sink, SOON)?;
+        cluster.wait_passes(true, attacker, node, sink, SOON)?;
     }
     Ok(())
 }
@@ -159,7 +134,7 @@ fn a_reload_takes_over_guard_scenarios_and_what_counts() -> Result<()> {
     let client = Cluster::client(3);
     let mut stream = cluster.connect(client, node)?;
     stream.write_all(b"GET /trap HTTP/1.1\r\nhost: shop.example.org\r\nuser-agent: x\r\n\r\n")?;
-    wait_dropped(&cluster, client, node, &sink)?;
+    cluster.wait_passes(false, client, node, &sink, SOON)?;
     let why = node.gateway()?.ask(&["why", &client.to_string()])?;
     let summary = why["summary"].as_str().unwrap_or_default();
     ensure!(summary.contains("scenario trap: 1 honeypot offences"), "{summary}");
@@ -218,5 +193,44 @@ fn in_the_gateways_own_network_single_hosts_of_ipv6_are_banned() -> Result<()> {
     let bans = node.gateway()?.ask(&["ban", "list"])?;
     let scope = bans["decisions"][0]["scope"].as_str().context("a ban")?;
     ensure!(scope == "fd83::66", "{bans}");
+    Ok(())
+}
+
+#[test]
+fn what_cscli_decides_is_dropped_in_the_kernel_within_the_interval_and_released() -> Result<()> {
+    const INTERVAL: Duration = Duration::from_secs(2);
+    let mut cluster = Cluster::new(1, None, ALONE)?;
+    let node = &mut cluster.nodes[0];
+    let folder = node.folder().join("crowdsec");
+    let neighbour = CrowdSec::start(folder, 8081, None, Box::new(node.netns.commands()))?;
+    let key = neighbour.folder.join("key").display().to_string();
+    node.settings = node.settings.clone().with(&format!(
+        "[bans.crowdsec]\nurl = \"http://127.0.0.1:8081\"\nkey_file = {key:?}\ninterval = \"2s\""
+    ));
+    node.start()?;
+    let node = &cluster.nodes[0];
+    let sink = node.sink()?;
+    let (host, in_range, bystander) = (Cluster::client(1), Cluster::client(0x0207), Cluster::client(0x0307));
+    for client in [host, in_range, bystander] {
+        ensure!(cluster.passes(client, node, &sink)?, "{client} does not pass before anything is decided");
+    }
+    let range = "10.90.2.0/24";
+    for (scope, value, client) in [("-i", host.to_string(), host), ("-r", range.to_owned(), in_range)] {
+        neighbour.cscli(&["decisions", "add", scope, &value, "-d", "1h"])?;
+        let took = cluster.wait_passes(false, client, node, &sink, SOON)?;
+        println!("{value} is dropped {took:?} after cscli returned, at an interval of {INTERVAL:?}");
+        ensure!(cluster.passes(bystander, node, &sink)?, "a bystander is dropped");
+    }
+    let why = node.gateway()?.ask(&["why", &in_range.to_string()])?;
+    let summary = why["summary"].as_str().unwrap_or_default();
+    ensure!(summary.contains("kernel-ban on 10.90.2.0/24 by crowdsec: manual 'ban'"), "{why}");
+    ensure!(why["kernel"]["bans"][0]["target"] == range && why["kernel"]["dropped"] == true, "{why}");
+    ensure!(why["kernel"]["bans"][0]["hits"].as_u64().is_some_and(|hits| hits > 0), "{why}");
+    for (scope, value, client) in [("-r", range.to_owned(), in_range), ("-i", host.to_string(), host)] {
+        neighbour.cscli(&["decisions", "delete", scope, &value])?;
+        let took = cluster.wait_passes(true, client, node, &sink, SOON)?;
+        println!("{value} passes {took:?} after cscli returned, at an interval of {INTERVAL:?}");
+    }
+    ensure!(node.decisions()?.is_empty(), "{:?}", node.decisions()?);
     Ok(())
 }

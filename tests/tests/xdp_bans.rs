@@ -1,9 +1,9 @@
 //! Bans in the kernel, packet by packet through BPF_PROG_TEST_RUN. Needs root.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     thread::sleep,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -106,6 +106,37 @@ fn bans_that_overlap_stand_apart() -> Result<()> {
 }
 
 #[test]
+fn what_stands_is_found_after_a_sweep_and_what_was_lifted_is_not() -> Result<()> {
+    let lab = Lab::new()?;
+    // Neighbours in a /24, and others spread over the address space.
+    let hosts: Vec<IpAddr> =
+        (0..200u32)
+            .map(|i| {
+                if i < 100 { (198 << 24) + (51 << 16) + (100 << 8) + i } else { (20 << 24) + i * 0x0040_1107 }
+            })
+            .map(|bits| IpAddr::from(Ipv4Addr::from_bits(bits)))
+            .collect();
+    for host in &hosts {
+        lab.kernel().ban((*host).into(), Expiry::Never, BanReason::Manual)?;
+    }
+    for host in hosts.iter().step_by(2) {
+        ensure!(lab.kernel().unban((*host).into()), "{host} stood");
+    }
+    for sweeps in 0..3 {
+        for (number, host) in hosts.iter().enumerate() {
+            let (action, reason) =
+                if number % 2 == 0 { (PASS, Reason::Clean) } else { (DROP, Reason::BanHost) };
+            let frame = packet::tcp_from(*host, packet::SYN);
+            lab.expect(&format!("{host} after {sweeps} sweeps"), &frame, action, reason)?;
+        }
+        lab.kernel().sweep();
+    }
+    // A host comes back to where it was lifted.
+    lab.kernel().ban(hosts[0].into(), Expiry::Never, BanReason::Manual)?;
+    lab.expect("banned again", &packet::tcp_from(hosts[0], packet::SYN), DROP, Reason::BanHost)
+}
+
+#[test]
 fn nobody_is_locked_out() -> Result<()> {
     let lab = Lab::new()?;
     let management = target("198.51.100.16/28");
@@ -184,6 +215,79 @@ fn drops_are_sampled_under_a_budget() -> Result<()> {
         std::iter::from_fn(|| events.next()).count() as u64 == stats.events - 1,
         "all that were sent arrive"
     );
+    Ok(())
+}
+
+#[test]
+fn an_event_tells_the_ports_although_the_source_was_judged_first() -> Result<()> {
+    let lab = Lab::new()?;
+    for text in ["198.51.100.7", "2001:db8::7"] {
+        ban(&lab, text)?;
+    }
+    let mut events = lab.kernel().events().context("the first reader")?;
+    let (v4, v6): (Ipv4Addr, Ipv6Addr) = ("198.51.100.7".parse()?, "2001:db8::7".parse()?);
+    let (syn, datagram) = (packet::tcp(4_000, 443, packet::SYN), packet::udp(5_000, 53, b"x"));
+    let six = |next, payload: &[u8]| packet::ipv6(v6, next, 64, payload);
+    for (name, packet, ports, protocol, flags) in [
+        ("tcp", packet::ipv4(v4, 6, &syn), (4_000, 443), 6, packet::SYN),
+        ("options", packet::ipv4_with(v4, 6, 0, &[1; 12], &syn), (4_000, 443), 6, packet::SYN),
+        ("udp", packet::ipv4(v4, 17, &datagram), (5_000, 53), 17, 0),
+        ("icmp", packet::ipv4(v4, 1, &packet::icmp(13, 7)), (0, 13 << 8 | 7), 1, 0),
+        ("first fragment", packet::ipv4_with(v4, 17, 0x2000, &[], &datagram), (5_000, 53), 17, 0),
+        ("later fragment", packet::ipv4_with(v4, 17, 0x2010, &[], &datagram), (0, 0), 17, 0),
+        ("cut", packet::ipv4(v4, 6, &syn)[..30].to_vec(), (0, 0), 6, 0),
+        ("v6 tcp", six(6, &syn), (4_000, 443), 6, packet::SYN),
+        ("v6 behind options", six(60, &packet::extension(17, 2, &datagram)), (5_000, 53), 17, 0),
+        ("v6 fragment", six(44, &packet::fragment6(17, 2, true, &[0; 8])), (0, 0), 17, 0),
+    ] {
+        for tags in [&[][..], &[0x8100]] {
+            let frame = packet::frame_tagged(tags, packet::ether_type(&packet), &packet);
+            let name = format!("{name}, {} tags", tags.len());
+            lab.expect(&name, &frame, DROP, Reason::BanHost)?;
+            let event = events.next().with_context(|| name.clone())?;
+            let got = (event.source_port, event.destination_port);
+            ensure!(
+                got == ports && event.protocol == protocol && event.tcp_flags == flags,
+                "{name}: {event:?}"
+            );
+            // The budget is eight a jiffy.
+            sleep(Duration::from_millis(5));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_full_ring_loses_is_counted_and_it_goes_on_when_there_is_room() -> Result<()> {
+    let lab = Lab::new()?;
+    ban(&lab, "198.51.100.7")?;
+    let mut events = lab.kernel().events().context("the first reader")?;
+    let frame = from("198.51.100.7");
+    // The budget is eight a jiffy: it takes a while until the ring is full, and nobody reads.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let mut packets = 0;
+    let full = loop {
+        let before = lab.kernel().stats().events;
+        let until = Instant::now() + Duration::from_millis(100);
+        while Instant::now() < until {
+            lab.kernel().test_run(&frame, 1)?;
+            packets += 1;
+        }
+        let after = lab.kernel().stats().events;
+        if after == before {
+            break after;
+        }
+        ensure!(Instant::now() < deadline, "the ring never got full: {after} events");
+    };
+    let stats = lab.kernel().stats();
+    ensure!(stats.packets(Reason::BanHost) == packets, "every packet is dropped");
+    ensure!(stats.events + stats.events_lost == packets, "sampled or lost: {stats:?}");
+    // 256 KiB of records of 64 bytes with a head of eight.
+    ensure!((3_000..=3_700).contains(&full), "{full} events in the ring");
+    ensure!(std::iter::from_fn(|| events.next()).count() as u64 == full, "all that were sent arrive");
+    sleep(Duration::from_millis(50));
+    lab.kernel().test_run(&frame, 1)?;
+    ensure!(events.next().is_some(), "it goes on");
     Ok(())
 }
 

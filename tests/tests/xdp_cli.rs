@@ -1,6 +1,7 @@
 //! `gateway capture` and `gateway xdp` against a running gateway: captures that tcpdump reads, interfaces put on and
 //! taken off, a restart with other capacities, and nothing left behind. Needs root, bpftool and tcpdump.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -145,10 +146,83 @@ fn pid(child: &Child) -> Result<Pid> {
 }
 
 #[test]
+fn drops_are_told_by_example() -> Result<()> {
+    let lab = Lab::new()?;
+    let settings = lab.settings();
+    let gateway = lab.start(&settings)?;
+    ensure!(gateway.say(&["xdp", "events"])?.starts_with("nothing was sampled"), "nothing was dropped");
+    let attacker = Lab::ATTACKER.client().to_string();
+    gateway.ask(&["ban", "add", &attacker, "--for", "10m"])?;
+    wait_until("the ban", LONG, || is_dropped(&lab).then_some(()))?;
+
+    // Followed from now on.
+    let mut follower = cli(&settings, &["xdp", "events", "--follow", "-n", "0"])?.spawn()?;
+    let lines = BufReader::new(follower.stdout.take().context("its output")?).lines();
+    let fits = |event: &Value| {
+        event["source"] == attacker
+            && event["reason"] == "ban_host"
+            && event["ban_reason"] == "manual"
+            && event["dropped"] == true
+            && event["interface_name"] == Lab::ATTACKER.interface
+            && event["at_ms"].as_u64() > Some(1_700_000_000_000)
+    };
+    let is_datagram = |event: &Value| event["protocol"] == 17 && event["destination_port"] == 7777;
+    send(&lab, 3)?;
+    let followed = std::thread::spawn(move || {
+        lines
+            .map_while(Result::ok)
+            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+            .find(is_datagram)
+    });
+    wait_until("the datagram, followed", LONG, || {
+        // The budget may have been spent when the first came.
+        send(&lab, 1).ok()?;
+        std::thread::sleep(Duration::from_millis(100));
+        followed.is_finished().then_some(())
+    })
+    .with_context(|| gateway.say(&["xdp", "events"]).unwrap_or_default())?;
+    let event = followed.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?.context("an event")?;
+    ensure!(fits(&event), "{event}");
+    let number = event["number"].as_u64().context("its number")?;
+
+    // The latest, of a reason, for people.
+    let page = gateway.ask(&["xdp", "events", "-n", "1000", "--reason", "ban_host"])?;
+    let events = page["events"].as_array().context("events")?;
+    ensure!(events.iter().any(|event| event["number"] == number) && events.iter().all(fits), "{page}");
+    ensure!(gateway.ask(&["xdp", "events", "-n", "1"])?["events"].as_array().map(Vec::len) == Some(1));
+    let none = gateway.ask(&["xdp", "events", "--reason", "feed"])?;
+    ensure!(none["events"].as_array().is_some_and(Vec::is_empty), "{none}");
+    let said = gateway.say(&["xdp", "events", "-n", "1000"])?;
+    let datagram = format!("{} ban_host (manual) {attacker}:", Lab::ATTACKER.interface);
+    let line = said.lines().find(|line| line.contains(&datagram) && line.ends_with(":7777 udp 64 bytes"));
+    ensure!(line.is_some(), "{said}");
+
+    // Bounded, and ended with the gateway.
+    for (arguments, complaint) in [(["-n", "1001"], "1001"), (["--reason", "clean"], "clean")] {
+        let output = cli(&settings, &[&["xdp", "events"][..], &arguments].concat())?.output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(2) && said.contains(complaint), "{said}");
+    }
+    // Whoever reads no longer ends it, as with `| head`; and so does the gateway's end.
+    let ended = wait_until("the follower's end", LONG, || {
+        send(&lab, 1).ok()?;
+        std::thread::sleep(Duration::from_millis(100));
+        follower.try_wait().ok().flatten()
+    })?;
+    ensure!(ended.code() == Some(0), "{ended}");
+    let mut follower = cli(&settings, &["xdp", "events", "--follow"])?.stdout(Stdio::null()).spawn()?;
+    drop(gateway);
+    let ended = wait_until("the follower's end", LONG, || follower.try_wait().ok().flatten())?;
+    ensure!(ended.code() == Some(4), "no gateway answers any more: {ended}");
+    Ok(())
+}
+
+#[test]
 fn interfaces_are_put_on_and_taken_off_while_it_runs() -> Result<()> {
     let lab = Lab::new()?;
     let pin = lab.folder_of_pins();
     let settings = Settings::new(lab.folder.path(), lab.origin.address()).guard(&[CLEAN.interface], &pin);
+    let settings = settings.with_kernel("modes = { malformed = \"observe\" }");
     let gateway = lab.start(&settings)?;
     let attacker = Lab::ATTACKER.client().to_string();
     gateway.ask(&["ban", "add", &attacker, "--for", "10m"])?;
@@ -164,6 +238,11 @@ fn interfaces_are_put_on_and_taken_off_while_it_runs() -> Result<()> {
     let status = gateway.ask(&["xdp", "status"])?;
     let interfaces = status["interfaces"].as_array().context("interfaces")?;
     ensure!(interfaces.len() == 2 && interfaces.iter().all(|one| one["mode"] == "native"), "{status}");
+    let (modes, observed) = (&status["modes"], &status["effective"]["malformed"]);
+    ensure!(
+        modes["malformed"] == "observe" && modes["bans"] == "enforce" && observed == "observe",
+        "{status}"
+    );
     let tables = status["tables"].as_array().context("tables")?;
     let hosts = tables.iter().find(|table| table["table"] == "hosts").context("hosts")?;
     ensure!(hosts["used"] == 1 && hosts["capacity"] == 1_000_000 && hosts["bytes"] == 24 << 20, "{hosts}");

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use gateway::kernel::{AttachMode, FloodLimits, InterfaceConfig, Mode, Modes, Part, Rate, Reason};
 use gateway_tests::{
     Netns,
-    xdp::{Lab, PASS, TX, packet},
+    xdp::{DROP, Lab, PASS, TX, packet},
 };
 
 const PORT: u16 = 8_443;
@@ -120,6 +120,59 @@ fn the_answer_is_right_to_the_byte() -> Result<()> {
         drop(listener);
         Ok(())
     })
+}
+
+#[test]
+fn a_host_without_cookies_refuses_and_says_so() -> Result<()> {
+    let space = Netns::new()?;
+    space.inside(|| {
+        let _listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))?;
+        let lab = Lab::new()?;
+        lab.kernel().set_flood(&pressed())?;
+        let frame = packet::frame(&packet::ipv4(Ipv4Addr::new(192, 0, 2, 1), 6, &syn(5)));
+        for (sysctl, told, action, reason) in [
+            ("0", "off: net.ipv4.tcp_syncookies is 0", DROP, Reason::SynGate),
+            ("2", "available", TX, Reason::SynCookie),
+        ] {
+            self::sysctl("ipv4/tcp_syncookies", sysctl)?;
+            // The daemon's heartbeat looks whether that has changed.
+            lab.kernel().heartbeat();
+            ensure!(lab.kernel().cookies().to_string().starts_with(told), "{sysctl}");
+            ensure!(lab.kernel().status()?.cookies.starts_with(told), "{sysctl}");
+            // The gate lets one in, and one more each second.
+            lab.kernel().test_run(&frame, 3)?;
+            let before = lab.kernel().stats().packets(reason);
+            let actions =
+                (0..5).map(|_| Ok(lab.kernel().test_run(&frame, 1)?.action)).collect::<Result<Vec<_>>>()?;
+            let right = actions.iter().filter(|one| **one == action).count() as u64;
+            ensure!(right >= 4, "{sysctl}: {actions:?}");
+            ensure!(
+                lab.kernel().stats().packets(reason) == before + right,
+                "{sysctl}: counted as {reason:?}"
+            );
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_gateway_on_a_host_without_cookies_warns() -> Result<()> {
+    let lab = gateway_tests::Lab::new()?;
+    gateway_tests::run(lab.gateway.command("sysctl").args(["-qw", "net.ipv4.tcp_syncookies=0"]))?;
+    let settings = lab.settings().with_kernel("flood = { connections = 20000, cookies = [8080] }");
+    let gateway = lab.start(&settings)?;
+    let log = gateway.log();
+    let warning = "SYN cookies of `kernel.flood` are off: net.ipv4.tcp_syncookies is 0; set it to 1";
+    ensure!(log.contains(warning), "{log}");
+    let status = gateway.ask(&["xdp", "status"])?;
+    ensure!(status["cookies"].as_str().is_some_and(|told| told.starts_with("off: ")), "{status}");
+    drop(gateway);
+    gateway_tests::run(lab.gateway.command("sysctl").args(["-qw", "net.ipv4.tcp_syncookies=1"]))?;
+    std::fs::remove_file(settings.log())?;
+    let gateway = lab.start(&settings)?;
+    ensure!(!gateway.log().contains("SYN cookies"), "{}", gateway.log());
+    ensure!(gateway.ask(&["xdp", "status"])?["cookies"] == "available");
+    Ok(())
 }
 
 /// A server and a client on a cable, the program on the server's end; the client's end has one too, as the kernel wants

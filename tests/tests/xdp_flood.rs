@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use gateway::kernel::{FloodLimits, Mode, Modes, Part, Rate, Reason, SourceLimits, Target, TestProgram};
 use gateway_tests::xdp::{DROP, Lab, PASS, packet};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Packets of a flood.
 const FLOOD: u32 = 100_000;
@@ -76,6 +77,44 @@ fn a_flood_does_not_push_out_who_is_known() -> Result<()> {
     ensure!(passed == u64::from(FLOOD), "sources that are not tracked pass");
     let (passed, dropped) = run(&lab, TestProgram::Gateway, &known, 1_000, Reason::RatePackets)?;
     ensure!(dropped >= 900, "after the flood {passed} passed and {dropped} were dropped");
+    Ok(())
+}
+
+#[test]
+fn who_is_known_is_limited_while_nobody_new_gets_a_cell() -> Result<()> {
+    // The budget is spent for each CPU and jiffy: on one CPU a packet of somebody unknown spends it before each of those here.
+    let mut one = CpuSet::new();
+    one.set(0);
+    sched_setaffinity(None, &one)?;
+    let lab = Lab::new()?;
+    let few = SourceLimits { packets: Some(Rate { per_second: 1, burst: 5 }), ..SourceLimits::default() };
+    let free = "203.0.113.0/24".parse::<Target>()?;
+    lab.kernel().set_limits(&few, &[(free, SourceLimits::default())])?;
+    let flood = |new_sources| FloodLimits { new_sources, heavy: Some(1), ..FloodLimits::default() };
+    lab.kernel().set_flood(&flood(1_000_000))?;
+    let known: Vec<Vec<u8>> = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:0:1::1"]
+        .iter()
+        .map(|source| Ok(packet::udp_from(address(source)?, b"known")))
+        .collect::<Result<_>>()?;
+    for frame in &known {
+        lab.kernel().test_run(frame, 20)?;
+    }
+    lab.kernel().set_flood(&flood(0))?;
+    let unlimited = packet::udp_from(address("203.0.113.7")?, b"free");
+    let mut over = 0;
+    for round in 0..100_u8 {
+        let unknown = packet::udp_from(address(&format!("198.51.100.{round}"))?, b"new");
+        for frame in &known {
+            lab.expect("somebody unknown", &unknown, PASS, Reason::Clean).or_else(|_| {
+                // Four a round from one source may be more than the sketch lets one have.
+                lab.expect("somebody unknown and heavy", &unknown, DROP, Reason::Flood)
+            })?;
+            over += u32::from(lab.kernel().test_run(frame, 1)?.action == DROP);
+        }
+        lab.expect("who has no limit is not for the sketch", &unlimited, PASS, Reason::Clean)?;
+    }
+    ensure!(over >= 380, "{over} of 400 packets over the limit were dropped");
+    ensure!(lab.kernel().stats().packets(Reason::RatePackets) >= 380, "for the limit");
     Ok(())
 }
 

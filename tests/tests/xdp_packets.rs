@@ -297,6 +297,7 @@ fn lab() -> Result<Lab> {
 fn every_protocol_from_every_source() -> Result<()> {
     let lab = lab()?;
     let cases = cases()?;
+    println!("{} cases", cases.len());
     ensure!(cases.len() >= 300, "only {} cases", cases.len());
     let mut wrong = Vec::new();
     for case in &cases {
@@ -329,6 +330,7 @@ fn every_packet_cut_at_every_offset() -> Result<()> {
             runs += 1;
         }
     }
+    println!("{runs} cuts");
     ensure!(runs > 10_000, "{runs} runs");
     Ok(())
 }

@@ -28,6 +28,11 @@ enum Arrivals {
 impl Arrivals {
     const ALL: [Self; 4] = [Self::Constant, Self::Poisson, Self::Bursty, Self::Adversarial];
 
+    /// Whether requests come evenly over a window.
+    fn is_steady(self) -> bool {
+        matches!(self, Self::Constant | Self::Poisson)
+    }
+
     /// When all nodes' requests come, since the start.
     fn times(self) -> Vec<Duration> {
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
@@ -175,13 +180,22 @@ pub async fn run(rows: &mut Rows) {
                         QUOTA as f64,
                     );
                     let share = admitted.len() as f64;
-                    rows.at_least(
-                        &format!("accuracy: {name}: admitted"),
-                        share,
-                        "",
-                        (exact as f64, "exact log"),
-                        0.95,
-                    );
+                    if Arrivals::ALL[i].is_steady() {
+                        rows.at_least(
+                            &format!("accuracy: {name}: admitted"),
+                            share,
+                            "",
+                            (exact as f64, "exact log"),
+                            0.95,
+                        );
+                    } else {
+                        // Bursts exactly one window apart come before what they spent the last time is forgotten:
+                        // decision 0033 says why that is so, and there is no goal for it.
+                        rows.note(format!(
+                            "{name}: {share} admitted of {exact} by an exact log ({:.3})",
+                            share / exact as f64
+                        ));
+                    }
                 } else {
                     rows.note(format!(
                         "two weighted counters instead, {name}: {} admitted of {exact}, at most {most} in a window of {QUOTA}",

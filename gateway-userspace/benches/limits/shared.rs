@@ -155,6 +155,16 @@ async fn cold(rows: &mut Rows, server: &Server, text: &str) {
     );
     rows.within("redis: commands a request, cold keys", commands as f64 / asked, "", 1.01);
     let port = server.port.to_string();
+    let script = script_alone(&mut plain[0]).await;
+    rows.at_least(
+        "redis: decisions a second, cold keys, beside the script alone",
+        ours.0,
+        "1/s",
+        (script, "64 scripts in a pipe"),
+        0.5,
+    );
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    rows.note(format!("Redis, the clients and the load share {cores} cores"));
     let ceiling = Command::new("redis-benchmark")
         .args(["-p", &port, "-n", "200000", "-c", "64", "-t", "incr", "--csv"])
         .output();
@@ -163,6 +173,34 @@ async fn cold(rows: &mut Rows, server: &Server, text: &str) {
         let line = text.lines().last().unwrap_or_default().to_owned();
         rows.note(format!("redis-benchmark -c 64 -t incr, the ceiling of single commands: {line}"));
     }
+}
+
+/// How many a second Redis runs of the script for a new key, when it is asked for 64 at a time and nothing else is done: what
+/// no client comes beyond.
+async fn script_alone(connection: &mut redis::aio::MultiplexedConnection) -> f64 {
+    let script = include_str!("../../src/limits/redis/limits.lua");
+    let load: String =
+        redis::cmd("SCRIPT").arg("LOAD").arg(script).query_async(connection).await.expect("loaded");
+    // As the head of the script says: one limit of 10,000,000 in a minute.
+    let mut limit: Vec<u8> = [&1_u32.to_le_bytes()[..], &[1, 0]].concat();
+    for number in [10_000_000_u32, 10_000_000, 1, 6, 10_000_000] {
+        limit.extend(number.to_le_bytes());
+    }
+    for number in [468_750.0_f64, 60_468_750.0, 1.0] {
+        limit.extend(number.to_le_bytes());
+    }
+    let (started, mut run) = (Instant::now(), 0_u64);
+    while started.elapsed() < TURN {
+        let mut pipe = redis::pipe();
+        for _ in 0..AT_A_TIME {
+            run += 1;
+            let key = format!("alone:{{a:{run}}}");
+            pipe.cmd("EVALSHA").arg(&load).arg(1).arg(key).arg("take").arg(&limit[..]);
+        }
+        let answers: Vec<Vec<i64>> = pipe.query_async(connection).await.expect("answers");
+        assert!(answers.iter().all(|answer| answer.get(2) == Some(&1)), "a unit each: {answers:?}");
+    }
+    run as f64 / started.elapsed().as_secs_f64()
 }
 
 /// Redis stopped for ten seconds under load.
@@ -190,6 +228,8 @@ async fn paused(rows: &mut Rows, text: &str, mut server: Server) {
     node.until_usable(true).await;
     let grown = worst.saturating_sub(before).as_secs_f64() * 1e3;
     rows.within("redis: growth of p99 while it is stopped for 10 s", grown, "ms", 5.0);
+    let opened = node.metric("gateway_limits_redis_breaker_opened_total") as f64;
+    rows.within("redis: openings of the breaker while it is stopped once", opened, "", 1.0);
     rows.note(format!(
         "p99 of a request with a pause of {pause:?} in it: {before:?} before, {worst:?} while stopped; breaker \
          opened {} time(s) and closed again",

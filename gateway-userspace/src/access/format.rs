@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -54,6 +55,10 @@ pub struct Record<'a> {
     pub server_took: Option<Duration>,
     /// Why the gateway refused it, as a code.
     pub denied: Option<&'a str>,
+    /// The rate limit that refused it.
+    pub limit: Option<&'a str>,
+    /// The rate limits in shadow mode that would have refused it.
+    pub shadowed: &'a [Arc<str>],
     /// Anomaly score.
     pub score: i64,
     /// Rules that matched.
@@ -62,6 +67,10 @@ pub struct Record<'a> {
     pub tls: Option<&'a str>,
     /// The client's TLS fingerprint.
     pub ja4: Option<&'a str>,
+    /// The client's country.
+    pub country: Option<[u8; 2]>,
+    /// The client's autonomous system.
+    pub asn: Option<u32>,
 }
 
 impl Record<'_> {
@@ -92,11 +101,20 @@ impl Record<'_> {
             let _ = write!(out, "\"upstream_ms\":{}.{:03},", took.as_millis(), took.as_micros() % 1000);
         }
         optional(out, "denied", self.denied.map(str::as_bytes));
+        optional(out, "limit", self.limit.map(str::as_bytes));
+        if !self.shadowed.is_empty() {
+            // Names of limits have nothing that JSON or Rust would escape.
+            let _ = write!(out, "\"shadowed\":{:?},", self.shadowed);
+        }
         if self.score != 0 || !self.rules.is_empty() {
             let _ = write!(out, "\"score\":{},\"rules\":{:?},", self.score, self.rules);
         }
         optional(out, "tls", self.tls.map(str::as_bytes));
         optional(out, "ja4", self.ja4.map(str::as_bytes));
+        optional(out, "country", self.country.as_ref().map(<[u8; 2]>::as_slice));
+        if let Some(asn) = self.asn {
+            let _ = write!(out, "\"asn\":{asn},");
+        }
         optional(out, "referer", self.referer.map(HeaderValue::as_bytes));
         optional(out, "user_agent", self.user_agent.map(HeaderValue::as_bytes));
         // Each field ends in a comma: the last one's makes place for the bracket.

@@ -37,6 +37,11 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
+    /// Whether lines go anywhere.
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     /// Writes one line. `worker` is the calling worker's index.
     pub fn record(&self, worker: usize, record: &Record<'_>) {
         if !self.is_on {

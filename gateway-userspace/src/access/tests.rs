@@ -29,10 +29,14 @@ fn record<'a>(method: &'a Method, agent: &'a HeaderValue, rules: &'a [u64]) -> R
         server: None,
         server_took: None,
         denied: Some("waf"),
+        limit: None,
+        shadowed: &[],
         score: 5,
         rules,
         tls: Some("TLSv1.3"),
         ja4: None,
+        country: Some(*b"FR"),
+        asn: Some(64_500),
     }
 }
 
@@ -51,7 +55,18 @@ fn lines() {
          \"proxy\":\"10.0.0.1\",\"listener\":\"l\",\"route\":\"r\",\"method\":\"GET\",\"host\":\"h\",\
          \"target\":\"/a?b=\\\"\\u000a\",\"protocol\":\"HTTP/1.1\",\"status\":403,\"sent\":42,\"ms\":1.234,\
          \"complete\":false,\"denied\":\"waf\",\"score\":5,\"rules\":[942100],\"tls\":\"TLSv1.3\",\
-         \"user_agent\":\"x\\\"y\"}\n"
+         \"country\":\"FR\",\"asn\":64500,\"user_agent\":\"x\\\"y\"}\n"
+    );
+    assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
+    out.clear();
+    let shadowed = ["a".into(), "b-2".into()];
+    let limited = record(&Method::GET, &agent, &[]);
+    Record { denied: Some("rate_limited"), limit: Some("l"), shadowed: &shadowed, score: 0, ..limited }
+        .write_json(&mut out);
+    let line = String::from_utf8_lossy(&out);
+    assert!(
+        line.contains("\"denied\":\"rate_limited\",\"limit\":\"l\",\"shadowed\":[\"a\", \"b-2\"],"),
+        "{line}"
     );
     assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
     out.clear();

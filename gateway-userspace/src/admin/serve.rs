@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::{Api, ApiError, Health, Phase};
+use super::{Api, Health, Phase};
 use crate::telemetry::Registry;
 
 /// Most connections on each control listener at once; further ones wait in the socket's backlog.
@@ -98,16 +98,7 @@ async fn control(api: &Api, request: http::Request<Incoming>) -> Response<Full<B
             return answer(StatusCode::PAYLOAD_TOO_LARGE, &json!({"error": "the body is too large"}));
         }
     };
-    let body = if body.is_empty() {
-        Ok(Value::Null)
-    } else {
-        serde_json::from_slice(&body).map_err(|e| ApiError::bad(format!("the body is not JSON: {e}")))
-    };
-    let result = match body {
-        Ok(body) => api.call(&head.method, head.uri.path(), head.uri.query().unwrap_or(""), body).await,
-        Err(e) => Err(e),
-    };
-    match result {
+    match api.call(&head.method, head.uri.path(), head.uri.query().unwrap_or(""), body).await {
         Ok(value) => answer(StatusCode::OK, &value),
         Err(e) => answer(e.status, &json!({"error": e.message})),
     }

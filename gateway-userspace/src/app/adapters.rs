@@ -11,25 +11,47 @@ use crate::bans::geo::Geo;
 use crate::client::ClientId;
 use crate::limits::{self, Check, Clock, Decision, Holding, Limiter, Outcome};
 use crate::pipeline::{
-    DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest,
+    Challenge, DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest, Place,
+    PlaceOf,
 };
 use crate::telemetry::Sparse;
 
 /// Decisions as the pipeline's deny list.
-pub struct Denials(pub bans::Handle);
+pub struct Denials {
+    /// The decisions.
+    pub bans: bans::Handle,
+    /// Where addresses are, where there is a database.
+    pub geo: Option<Arc<Geo>>,
+}
 
 impl DenyList for Denials {
-    fn denied(&self, client: &ClientId) -> Option<DenyReason> {
-        self.0.seen(client);
-        let decision = self.0.denied(client)?;
+    fn denied(&self, client: &ClientId, ja4: Option<&Arc<str>>) -> Option<DenyReason> {
+        self.bans.seen(client);
+        // Looked up only while a decision asks for it.
+        let asks = self.bans.asks();
+        let geo = self.geo.as_ref();
+        let traits = bans::Traits {
+            ja4,
+            asn: geo.filter(|_| asks.asn).and_then(|geo| geo.asn(client.addr())),
+            country: geo.filter(|_| asks.country).and_then(|geo| geo.country_code(client.addr())),
+        };
+        let decision = self.bans.denied(client, traits)?;
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
         let left = decision.end_ms.map(|end| end.saturating_sub(now_ms).div_ceil(1000));
-        Some(DenyReason { retry_after: left })
+        let is_challenge = decision.action == bans::Action::Challenge;
+        let challenge = is_challenge.then(|| Challenge { path: self.bans.challenge_path() });
+        Some(DenyReason { retry_after: left, challenge })
     }
 }
 
-/// The database of countries as the rules' (`@geoLookup`).
+/// The databases of places: for the access log, and as the rules' (`@geoLookup`).
 pub struct Places(pub Arc<Geo>);
+
+impl PlaceOf for Places {
+    fn place(&self, address: std::net::IpAddr) -> Place {
+        Place { country: self.0.country_code(address), asn: self.0.asn(address) }
+    }
+}
 
 impl gateway_waf::operators::GeoLookup for Places {
     fn lookup(&self, address: std::net::IpAddr) -> Option<gateway_waf::operators::GeoRecord> {
@@ -59,14 +81,20 @@ impl Limits {
         match decision {
             Decision::Allowed(permit) => {
                 tell_shadowed(&permit);
-                LimitOutcome { refused: None, fields: permit.headers().into_vec(), holding: permit.holding() }
+                LimitOutcome {
+                    refused: None,
+                    shadowed: permit.standing().shadowed().map(Arc::clone).collect(),
+                    fields: permit.headers().into_vec(),
+                    holding: permit.holding(),
+                }
             }
             Decision::Refused(mut refusal) => {
                 tell_refused(&refusal);
                 if let Some(persistence) = refusal.offence.take() {
-                    self.push_back.tell(persistence);
+                    self.push_back.tell(*persistence);
                 }
                 let mut fields = refusal.headers().into_vec();
+                let shadowed = refusal.standing().shadowed().map(Arc::clone).collect();
                 // The response is given its own.
                 fields.retain(|(name, _)| name != http::header::RETRY_AFTER);
                 LimitOutcome {
@@ -74,7 +102,12 @@ impl Limits {
                     refused: Some(LimitRefusal {
                         limit: refusal.limit.clone(),
                         retry_after: (refusal.retry_after.as_secs_f64().ceil() as u64).max(1),
+                        challenge: match refusal.response {
+                            limits::Response::Challenge(location) => Some(location),
+                            limits::Response::TooManyRequests => None,
+                        },
                     }),
+                    shadowed,
                     holding: None,
                 }
             }
@@ -88,7 +121,6 @@ impl LimitGate for Limits {
         // Looked up only for a limit that asks for it.
         let places = self.limiter.places();
         let geo = self.geo.as_ref();
-        let country = geo.filter(|_| places.country).and_then(|geo| geo.country(addr));
         let asked = limits::LimitRequest {
             client: *request.client,
             route: request.route,
@@ -100,7 +132,7 @@ impl LimitGate for Limits {
             headers: request.headers,
             ja4: request.ja4,
             certificate: request.certificate,
-            country: country.and_then(|code| code.as_bytes().try_into().ok()),
+            country: geo.filter(|_| places.country).and_then(|geo| geo.country_code(addr)),
             asn: geo.filter(|_| places.asn).and_then(|geo| geo.asn(addr)),
             now: self.clock.now(),
         };
@@ -134,7 +166,7 @@ fn tell_refused(refusal: &limits::Refusal) {
 
 fn tell_shadowed(permit: &limits::Permit) {
     static LINES: Sparse = Sparse::every(TELL_EVERY);
-    if let Some(limit) = permit.shadowed().next()
+    if let Some(limit) = permit.standing().shadowed().next()
         && let Some(suppressed) = LINES.permit()
     {
         tracing::info!(%limit, suppressed, "a rate limit in shadow mode would have refused");

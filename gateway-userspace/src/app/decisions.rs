@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::drops::Drops;
 use super::error::AppError;
 use super::kernel;
 use crate::bans;
@@ -34,6 +35,8 @@ pub struct Decisions {
     pub feeds: Option<Arc<Feeds>>,
     /// How the CrowdSec neighbour fares, where there is one.
     pub crowdsec: Option<Arc<CrowdSecState>>,
+    /// What the kernel dropped of late.
+    pub drops: Arc<Drops>,
     /// Where addresses are, where there is a database.
     pub geo: Option<Arc<Geo>>,
 }
@@ -50,11 +53,6 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
             "decisions end with the process: set `bans.database`, or run under a manager that gives a folder for state"
         ),
     }
-    // The bans that the kernel kept from before hold on: a ledger that has no database yet learns them from there.
-    let kept = match kernel {
-        Some(kernel) if !database.as_ref().is_some_and(|file| file.exists()) => kernel::decisions(kernel),
-        _ => Vec::new(),
-    };
     let failed = |e: &dyn std::fmt::Display| AppError::Bans(e.to_string());
     let geo = if config.bans.geo.country.is_none() && config.bans.geo.asn.is_none() {
         None
@@ -66,23 +64,14 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
     let parts = bans::Parts {
         spared: spared(config),
         database,
-        kernel: kernel.map(|k| {
-            Box::new(kernel::Writer::new(Arc::clone(k), !kept.is_empty())) as Box<dyn bans::KernelWriter>
-        }),
+        kernel: kernel.map(|k| Box::new(kernel::Writer(Arc::clone(k))) as Box<dyn bans::KernelWriter>),
+        lists: kernel.map(|k| Box::new(kernel::Writer(Arc::clone(k))) as Box<dyn bans::KernelLists>),
+        prompt: Some(prompt),
         asn_of: geo.clone().map(|geo| -> bans::AsnOf { Box::new(move |addr| geo.asn(addr)) }),
         node: config.bans.cluster.as_ref().map_or(defaults.node, |c| Arc::clone(&c.node)),
         clock: defaults.clock,
     };
     let handle = bans::start(&bans_config, parts).map_err(|e| AppError::Bans(e.to_string()))?;
-    if !kept.is_empty() {
-        let restored = handle.clone();
-        tokio::spawn(async move {
-            match restored.import(kept).await {
-                Ok(report) => tracing::info!(bans = report.added, "bans taken over from the kernel"),
-                Err(e) => tracing::warn!("the kernel's bans can't be taken over: {e}"),
-            }
-        });
-    }
     let cluster = match &config.bans.cluster {
         None => None,
         Some(shared) => {
@@ -111,10 +100,18 @@ pub fn start(config: &Config, kernel: Option<&Arc<Kernel>>) -> Result<Decisions,
     if let Some(geo) = &geo {
         geo.follow();
     }
+    let drops = Arc::new(Drops::default());
     if let Some(kernel) = kernel {
-        watch_kernel(kernel, &handle);
+        watch_kernel(kernel, &handle, &drops);
     }
-    Ok(Decisions { handle, cluster, feeds, crowdsec, geo })
+    Ok(Decisions { handle, cluster, feeds, crowdsec, drops, geo })
+}
+
+/// Has the scheduler let this thread in soon; where it can't be asked, all goes on as it was.
+fn prompt() {
+    if let Err(error) = crate::kernel::prompt_thread() {
+        tracing::debug!(%error, "the scheduler can't be asked to be prompt");
+    }
 }
 
 /// The folder for state that the service manager gives; of several the first.
@@ -166,13 +163,14 @@ pub fn needs_restart(old: &config::bans::Bans, new: &config::bans::Bans) -> bool
     started_with(old) != started_with(new)
 }
 
-/// Reads the kernel's drops and makes offences of those by its limits: sampled there under a budget, so bounded.
-fn watch_kernel(kernel: &Kernel, bans: &bans::Handle) {
+/// Reads the kernel's drops, keeps the latest and makes offences of those by its limits: sampled there under a budget, so
+/// bounded.
+fn watch_kernel(kernel: &Kernel, bans: &bans::Handle, drops: &Arc<Drops>) {
     let Some(events) = kernel.events() else { return };
-    tokio::spawn(follow_kernel(events, bans.clone()));
+    tokio::spawn(follow_kernel(events, bans.clone(), Arc::clone(drops)));
 }
 
-async fn follow_kernel(mut events: Events, bans: bans::Handle) {
+async fn follow_kernel(mut events: Events, bans: bans::Handle, drops: Arc<Drops>) {
     let mut turn = tokio::time::interval(EVENTS_EVERY);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -181,6 +179,7 @@ async fn follow_kernel(mut events: Events, bans: bans::Handle) {
             if let Some(offence) = offence(&event) {
                 bans.offend(offence);
             }
+            drops.keep(event, SystemTime::now());
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::cli::exit;
 use crate::config::ConfigError;
 use crate::http::StartError;
 use crate::kernel::KernelError;
+use crate::limits::ClearanceError;
 use crate::listen::{BindError, CertificateError, TlsError};
 use crate::pipeline::SiteError;
 use crate::rules::RulesError;
@@ -30,6 +31,9 @@ pub enum AppError {
     /// The TLS settings of an upstream or a route.
     #[error(transparent)]
     Site(#[from] SiteError),
+    /// The secret of challenges.
+    #[error(transparent)]
+    Clearance(#[from] ClearanceError),
     /// The log.
     #[error("the log can't be started: {0}")]
     Log(String),
@@ -89,9 +93,12 @@ impl AppError {
     /// The exit code that says this.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Rules(_) | Self::Certificate(_) | Self::Tls(_) | Self::Site(_) => {
-                exit::CONFIG
-            }
+            Self::Config(_)
+            | Self::Rules(_)
+            | Self::Certificate(_)
+            | Self::Tls(_)
+            | Self::Site(_)
+            | Self::Clearance(_) => exit::CONFIG,
             _ => exit::SYSTEM,
         }
     }

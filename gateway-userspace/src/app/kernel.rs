@@ -6,9 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::error::AppError;
 use super::privileges;
 use crate::bans::BanReason as Origin;
-use crate::bans::{
-    Action, BanChange, Cause, Decision, DecisionId, KernelBan, KernelError as WriteError, KernelWriter, Scope,
-};
+use crate::bans::{BanChange, KernelBan, KernelError as WriteError, KernelLists, KernelWriter, Shortcut};
 use crate::client::IpNetwork;
 use crate::config::{self, kernel_policy};
 use crate::kernel::{
@@ -93,8 +91,15 @@ fn open_required(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Re
         config::kernel::Mode::Observe => Mode::Observe,
         config::kernel::Mode::Enforce => Mode::Enforce,
     };
-    let (all, flood) = (own(config.mode), own(config.flood.mode.unwrap_or(config.mode)));
-    kernel.set_modes(Modes::all(all).with(Part::Flood, all.min(flood)));
+    let parts = [
+        (Part::Bans, config.modes.bans),
+        (Part::Feeds, config.modes.feeds),
+        (Part::Ports, config.modes.ports),
+        (Part::Limits, config.modes.limits),
+        (Part::Flood, config.modes.flood),
+        (Part::Malformed, config.modes.malformed),
+    ];
+    kernel.set_modes(parts.into_iter().fold(Modes::OFF, |modes, (part, mode)| modes.with(part, own(mode))));
     kernel.heartbeat();
     apply_policy(&kernel, config)?;
     let mode = match config.attach {
@@ -198,91 +203,77 @@ pub fn network(target: Target) -> IpNetwork {
 }
 
 /// Writes decisions into the kernel's tables.
-pub struct Writer {
-    kernel: Arc<Kernel>,
-    /// The decisions behind the bans that the tables held at the start are being restored: until the next look
-    /// the tables' bans are not compared with the ledger, which would lift them.
-    restoring: bool,
-}
+pub struct Writer(pub Arc<Kernel>);
 
-impl Writer {
-    /// A writer; `restoring` where the ledger does not know the bans that stand in the tables yet.
-    pub fn new(kernel: Arc<Kernel>, restoring: bool) -> Self {
-        Self { kernel, restoring }
-    }
+/// Changes as the kernel side names them.
+fn changes(batch: &[BanChange]) -> Result<Vec<kernel::BanChange>, WriteError> {
+    let change = |change: &BanChange| {
+        let network = match change {
+            BanChange::Add { network, .. } | BanChange::Remove { network } => network,
+        };
+        let target =
+            Target::prefix(network.addr(), network.prefix()).map_err(|e| WriteError(e.to_string()))?;
+        Ok(match change {
+            BanChange::Remove { .. } => kernel::BanChange::Unban { target },
+            BanChange::Add { until_unix_ms, reason, .. } => kernel::BanChange::Ban {
+                target,
+                until: Expiry::At(UNIX_EPOCH + Duration::from_millis(*until_unix_ms)),
+                reason: match reason {
+                    Origin::Local => BanReason::Waf,
+                    Origin::Operator => BanReason::Manual,
+                    Origin::Peer => BanReason::Cluster,
+                    Origin::CrowdSec | Origin::Feed => BanReason::Feed,
+                },
+            },
+        })
+    };
+    batch.iter().map(change).collect()
 }
 
 impl KernelWriter for Writer {
     fn apply(&mut self, batch: &[BanChange]) -> Result<(), WriteError> {
-        let mut changes = Vec::with_capacity(batch.len());
-        for change in batch {
-            let network = match change {
-                BanChange::Add { network, .. } | BanChange::Remove { network } => network,
-            };
-            let target =
-                Target::prefix(network.addr(), network.prefix()).map_err(|e| WriteError(e.to_string()))?;
-            changes.push(match change {
-                BanChange::Remove { .. } => kernel::BanChange::Unban { target },
-                BanChange::Add { until_unix_ms, reason, .. } => kernel::BanChange::Ban {
-                    target,
-                    until: Expiry::At(UNIX_EPOCH + Duration::from_millis(*until_unix_ms)),
-                    reason: match reason {
-                        Origin::Local => BanReason::Waf,
-                        Origin::Operator => BanReason::Manual,
-                        Origin::Peer => BanReason::Cluster,
-                        Origin::CrowdSec | Origin::Feed => BanReason::Feed,
-                    },
-                },
-            });
-        }
-        match self.kernel.apply(&changes).refused.into_iter().next() {
+        match self.0.apply(&changes(batch)?).refused.into_iter().next() {
             None => Ok(()),
             Some((_, error)) => Err(WriteError(error.to_string())),
         }
     }
 
     fn list(&mut self) -> Result<Vec<KernelBan>, WriteError> {
-        if std::mem::take(&mut self.restoring) {
-            return Ok(Vec::new());
-        }
-        Ok(self.kernel.bans().into_iter().filter_map(|ban| standing(&ban)).collect())
+        Ok(self.0.bans().into_iter().filter_map(|ban| standing(&ban)).collect())
     }
 
-    fn swap_feeds(&mut self, networks: &[IpNetwork]) -> Result<(), WriteError> {
-        self.kernel.set_feed(targets(networks)).map(drop).map_err(|e| WriteError(e.to_string()))
+    fn shortcut(&self) -> Option<Box<dyn Shortcut>> {
+        Some(Box::new(Self(Arc::clone(&self.0))))
+    }
+}
+
+impl Shortcut for Writer {
+    fn try_ban(&mut self, bans: &[BanChange]) {
+        // What is refused, the writer is told of again, and says.
+        if let Ok(changes) = changes(bans) {
+            let _applied = self.0.try_apply(&changes);
+        }
+    }
+}
+
+impl KernelLists for Writer {
+    fn swap(&mut self, networks: &[IpNetwork]) -> Result<(), WriteError> {
+        self.0.set_feed(targets(networks)).map(drop).map_err(|e| WriteError(e.to_string()))
     }
 }
 
 /// A ban of the tables with its end on the wall clock.
-pub fn standing(ban: &kernel::Ban) -> Option<KernelBan> {
+fn standing(ban: &kernel::Ban) -> Option<KernelBan> {
     let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let until_unix_ms =
         ban.remaining.map_or(u64::MAX, |left| u64::try_from((now + left).as_millis()).unwrap_or(u64::MAX));
-    Some(KernelBan { network: network(ban.target), until_unix_ms })
-}
-
-/// What the kernel's tables hold, as decisions for a ledger that forgot them.
-pub fn decisions(kernel: &Kernel) -> Vec<Decision> {
-    let now_ms = std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-    let bans = kernel.bans();
-    let mut count = 0;
-    bans.iter()
-        .filter_map(|ban| {
-            let standing = standing(ban)?;
-            count += 1;
-            Some(Decision {
-                id: DecisionId::new(now_ms, 0, count),
-                scope: Scope::Network(standing.network),
-                action: Action::KernelBan,
-                origin: crate::bans::Origin::Operator,
-                reason: format!("kept in the kernel over a restart ({})", ban.reason.name()).into(),
-                scenario: None,
-                start_ms: now_ms,
-                end_ms: (standing.until_unix_ms != u64::MAX).then_some(standing.until_unix_ms),
-                cause: Cause::default(),
-            })
-        })
-        .collect()
+    let reason = match ban.reason {
+        BanReason::Manual => Origin::Operator,
+        BanReason::Cluster => Origin::Peer,
+        BanReason::Feed => Origin::Feed,
+        _ => Origin::Local,
+    };
+    Some(KernelBan { network: network(ban.target), until_unix_ms, reason })
 }
 
 /// Writes the kernel's counters as metrics.

@@ -11,6 +11,7 @@ mod capture;
 mod certificates;
 mod control;
 mod decisions;
+mod drops;
 mod error;
 mod handover;
 mod kernel;
@@ -19,6 +20,7 @@ mod parts;
 mod privileges;
 mod push_back;
 mod reload;
+mod why;
 mod xdp;
 
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use super::adapters::{Denials, Limits, Places};
 use super::capture::Captures;
 use super::certificates::{self as tls_files, Watch};
 use super::decisions::{self, Decisions};
+use super::drops::Drops;
 use super::error::AppError;
 use super::handover::TakeOver;
 use super::push_back::PushBack;
@@ -37,9 +38,9 @@ use crate::config::waf::Waf;
 use crate::http::{Server, ServerParts};
 use crate::inspect::{self, AuditLog, AuditTarget, AuditWriter, Inspector, Spool};
 use crate::kernel::{Attachment, Kernel};
-use crate::limits::{Clock, Limiter};
+use crate::limits::{Clearances, Clock, Limiter};
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates, TlsNumbers};
-use crate::pipeline::{Offences, Parts, Pipeline, Site};
+use crate::pipeline::{Offences, Parts, Pipeline, PlaceOf, Site};
 use crate::rules::{self, Loaded, Stamp};
 use crate::telemetry::{LogControl, Registry};
 
@@ -71,6 +72,9 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, AppError> {
     let certificate_watch = Watch::begin(&loaded.config.edge);
     let configured = acme::certificates(&loaded.config.edge.tls);
     let certificates = Certificates::load(&configured, &provider, tls_files::now())?;
+    if let Some(challenge) = &loaded.config.limits.challenge {
+        Clearances::read(challenge)?;
+    }
     Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, certificate_watch, provider })
 }
 
@@ -144,9 +148,11 @@ pub struct Running {
     pub(super) cluster: Option<Arc<ClusterState>>,
     pub(super) feeds: Option<Arc<Feeds>>,
     pub(super) crowdsec: Option<Arc<CrowdSecState>>,
+    pub(super) geo: Option<Arc<Geo>>,
     pub(super) kernel: Option<Arc<Kernel>>,
     pub(super) attached: Mutex<Vec<Attachment>>,
     pub(super) captures: Captures,
+    pub(super) drops: Arc<Drops>,
     listeners: Mutex<Vec<(Bound, Acceptor)>>,
     server: Mutex<Option<Server>>,
     access_writer: Mutex<Option<access::Writer>>,
@@ -193,7 +199,7 @@ impl Running {
         let attached = attached.unwrap_or_default();
         // What fails from here on takes the program off again.
         let unless_started = kernel.as_ref().map(kernel::GiveUp::new);
-        let Decisions { handle: bans, cluster, feeds, crowdsec, geo } =
+        let Decisions { handle: bans, cluster, feeds, crowdsec, drops, geo } =
             decisions::start(&config, kernel.as_ref())?;
         let certificates = Arc::new(certificates);
         let challenges = Arc::new(Challenges::default());
@@ -214,8 +220,9 @@ impl Running {
                 Arc::clone(&spool),
             ),
             access: Arc::clone(&access),
-            limits: Some(Arc::new(Limits::new(limiter.clone(), geo, push_back.clone()))),
-            deny_list: Some(Arc::new(Denials(bans.clone()))),
+            deny_list: Some(Arc::new(Denials { bans: bans.clone(), geo: geo.clone() })),
+            places: geo.clone().map(|geo| -> Arc<dyn PlaceOf> { Arc::new(Places(geo)) }),
+            limits: Some(Arc::new(Limits::new(limiter.clone(), geo.clone(), push_back.clone()))),
             offences: Offences::new(Some(Arc::new(bans.clone()))),
             counted: config.bans.offences.clone(),
             well_known: {
@@ -260,9 +267,11 @@ impl Running {
             cluster,
             feeds,
             crowdsec,
+            geo,
             kernel,
             attached: Mutex::new(attached),
             captures: xdp::captures(),
+            drops,
             listeners: Mutex::new(listeners),
             server: Mutex::new(None),
             access_writer: Mutex::new(Some(access_writer)),

@@ -102,6 +102,7 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
 fn needs_restart(running: &Running, config: &crate::config::Config) -> Vec<&'static str> {
     let old = &running.config;
     let kernel_same = old.kernel.mode == config.kernel.mode
+        && old.kernel.modes == config.kernel.modes
         && old.kernel.interfaces == config.kernel.interfaces
         && old.kernel.attach == config.kernel.attach
         && old.kernel.pin == config.kernel.pin

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::capture::{Ask, Captures, Start};
+use super::drops::Wanted;
 use super::parts::Running;
 use crate::admin::{Api, ApiError};
 use crate::kernel::{AttachMode, Attachment, InterfaceConfig, Kernel};
@@ -62,6 +63,14 @@ pub fn calls(api: &mut Api, running: &Arc<Running>) {
     api.on(Method::POST, "/v1/xdp/detach", move |request| {
         let r = Arc::clone(&r);
         async move { detach(&r, request.json()?) }
+    });
+    let r = Arc::clone(running);
+    api.on(Method::POST, "/v1/xdp/events", move |request| {
+        let r = Arc::clone(&r);
+        async move {
+            of(&r)?;
+            r.drops.next(&request.json::<Wanted>()?).await
+        }
     });
     capture(api, running);
 }

@@ -157,9 +157,15 @@ pub struct Decision {
     pub start_ms: u64,
     /// Unix milliseconds; none: until it is taken back.
     pub end_ms: Option<u64>,
-    /// What led to it.
-    #[serde(default)]
+    /// What led to it; an operator's has nothing.
+    #[serde(default, skip_serializing_if = "Cause::is_empty")]
     pub cause: Cause,
+}
+
+impl Cause {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Decision {

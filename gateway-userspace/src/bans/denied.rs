@@ -5,11 +5,10 @@
 //! two million about thirty. So a batch costs what it changes, not what the view holds. The hash is
 //! keyed: nobody can aim at one list.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -22,7 +21,7 @@ pub const SHARDS: usize = 65_536;
 type Shard = Vec<(Scope, Arc<Decision>)>;
 
 /// The prefix lengths in use: each costs a request one look-up.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone)]
 struct Lengths {
     v4: Vec<u8>,
     v6: Vec<u8>,
@@ -33,6 +32,8 @@ struct Lengths {
 pub struct Denied {
     shards: Box<[ArcSwap<Shard>]>,
     lengths: ArcSwap<Lengths>,
+    asks_asn: AtomicBool,
+    asks_country: AtomicBool,
     keys: RandomState,
     len: AtomicUsize,
 }
@@ -44,6 +45,17 @@ pub struct Traits<'a> {
     pub ja4: Option<&'a Arc<str>>,
     /// Its autonomous system.
     pub asn: Option<u32>,
+    /// Its country.
+    pub country: Option<[u8; 2]>,
+}
+
+/// What decisions ask for beside the address: looking it up costs something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// The autonomous system.
+    pub asn: bool,
+    /// The country.
+    pub country: bool,
 }
 
 impl Denied {
@@ -53,6 +65,8 @@ impl Denied {
         Self {
             shards: (0..SHARDS).map(|_| ArcSwap::new(empty.clone())).collect(),
             lengths: ArcSwap::from_pointee(Lengths::default()),
+            asks_asn: AtomicBool::new(false),
+            asks_country: AtomicBool::new(false),
             keys,
             len: AtomicUsize::new(0),
         }
@@ -68,6 +82,14 @@ impl Denied {
         self.len() == 0
     }
 
+    /// What is to be known of a client beside its address. Says yes until nobody at all is refused.
+    pub fn asks(&self) -> Asks {
+        Asks {
+            asn: self.asks_asn.load(Ordering::Relaxed),
+            country: self.asks_country.load(Ordering::Relaxed),
+        }
+    }
+
     /// The decision that refuses a client, the strongest where there are several.
     pub fn find(&self, addr: IpAddr, traits: Traits<'_>, now_ms: u64) -> Option<Arc<Decision>> {
         if self.is_empty() {
@@ -77,7 +99,8 @@ impl Denied {
         let lengths = self.lengths.load();
         let of_family = if addr.is_ipv4() { &lengths.v4 } else { &lengths.v6 };
         let networks = of_family.iter().map(|length| Scope::Network(IpNetwork::containing(addr, *length)));
-        let others = traits.ja4.cloned().map(Scope::Ja4).into_iter().chain(traits.asn.map(Scope::Asn));
+        let others = traits.ja4.cloned().map(Scope::Ja4).into_iter();
+        let others = others.chain(traits.asn.map(Scope::Asn)).chain(traits.country.map(Scope::Country));
         networks
             .chain(others)
             .filter_map(|scope| self.on(&scope))
@@ -98,37 +121,27 @@ impl Denied {
 
     /// Puts changes in place: each scope with the decision on it, or none. Called by one task alone.
     pub fn update(&self, changes: impl IntoIterator<Item = (Scope, Option<Arc<Decision>>)>) {
-        let mut touched: HashMap<usize, Shard> = HashMap::new();
-        let mut added = Lengths::default();
+        let mut changes: Vec<(usize, Scope, Option<Arc<Decision>>)> =
+            changes.into_iter().map(|(scope, decision)| (self.shard_of(&scope), scope, decision)).collect();
+        changes.sort_by_key(|(at, _, _)| *at);
+        self.know(changes.iter().filter(|(_, _, decision)| decision.is_some()).map(|(_, scope, _)| scope));
         let mut removed = false;
-        for (scope, decision) in changes {
-            let at = self.shard_of(&scope);
-            let shard = touched.entry(at).or_insert_with(|| Shard::clone(&self.shards[at].load()));
-            let place = shard.iter().position(|(other, _)| *other == scope);
-            match decision {
-                Some(decision) => {
-                    if let Some(network) = scope.network() {
-                        let of_family = if network.addr().is_ipv4() { &mut added.v4 } else { &mut added.v6 };
-                        if !of_family.contains(&network.prefix()) {
-                            of_family.push(network.prefix());
-                        }
-                    }
-                    match place {
-                        Some(place) => shard[place].1 = decision,
-                        None => shard.push((scope, decision)),
-                    }
-                }
-                None => {
-                    if let Some(place) = place {
+        let mut changes = changes.into_iter().peekable();
+        while let Some(at) = changes.peek().map(|(at, _, _)| *at) {
+            let mut shard = Shard::clone(&self.shards[at].load());
+            let before = shard.len();
+            while let Some((_, scope, decision)) = changes.next_if(|(of, _, _)| *of == at) {
+                let place = shard.iter().position(|(other, _)| *other == scope);
+                match (decision, place) {
+                    (Some(decision), Some(place)) => shard[place].1 = decision,
+                    (Some(decision), None) => shard.push((scope, decision)),
+                    (None, Some(place)) => {
                         shard.swap_remove(place);
                         removed = true;
                     }
+                    (None, None) => {}
                 }
             }
-        }
-        self.know_lengths(added);
-        for (at, shard) in touched {
-            let before = self.shards[at].load().len();
             let after = shard.len();
             self.shards[at].store(Arc::new(shard));
             // Readers ask whether there is anything at all: an addition must show before a removal does.
@@ -137,21 +150,30 @@ impl Denied {
         }
         if removed && self.is_empty() {
             self.lengths.store(Arc::new(Lengths::default()));
+            self.asks_asn.store(false, Ordering::Relaxed);
+            self.asks_country.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Lengths are added before the entries that need them, and dropped when the view is empty.
-    fn know_lengths(&self, added: Lengths) {
+    /// What the entries that are about to come ask for: prefix lengths and places. Dropped when the view is empty.
+    fn know<'a>(&self, added: impl Iterator<Item = &'a Scope>) {
         let mut lengths = Lengths::clone(&self.lengths.load());
-        let before = lengths.clone();
-        for (known, new) in [(&mut lengths.v4, added.v4), (&mut lengths.v6, added.v6)] {
-            for length in new {
-                if !known.contains(&length) {
-                    known.push(length);
+        let mut is_new = false;
+        for scope in added {
+            match scope {
+                Scope::Network(network) => {
+                    let known = if network.addr().is_ipv4() { &mut lengths.v4 } else { &mut lengths.v6 };
+                    if !known.contains(&network.prefix()) {
+                        known.push(network.prefix());
+                        is_new = true;
+                    }
                 }
+                Scope::Asn(_) => self.asks_asn.store(true, Ordering::Relaxed),
+                Scope::Country(_) => self.asks_country.store(true, Ordering::Relaxed),
+                Scope::Ja4(_) => {}
             }
         }
-        if lengths != before {
+        if is_new {
             self.lengths.store(Arc::new(lengths));
         }
     }
@@ -185,7 +207,9 @@ mod tests {
             decision("2001:db8::/48", Action::KernelBan, None),
             decision("ja4:t13d", Action::Challenge, None),
             decision("asn:64500", Action::L7Deny, None),
+            decision("country:FR", Action::Challenge, None),
         ];
+        assert_eq!(denied.asks(), Asks::default());
         denied.update(all.iter().map(|d| (d.scope.clone(), Some(d.clone()))));
         let ja4: Arc<str> = "t13d".into();
         let check = |addr: &str, traits: Traits<'_>, now_ms, expected: Option<&str>| {
@@ -199,11 +223,13 @@ mod tests {
         check("192.0.2.8", plain, 0, Some("192.0.2.0/24"));
         check("192.0.3.1", plain, 0, None);
         check("2001:db8:0:1::1", plain, 0, Some("2001:db8::/48"));
-        check("192.0.3.1", Traits { ja4: Some(&ja4), asn: None }, 0, Some("ja4:t13d"));
-        check("192.0.3.1", Traits { ja4: Some(&ja4), asn: Some(64500) }, 0, Some("asn:64500"));
-        assert_eq!(denied.len(), 5);
+        check("192.0.3.1", Traits { ja4: Some(&ja4), ..plain }, 0, Some("ja4:t13d"));
+        check("192.0.3.1", Traits { ja4: Some(&ja4), asn: Some(64500), ..plain }, 0, Some("asn:64500"));
+        check("192.0.3.1", Traits { country: Some(*b"FR"), ..plain }, 0, Some("country:FR"));
+        check("192.0.3.1", Traits { country: Some(*b"DE"), ..plain }, 0, None);
+        assert_eq!((denied.len(), denied.asks()), (6, Asks { asn: true, country: true }));
         denied.update(all.iter().map(|d| (d.scope.clone(), None)));
-        assert!(denied.is_empty());
+        assert!(denied.is_empty() && denied.asks() == Asks::default());
         check("192.0.2.8", plain, 0, None);
     }
 }

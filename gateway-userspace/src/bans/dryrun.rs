@@ -54,6 +54,7 @@ struct Line {
     #[serde(default)]
     rules: Vec<u64>,
     ja4: Option<Arc<str>>,
+    asn: Option<u32>,
 }
 
 /// Plays the lines of an access log, in their order, through the scenarios of a configuration.
@@ -89,8 +90,9 @@ pub fn dry_run(config: &Bans, guard: Guard, lines: impl Iterator<Item = String>)
         traffic.seen(client.addr());
         let Some(kind) = kind else { continue };
         *report.offences.entry(kind).or_default() += 1;
+        let asn = line.asn;
         let offence = offence(line, client, kind, now_ms);
-        for change in engine.judge(&offence, 1, rates.of(&traffic, client.addr()), None, now_ms) {
+        for change in engine.judge(&offence, 1, rates.of(&traffic, client.addr()), asn, now_ms) {
             if let Change::Began(decision) = change {
                 report.decided += 1;
                 if report.decisions.len() < MAX_TOLD {

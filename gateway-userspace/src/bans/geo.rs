@@ -155,6 +155,11 @@ impl Geo {
         row.country.and_then(|c| c.iso_code).or_else(|| row.registered_country.and_then(|c| c.iso_code))
     }
 
+    /// The same, as bytes in upper case.
+    pub fn country_code(&self, addr: IpAddr) -> Option<[u8; 2]> {
+        super::scope::country(&self.country(addr)?)
+    }
+
     /// Everything known of an address's place.
     pub fn place(&self, addr: IpAddr) -> Place {
         let asn: Option<AsnRow> = self.asn.row(addr);

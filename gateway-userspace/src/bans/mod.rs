@@ -28,12 +28,12 @@ mod writer;
 pub use crate::config::bans::{Action, OffenceKind};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{Cause, Decision, DecisionId, DecisionIdError, Ending, Origin, OriginError};
-pub use denied::{Denied, Traits};
+pub use denied::{Asks, Denied, Traits};
 pub use engine::{Counts, Engine};
 pub use guard::{Guard, GuardRefusal, Guarded};
 pub use handle::{
-    AddBan, AllowEntry, BanListing, Erased, Export, Handle, ImportReport, ListBans, OperatorError, Parts,
-    RemoveBan, Removed, Spared, StartError, Stopped, Why, start,
+    AddBan, AllowEntry, BanListing, Erased, Export, Handle, ImportReport, ListBans, Listed, OperatorError,
+    Parts, RemoveBan, Removed, Spared, StartError, Stopped, Why, start,
 };
 pub use ledger::{Change, Ended, Ledger, Length, Order, Refusal};
 pub use offence::Offence;
@@ -43,4 +43,7 @@ pub use store::{Keep, Loaded, Op, Store, StoreError, StoreState};
 pub use task::AsnOf;
 pub use traffic::{Rates, Requests, Traffic};
 pub use trust::{Memory, Noted, Record, Trust};
-pub use writer::{BanChange, BanReason, KernelBan, KernelError, KernelWriter, MAX_BATCH, MAX_KERNEL_TTL_MS};
+pub use writer::{
+    BanChange, BanReason, KernelBan, KernelError, KernelLists, KernelWriter, MAX_BATCH, MAX_KERNEL_TTL_MS,
+    Shortcut,
+};

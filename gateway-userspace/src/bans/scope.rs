@@ -1,4 +1,4 @@
-//! What a decision covers: a network, an autonomous system or a TLS fingerprint.
+//! What a decision covers: a network, an autonomous system, a country or a TLS fingerprint.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,13 +12,15 @@ use crate::client::{IpNetwork, NetworkError};
 /// Longest JA4 fingerprint that is kept, in bytes (a JA4 has 36).
 pub const MAX_JA4_BYTES: usize = 64;
 
-/// What a decision covers. Written as `192.0.2.0/24`, `asn:64500` or `ja4:t13d1516h2_…`.
+/// What a decision covers. Written as `192.0.2.0/24`, `asn:64500`, `country:FR` or `ja4:t13d1516h2_…`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// Addresses: the one kind that the kernel can act on.
     Network(IpNetwork),
     /// Every client of an autonomous system; layer 7 only.
     Asn(u32),
+    /// Every client of a country, by its two letters (ISO 3166-1); layer 7 only.
+    Country([u8; 2]),
     /// Every client with this JA4 fingerprint; layer 7 only.
     Ja4(Arc<str>),
 }
@@ -32,6 +34,9 @@ pub enum ScopeError {
     /// Not a number after `asn:`.
     #[error("`{0}` is not an autonomous system: write asn: and its number, such as asn:64500")]
     Asn(String),
+    /// Not two letters after `country:`.
+    #[error("`{0}` is not a country: write country: and two letters, such as country:FR")]
+    Country(String),
     /// Nothing or too much after `ja4:`.
     #[error(
         "`{0}` is not a JA4 fingerprint: write ja4: and 1 to {MAX_JA4_BYTES} letters, digits or underscores"
@@ -44,7 +49,7 @@ impl Scope {
     pub fn network(&self) -> Option<IpNetwork> {
         match self {
             Self::Network(network) => Some(*network),
-            Self::Asn(_) | Self::Ja4(_) => None,
+            Self::Asn(_) | Self::Country(_) | Self::Ja4(_) => None,
         }
     }
 
@@ -61,6 +66,11 @@ impl FromStr for Scope {
         if let Some(number) = text.strip_prefix("asn:") {
             return number.parse().map(Self::Asn).map_err(|_| ScopeError::Asn(text.to_owned()));
         }
+        if let Some(code) = text.strip_prefix("country:") {
+            return country(code)
+                .map(Self::Country)
+                .ok_or_else(|| ScopeError::Country(text.chars().take(MAX_JA4_BYTES).collect()));
+        }
         if let Some(ja4) = text.strip_prefix("ja4:") {
             let plain = ja4.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             return if plain && (1..=MAX_JA4_BYTES).contains(&ja4.len()) {
@@ -71,6 +81,12 @@ impl FromStr for Scope {
         }
         Ok(Self::Network(canonical(text.parse()?)))
     }
+}
+
+/// A country's two letters, in upper case.
+pub fn country(code: &str) -> Option<[u8; 2]> {
+    let letters: [u8; 2] = code.as_bytes().try_into().ok()?;
+    letters.iter().all(u8::is_ascii_alphabetic).then(|| letters.map(|letter| letter.to_ascii_uppercase()))
 }
 
 /// The IPv4 network that an IPv4-mapped IPv6 one stands for; others as they are.
@@ -89,6 +105,9 @@ impl fmt::Display for Scope {
         match self {
             Self::Network(network) => network.fmt(f),
             Self::Asn(number) => write!(f, "asn:{number}"),
+            Self::Country([first, second]) => {
+                write!(f, "country:{}{}", char::from(*first), char::from(*second))
+            }
             Self::Ja4(ja4) => write!(f, "ja4:{ja4}"),
         }
     }
@@ -119,6 +138,11 @@ mod tests {
             ("::ffff:192.0.2.7", Ok("192.0.2.7")),
             ("::ffff:192.0.2.0/120", Ok("192.0.2.0/24")),
             ("asn:64500", Ok("asn:64500")),
+            ("country:fr", Ok("country:FR")),
+            (
+                "country:FRA",
+                Err("`country:FRA` is not a country: write country: and two letters, such as country:FR"),
+            ),
             ("ja4:t13d1516h2_8daaf6152771_02713d6af862", Ok("ja4:t13d1516h2_8daaf6152771_02713d6af862")),
             (
                 "asn:x",

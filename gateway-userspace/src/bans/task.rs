@@ -1,16 +1,17 @@
 //! The bans task: the one owner of engine and rates. Everything else asks it.
 //!
 //! Each turn takes offences, questions or the tick, and hands what changed on in this order:
-//! the store's journal (so that nothing the kernel drops for can be forgotten), the kernel's mailbox,
-//! the view of layer 7, the cluster.
+//! bans to the kernel, everything to the store's journal, releases to the kernel, the view of layer 7,
+//! the cluster. A ban never waits for a disk, and a release is written down before it takes effect:
+//! what a killed process leaves in the kernel alone is a ban, and is taken in at the next start.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::clock::Clock;
@@ -22,8 +23,9 @@ use super::ledger::{Change, Ledger};
 use super::queue::Queue;
 use super::store::{Op, Store};
 use super::traffic::{Rates, Traffic};
-use super::writer::{BanReason, Mailbox, Wish, WriterState};
-use super::{Action, Offence, Scope};
+use super::writer::lists::ListBox;
+use super::writer::{BanChange, BanReason, MAX_KERNEL_TTL_MS, Mailbox, Shortcut, Wish, WriterState};
+use super::{Decision, Offence, Scope};
 use crate::client::IpNetwork;
 
 /// Questions that wait for the task.
@@ -36,6 +38,8 @@ const TICK: Duration = Duration::from_millis(100);
 const FORGET_TICKS: u64 = 36_000;
 /// Changes of one turn that are logged one by one; more are logged as a number.
 const LOG_EACH: usize = 20;
+/// Bans of one turn that take the short way; more come by the writer's batches.
+const BY_SHORTCUT: usize = 32;
 /// Batches of changes that a listener may lag behind.
 pub const LISTENERS: usize = 1024;
 
@@ -56,12 +60,18 @@ pub struct Shared {
     pub traffic: Traffic,
     /// How the kernel's writer fares.
     pub writer: WriterState,
+    /// How the writer of lists fares.
+    pub list_writer: WriterState,
     /// Where the kernel's writer gets its mail; none without a kernel.
     pub mailbox: Option<Arc<Mailbox>>,
+    /// Where the writer of lists gets its sets; none without a kernel.
+    pub lists: Option<Arc<ListBox>>,
     /// The lists in force.
     pub feeds: ArcSwap<Vec<FeedSet>>,
     /// Networks that the kernel drops for lists.
     pub feed_networks: AtomicU64,
+    /// Where who is challenged may go.
+    pub challenge_path: ArcSwapOption<Arc<str>>,
     /// Rung when operators change whom they allow.
     pub guard_changed: Notify,
     /// Numbers for metrics.
@@ -101,6 +111,8 @@ pub struct Task {
     pub clock: Arc<dyn Clock>,
     /// Where changes outlive the process; none: they don't.
     pub store: Option<Arc<Store>>,
+    /// The short way into the kernel, where there is one.
+    pub(super) shortcut: Option<Box<dyn Shortcut>>,
     /// What CrowdSec's local API holds.
     pub(super) crowdsec: Followed,
     pub(super) ticks: u64,
@@ -135,6 +147,9 @@ impl Task {
         }
         if let Some(mailbox) = &self.shared.mailbox {
             mailbox.close();
+        }
+        if let Some(lists) = &self.shared.lists {
+            lists.close();
         }
         if let Some(store) = self.store.take() {
             // Blocks for one commit: this thread has nothing else to do.
@@ -182,10 +197,11 @@ impl Task {
     pub(super) fn publish_all(&mut self) {
         let ledger = &self.engine.ledger;
         let scopes: HashSet<&Scope> = ledger.iter().map(|d| &d.scope).collect();
+        let effects: Vec<Effect> = scopes.into_iter().map(|scope| Effect::on(ledger, scope)).collect();
         if let Some(mailbox) = &self.shared.mailbox {
-            mailbox.put(scopes.iter().filter_map(|s| Some((s.network()?, wish(ledger, s)))));
+            mailbox.put(effects.iter().filter_map(Effect::in_kernel));
         }
-        self.shared.denied.update(scopes.iter().map(|s| ((*s).clone(), ledger.at_layer_7(s).cloned())));
+        self.shared.denied.update(effects.into_iter().map(|effect| (effect.scope, effect.layer_7)));
         self.count();
     }
 
@@ -193,19 +209,36 @@ impl Task {
         if changes.is_empty() {
             return;
         }
+        let ledger = &self.engine.ledger;
+        let scopes: HashSet<&Scope> = changes.iter().map(|c| &c.decision().scope).collect();
+        let effects: Vec<Effect> = scopes.into_iter().map(|scope| Effect::on(ledger, scope)).collect();
+        let mailbox = self.shared.mailbox.as_ref();
+        let (bans, releases): (Vec<_>, Vec<_>) = effects
+            .iter()
+            .filter(|_| mailbox.is_some())
+            .filter_map(Effect::in_kernel)
+            .partition(|(_, wish)| wish.is_some());
+        if let Some(mailbox) = mailbox.filter(|_| !bans.is_empty()) {
+            let first: Vec<BanChange> = match &self.shortcut {
+                Some(_) if bans.len() <= BY_SHORTCUT => {
+                    let latest_ms = self.clock.now_ms().saturating_add(MAX_KERNEL_TTL_MS);
+                    bans.iter().filter_map(|(network, wish)| ban(*network, *wish, latest_ms)).collect()
+                }
+                _ => Vec::new(),
+            };
+            mailbox.lay(bans);
+            if let Some(shortcut) = self.shortcut.as_mut().filter(|_| !first.is_empty()) {
+                shortcut.try_ban(&first);
+            }
+            mailbox.ring();
+        }
         if let Some(store) = &self.store {
             store.append(changes.iter().map(Op::from).collect());
         }
-        let scopes: HashSet<&Scope> = changes.iter().map(|c| &c.decision().scope).collect();
-        let ledger = &self.engine.ledger;
-        if let Some(mailbox) = &self.shared.mailbox {
-            let wishes: HashMap<IpNetwork, Wish> =
-                scopes.iter().filter_map(|scope| Some((scope.network()?, wish(ledger, scope)))).collect();
-            mailbox.put(wishes);
+        if let Some(mailbox) = mailbox.filter(|_| !releases.is_empty()) {
+            mailbox.put(releases);
         }
-        self.shared
-            .denied
-            .update(scopes.iter().map(|scope| ((*scope).clone(), ledger.at_layer_7(scope).cloned())));
+        self.shared.denied.update(effects.into_iter().map(|effect| (effect.scope, effect.layer_7)));
         // After the kernel has it: a log that is slow to take a line must not keep a ban waiting.
         if changes.len() <= LOG_EACH {
             changes.iter().for_each(log);
@@ -242,14 +275,30 @@ impl Task {
     }
 }
 
-/// What the kernel should do with a scope's network.
-pub fn wish(ledger: &Ledger, scope: &Scope) -> Wish {
-    let until = ledger.in_kernel(scope)?.unwrap_or(u64::MAX);
-    let reason = ledger
-        .on(scope)
-        .find(|d| d.action == Action::KernelBan && d.end_or_max() == until)
-        .map_or(BanReason::Local, |d| BanReason::from(&d.origin));
-    Some((until, reason))
+/// What the decisions on a scope come to.
+struct Effect {
+    scope: Scope,
+    kernel: Wish,
+    layer_7: Option<Arc<Decision>>,
+}
+
+impl Effect {
+    fn on(ledger: &Ledger, scope: &Scope) -> Self {
+        let (kernel, layer_7) = ledger.effect_on(scope);
+        let kernel = kernel.map(|(until_ms, origin)| (until_ms, BanReason::from(origin)));
+        Self { scope: scope.clone(), kernel, layer_7: layer_7.cloned() }
+    }
+
+    /// The wish that the kernel is told, where the scope is a network.
+    fn in_kernel(&self) -> Option<(IpNetwork, Wish)> {
+        Some((self.scope.network()?, self.kernel))
+    }
+}
+
+/// The change that makes a wished ban.
+fn ban(network: IpNetwork, wish: Wish, latest_ms: u64) -> Option<BanChange> {
+    let (until_ms, reason) = wish?;
+    Some(BanChange::Add { network, until_unix_ms: until_ms.min(latest_ms), reason })
 }
 
 fn log(change: &Change) {

@@ -16,9 +16,9 @@ use crate::config::duration::parse_duration;
 /// The verbs of `gateway ban`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Ban an address, a network, `asn:N` or `ja4:F`.
+    /// Ban an address, a network, `asn:N`, `country:XX` or `ja4:F`.
     Add {
-        /// Such as 192.0.2.1, 192.0.2.0/24, 2001:db8::/48, asn:64496.
+        /// Such as 192.0.2.1, 192.0.2.0/24, 2001:db8::/48, asn:64496, country:FR.
         scope: String,
         /// How long, such as 30m, 2h or 7d.
         #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = duration)]
@@ -29,6 +29,10 @@ pub enum Command {
         /// Until it is removed, however long that is.
         #[arg(long, conflicts_with_all = ["duration", "until"])]
         forever: bool,
+        /// What is done: observe, challenge, l7-deny or kernel-ban; without it the kernel drops a network, and other
+        /// scopes are refused at layer 7.
+        #[arg(long, value_name = "ACTION", value_parser = ["observe", "challenge", "l7-deny", "kernel-ban"])]
+        action: Option<String>,
         /// Why; kept with the ban.
         #[arg(long, default_value = "by an operator")]
         reason: String,
@@ -85,18 +89,19 @@ fn time(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "write a time in UTC, such as 2026-12-24 or 2026-12-24T18:00:00Z".to_owned())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a whole number and a unit, such as 30m, 2h or 7d".to_owned())
 }
 
 pub(super) fn run(command: &Command, control: &Control, out: Output) -> Result<(), CallError> {
     match command {
-        Command::Add { scope, duration, until, forever, reason } => {
+        Command::Add { scope, duration, until, forever, action, reason } => {
             let for_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             let body = json!({
                 "scope": scope,
                 "for_ms": if *forever || until.is_some() { Value::Null } else { for_ms.into() },
                 "until_ms": until,
+                "action": action,
                 "reason": reason,
             });
             out.print(&control.post("/v1/bans", &body)?, |v| {
@@ -174,25 +179,6 @@ pub(super) fn allow(command: &Allow, control: &Control, out: Output) -> Result<(
     Ok(())
 }
 
-pub(super) fn why(address: std::net::IpAddr, control: &Control, out: Output) -> Result<(), CallError> {
-    out.print(&control.get(&format!("/v1/why/{address}"))?, |v| {
-        let mut text = format!("{}\n", field(v, "summary"));
-        for (name, title) in [("decisions", "Decisions that cover it"), ("ended", "Decisions that ended")] {
-            let list = decisions(v, name);
-            if !list.is_empty() {
-                text.push_str(&format!("\n{title}:\n{}", listing(&list)));
-            }
-        }
-        for name in ["guarded", "levels", "record", "trust"] {
-            if let Some(value) = v.get(name).filter(|x| !x.is_null() && **x != json!([])) {
-                text.push_str(&format!("\n{name}: {value:#}\n"));
-            }
-        }
-        text
-    });
-    Ok(())
-}
-
 /// All pages of the list, as one JSON array.
 fn export(control: &Control, file: Option<&Path>, out: Output) -> Result<(), CallError> {
     let mut all: Vec<Value> = Vec::new();
@@ -216,13 +202,13 @@ fn export(control: &Control, file: Option<&Path>, out: Output) -> Result<(), Cal
     Ok(())
 }
 
-fn decisions(value: &Value, name: &str) -> Vec<Value> {
+pub(super) fn decisions(value: &Value, name: &str) -> Vec<Value> {
     let list = value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     // An ended decision stands inside of the record of its end.
     list.into_iter().map(|d| d.get("decision").cloned().unwrap_or(d)).collect()
 }
 
-fn listing(decisions: &[Value]) -> String {
+pub(super) fn listing(decisions: &[Value]) -> String {
     let rows: Vec<Vec<String>> = decisions
         .iter()
         .map(|d| vec![field(d, "scope"), field(d, "action"), ends(d), field(d, "origin"), field(d, "reason")])

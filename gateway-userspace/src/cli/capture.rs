@@ -11,6 +11,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::events::drop_reasons;
 use super::{CallError, Control, Output};
 use crate::config::duration::{parse_duration, parse_size};
 use crate::kernel::{CapturedPacket, PcapNg, Reason};
@@ -41,10 +42,6 @@ pub struct Args {
     /// End before the file is larger than this, such as 100MiB.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     bytes: u64,
-}
-
-fn drop_reasons() -> Vec<&'static str> {
-    Reason::ALL.iter().filter(|reason| reason.is_drop()).map(|reason| reason.name()).collect()
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

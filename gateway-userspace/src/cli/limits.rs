@@ -1,14 +1,16 @@
 //! `gateway limits`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::output::{field, table};
 use super::{CallError, ConfigArgs, Control, Output, exit};
-use crate::limits::dry_run;
+use crate::limits::{Clearances, MAX_LIFE_S, dry_run};
 
 /// The verbs of `gateway limits`.
 #[derive(Debug, Subcommand)]
@@ -19,6 +21,16 @@ pub enum Command {
     Show(Subject),
     /// Forget what was counted of a client.
     Reset(Subject),
+    /// A cookie that shows that a client has passed the challenge, as the challenge itself makes it; asks no gateway.
+    Clearance {
+        /// The client's address.
+        address: IpAddr,
+        /// For how long: 1s to 1d.
+        #[arg(long = "for", default_value = "1h", value_parser = super::ban::duration)]
+        life: Duration,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Who would have been refused, from an access log; asks no gateway.
     Test {
         /// This gateway's JSON access log, or a combined one of nginx or Apache.
@@ -80,7 +92,8 @@ pub(super) fn run(command: &Command, control: &Control, out: Output) -> Result<(
                 .collect();
             format!("forgotten: {}\n", names.join(", "))
         }),
-        Command::Test { .. } => {}
+        // Those ask no gateway.
+        Command::Test { .. } | Command::Clearance { .. } => {}
     }
     Ok(())
 }
@@ -90,6 +103,36 @@ fn decided(limit: &Value, outcome: &str) -> String {
     let pairs = limit["decisions"].as_array().into_iter().flatten();
     let count = pairs.filter(|pair| pair[0] == outcome).find_map(|pair| pair[1].as_u64());
     count.unwrap_or_default().to_string()
+}
+
+/// `limits clearance`: no gateway is asked.
+pub fn clearance(address: IpAddr, life: Duration, config: &ConfigArgs, out: Output) -> ExitCode {
+    let wrong = |e: &dyn std::fmt::Display| {
+        eprintln!("gateway: {e}");
+        ExitCode::from(exit::CONFIG)
+    };
+    let challenge = match config.load() {
+        Ok(loaded) => loaded.config.limits.challenge,
+        Err(e) => return wrong(&e),
+    };
+    let Some(challenge) = challenge else {
+        return wrong(&"no [limit_challenge] is configured: there is nothing to be cleared of");
+    };
+    let clearances = match Clearances::read(&challenge) {
+        Ok(clearances) => clearances,
+        Err(e) => return wrong(&e),
+    };
+    let mut random = [0_u8; 12];
+    if aws_lc_rs::rand::fill(&mut random).is_err() {
+        return wrong(&"the system gives no random bytes");
+    }
+    let nonce = random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let expires_s = now_s + life.as_secs().clamp(1, MAX_LIFE_S);
+    let (name, value) = (clearances.cookie(), clearances.issue(address.to_canonical(), &nonce, expires_s));
+    let shown = json!({ "cookie": name, "value": value, "expires_s": expires_s });
+    out.print(&shown, |_| format!("{name}={value}\n"));
+    ExitCode::SUCCESS
 }
 
 /// `limits test`: no gateway is asked.

@@ -3,6 +3,7 @@
 mod ban;
 mod capture;
 mod connect;
+mod events;
 mod feeds;
 mod limits;
 mod output;
@@ -10,6 +11,7 @@ mod privacy;
 mod rules;
 mod scenarios;
 mod status;
+mod why;
 mod xdp;
 
 use std::path::{Path, PathBuf};
@@ -161,6 +163,9 @@ impl Cli {
             Command::Rules(command) => return rules::run(command, out),
             Command::Xdp(xdp::Command::Detach { all: true, pin, .. }) => return xdp::detach_all(pin, out),
             Command::Limits(limits::Command::Test { log, config }) => return limits::test(log, config, out),
+            Command::Limits(limits::Command::Clearance { address, life, config }) => {
+                return limits::clearance(*address, *life, config, out);
+            }
             Command::Feeds(command) => feeds::run(command, &control, out),
             Command::Scenarios(command) => return scenarios::run(command, out),
             Command::Privacy(privacy::Command::Anonymise { files, older_than }) => {
@@ -172,7 +177,7 @@ impl Cli {
             Command::Reload => status::reload(&control, out),
             Command::Ban(command) => ban::run(command, &control, out),
             Command::Allow(command) => ban::allow(command, &control, out),
-            Command::Why { address } => ban::why(*address, &control, out),
+            Command::Why { address } => why::run(*address, &control, out),
             Command::Xdp(command) => xdp::run(command, &control, out),
             Command::Capture(args) => capture::run(args, &control, out),
             Command::Run(_) | Command::Check(_) | Command::Version => Ok(()),

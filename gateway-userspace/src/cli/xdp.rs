@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::output::{field, table};
-use super::{CallError, Control, Output, exit};
+use super::{CallError, Control, Output, events, exit};
 use crate::kernel::{self, DEFAULT_PIN_ROOT};
 
 /// The verbs of `gateway xdp`.
@@ -27,6 +27,8 @@ pub enum Command {
         #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         count: u32,
     },
+    /// The latest drops by example, under a budget: when, why, from where to where.
+    Events(events::Args),
     /// Put the program of the running gateway on interfaces, until its next start.
     Attach {
         /// Their names: all of them get it, or none.
@@ -73,6 +75,7 @@ pub(super) fn run(command: &Command, control: &Control, out: Output) -> Result<(
             let answer = control.get(&format!("/v1/xdp/top?n={count}"))?;
             out.print(&answer, |v| rows(Some(v), &["target", "reason", "hits"]));
         }
+        Command::Events(args) => return events::run(args, control, out),
         Command::Attach { interfaces, mode } => {
             let body = json!({ "interfaces": interfaces, "mode": mode });
             out.print(&control.post("/v1/xdp/attach", &body)?, |v| {
@@ -135,7 +138,7 @@ fn status(v: &Value) -> String {
     text.push('\n');
     text.push_str(&table(&["TABLE", "USED", "CAPACITY", "MEMORY"], &tables));
     text.push_str(&format!("\nmemory of all maps: {}\n", mebibytes(v.get("memory_total"))));
-    for name in ["pin_folder", "adopted", "capturing", "verified_instructions", "tick_ns"] {
+    for name in ["pin_folder", "adopted", "capturing", "cookies", "verified_instructions", "tick_ns"] {
         text.push_str(&format!("{}: {}\n", name.replace('_', " "), field(v, name)));
     }
     if let Some(carried) = v.get("carried").filter(|carried| !carried.is_null()) {

@@ -19,6 +19,7 @@ pub const MAX_ALLOW: usize = 4096;
 pub struct Raw {
     required: bool,
     mode: Mode,
+    modes: RawModes,
     interfaces: Vec<Spanned<String>>,
     attach: Attach,
     pin: Option<Spanned<String>>,
@@ -34,6 +35,7 @@ impl Default for Raw {
         Self {
             required: true,
             mode: Mode::default(),
+            modes: RawModes::default(),
             interfaces: Vec::new(),
             attach: Attach::default(),
             pin: None,
@@ -46,8 +48,36 @@ impl Default for Raw {
     }
 }
 
+/// `[kernel.modes]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawModes {
+    bans: Option<Mode>,
+    feeds: Option<Mode>,
+    ports: Option<Mode>,
+    limits: Option<Mode>,
+    malformed: Option<Mode>,
+}
+
+/// What each part of the kernel side does; never more than the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modes {
+    /// Bans.
+    pub bans: Mode,
+    /// Feed sets.
+    pub feeds: Mode,
+    /// Port policy.
+    pub ports: Mode,
+    /// Limits of sources.
+    pub limits: Mode,
+    /// What all sources do together ([`kernel_flood::Flood::mode`]).
+    pub flood: Mode,
+    /// Packets that break their own format.
+    pub malformed: Mode,
+}
+
 /// What the kernel side does with what it would drop.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Nothing is judged.
@@ -80,6 +110,8 @@ pub struct Kernel {
     pub required: bool,
     /// Default enforce.
     pub mode: Mode,
+    /// Those of the parts; default as the whole.
+    pub modes: Modes,
     /// Names of the interfaces to attach to; none: the kernel side is not used.
     pub interfaces: Vec<String>,
     /// Default auto.
@@ -129,16 +161,27 @@ pub(super) fn check(raw: Raw, problems: &mut Problems<'_>) -> Kernel {
         }
         list.into_inner()
     });
+    let flood = kernel_flood::check(raw.flood, problems);
+    let of = |part: Option<Mode>| part.map_or(raw.mode, |part| part.min(raw.mode));
+    let modes = Modes {
+        bans: of(raw.modes.bans),
+        feeds: of(raw.modes.feeds),
+        ports: of(raw.modes.ports),
+        limits: of(raw.modes.limits),
+        flood: of(flood.mode),
+        malformed: of(raw.modes.malformed),
+    };
     Kernel {
         required: raw.required,
         mode: raw.mode,
+        modes,
         interfaces,
         attach: raw.attach,
         pin,
         allow,
         capacity: kernel_capacity::check(raw.capacity, problems),
         limits: kernel_policy::check_limits(raw.limits, problems),
-        flood: kernel_flood::check(raw.flood, problems),
+        flood,
         ports: kernel_policy::check_ports(raw.ports, problems),
     }
 }

@@ -48,6 +48,7 @@ struct Raw {
     routes: Vec<edge::RawRoute>,
     limits: Vec<limits::RawLimit>,
     limit_store: limits::RawStore,
+    limit_challenge: limits::RawChallenge,
     bans: bans::Raw,
 }
 
@@ -133,7 +134,7 @@ impl Config {
             log: log::check(raw.log, &base, p),
             kernel: kernel::check(raw.kernel, p),
             waf: waf::check(raw.waf, policies.into_list(), &base, p),
-            limits: limits::check(raw.limits, raw.limit_store, &base, p),
+            limits: limits::check(raw.limits, raw.limit_store, raw.limit_challenge, &base, p),
             bans: bans::check(raw.bans, &base, p),
             edge,
         };

@@ -27,6 +27,7 @@ fn says_where_and_what_to_do() {
             "[kernel.limits]\npackets_burst = 5\n",
             "g.toml:2:17: `packets_burst` has no effect without `packets`.",
         ),
+        ("[kernel.modes]\nflood = \"off\"\n", "g.toml:2:1: unknown field `flood`"),
         ("[kernel.flood]\ncookies = [443]\n", "g.toml:2:12: `cookies` has no effect without `connections`"),
         ("[kernel.flood]\nconnections_burst = 5\n", "g.toml:2:21: `connections_burst` has no effect"),
         ("[kernel.flood]\nheavy = 0\n", "g.toml:2:9: `heavy` must be from 1 to 400000"),
@@ -82,4 +83,28 @@ fn the_example_is_good() {
 #[test]
 fn the_embedded_defaults_are_good() {
     assert_eq!(refusal(include_str!("../../../config/default.toml")), "");
+}
+
+#[test]
+fn parts_of_the_kernel_side_do_no_more_than_the_whole() {
+    use super::kernel::Mode::{Enforce, Observe, Off};
+    for (text, mode, bans, ports, flood) in [
+        ("", Enforce, Enforce, Enforce, Enforce),
+        ("mode = \"observe\"", Observe, Observe, Observe, Observe),
+        ("mode = \"off\"\nmodes.bans = \"enforce\"", Off, Off, Off, Off),
+        ("modes = { ports = \"observe\" }\nflood.mode = \"off\"", Enforce, Enforce, Observe, Off),
+        (
+            "mode = \"observe\"\nmodes = { bans = \"off\", ports = \"enforce\" }",
+            Observe,
+            Off,
+            Observe,
+            Observe,
+        ),
+    ] {
+        let text = format!("[kernel]\n{text}\n");
+        let kernel = Config::parse(Path::new("g.toml"), &text).expect(&text).kernel;
+        let modes = kernel.modes;
+        assert_eq!((kernel.mode, modes.bans, modes.ports, modes.flood), (mode, bans, ports, flood), "{text}");
+        assert_eq!((modes.limits, modes.malformed, modes.feeds), (mode, mode, mode), "{text}");
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use gateway_common::{
     address::Wide,
-    bans::{Tag, ban_length, length_code},
+    bans::{Places, Tag, ban_length, length_code},
     marks::{self, FIELDS},
     reason::BanReason,
 };
@@ -21,6 +21,7 @@ use super::{
     error::BanError,
     host_table::{Full, HostEntry, HostTable},
     load::Loaded,
+    mapped::prefetch,
     target::Target,
     wide_table::{Piece, WideEntry, WideTable},
 };
@@ -57,6 +58,17 @@ pub(super) fn pieces(target: &Target) -> impl Iterator<Item = Piece> + use<> {
     })
 }
 
+/// Where a target lies in the tables.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spot {
+    /// An IPv4 host.
+    Host(u32, Places),
+    /// An IPv6 host.
+    Piece(Piece, Places),
+    /// A prefix: to be worked out piece by piece.
+    Pieces,
+}
+
 impl Loaded {
     /// The table of IPv4 hosts.
     pub fn host_table(&self) -> HostTable<'_> {
@@ -68,35 +80,82 @@ impl Loaded {
         WideTable { buckets: &self.wide, hits: &self.wide_hits, key: self.key() }
     }
 
-    /// Bans a target that the guard has let pass. True when it is new.
-    pub fn ban(&self, target: &Target, expiry: u32, reason: BanReason, now: u32) -> Result<bool, BanError> {
-        let tag = Tag::new(expiry, reason.code());
+    /// Works out where a target lies, and has the processor fetch what a ban on it will touch: the misses of many overlap.
+    pub fn spot(&self, target: &Target) -> Spot {
         if let Some(v4) = target.v4_host() {
-            self.near_host(v4);
-            // A /24 without the mark has no host in the table: nothing to replace, nothing to search for.
-            let fresh = mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
-            let table = self.host_table();
-            if fresh && table.insert_fresh(v4, tag, now) {
-                return Ok(true);
-            }
-            return table.insert(v4, tag, now).map_err(|_| full(target, table.buckets.len() * 8));
+            let places = self.host_table().places(v4);
+            prefetch(&self.hosts[places.first as usize]);
+            prefetch(&self.host_marks[places.mark as usize / 64]);
+            prefetch(&self.marks4[marks::v4_word(v4) as usize]);
+            prefetch(&self.near4[marks::near_word(v4) as usize]);
+            return Spot::Host(v4, places);
         }
+        if target.wide_length() == 128 {
+            let piece = Piece { address: target.wide(), code: length_code(128, 128) };
+            let places = self.wide_table().places(&piece);
+            prefetch(&self.wide[places.first as usize]);
+            prefetch(&self.marks6[places.mark as usize / 64]);
+            return Spot::Piece(piece, places);
+        }
+        Spot::Pieces
+    }
+
+    /// Bans a target that the guard has let pass, at its spot. True when it is new.
+    pub fn ban(
+        &self,
+        target: &Target,
+        spot: Spot,
+        expiry: u32,
+        reason: BanReason,
+        now: u32,
+    ) -> Result<bool, BanError> {
+        let tag = Tag::new(expiry, reason.code());
+        match spot {
+            Spot::Host(v4, places) => {
+                self.near_host(v4);
+                mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
+                let table = self.host_table();
+                // A host without the mark is not in the table: nothing to replace, nothing to search for.
+                let fresh = mark_bit(&self.host_marks, places.mark);
+                if fresh && table.insert_fresh(v4, places, tag, now) {
+                    return Ok(true);
+                }
+                table.insert(v4, tag, now).map_err(|_| full(target, table.buckets.len() * 8))
+            }
+            Spot::Piece(piece, places) => {
+                self.mark_wide(target);
+                let table = self.wide_table();
+                self.ban_piece(&piece, places, tag, now).map_err(|_| full(target, table.buckets.len() * 3))
+            }
+            Spot::Pieces => self.ban_pieces(target, tag, now),
+        }
+    }
+
+    /// Bans an IPv6 piece. True when it is new.
+    fn ban_piece(&self, piece: &Piece, places: Places, tag: Tag, now: u32) -> Result<bool, Full> {
+        let table = self.wide_table();
+        // As with hosts: no piece with this mark is in the table.
+        let unmarked = mark_bit(&self.marks6, places.mark);
+        if unmarked && table.insert_fresh(piece, places, tag, now) {
+            return Ok(true);
+        }
+        table.insert(piece, tag, now)
+    }
+
+    /// Bans every piece of a prefix, or none. True when one is new.
+    fn ban_pieces(&self, target: &Target, tag: Tag, now: u32) -> Result<bool, BanError> {
         let table = self.wide_table();
         self.mark_wide(target);
         let mut fresh = false;
         for (done, piece) in pieces(target).enumerate() {
-            if !target.is_v4() {
-                let places = table.places(&piece);
-                // As above: no piece with this mark is in the table.
-                let unmarked = mark_bit(&self.marks6, places.mark);
-                if unmarked && table.insert_fresh(&piece, places, tag, now) {
-                    fresh = true;
-                    continue;
-                }
-            }
-            match table.insert(&piece, tag, now) {
+            let inserted = if target.is_v4() {
+                table.insert(&piece, tag, now)
+            } else {
+                self.ban_piece(&piece, table.places(&piece), tag, now)
+            };
+            match inserted {
                 Ok(new) => fresh |= new,
-                Err(_) => {
+                Err(Full) => {
                     for piece in pieces(target).take(done) {
                         table.remove(&piece, now);
                     }
@@ -112,7 +171,9 @@ impl Loaded {
         let v4 = entry.address;
         self.near_host(v4);
         mark(&self.marks4, marks::v4_word(v4), marks::HOSTS << marks::v4_shift(v4));
-        self.host_table().restore(entry, now)
+        let table = self.host_table();
+        mark_bit(&self.host_marks, table.places(v4).mark);
+        table.restore(entry, now)
     }
 
     /// Adds an entry of another generation's wide table.
@@ -125,24 +186,6 @@ impl Loaded {
             mark_bit(&self.marks6, table.places(&piece).mark);
         }
         table.restore(entry, now)
-    }
-
-    /// Brings what bans on these targets will touch into the cache, all at once.
-    pub fn touch<'a>(&self, targets: impl Iterator<Item = &'a Target>) -> u64 {
-        let (hosts, wide) = (self.host_table(), self.wide_table());
-        targets.fold(0, |sum, target| match target.v4_host() {
-            Some(v4) => {
-                let mark = &self.marks4[marks::v4_word(v4) as usize];
-                let near = &self.near4[marks::near_word(v4) as usize];
-                sum.wrapping_add(hosts.touch(v4))
-                    .wrapping_add(mark.load(Relaxed))
-                    .wrapping_add(near.load(Relaxed))
-            }
-            None => pieces(target).take(1).fold(sum, |sum, piece| {
-                let (word, mark) = wide.touch(&piece);
-                sum.wrapping_add(word).wrapping_add(self.marks6[mark as usize / 64].load(Relaxed))
-            }),
-        })
     }
 
     /// Marks that make the kernel look for a target in the wide table: /24s for IPv4, the piece's length for IPv6.

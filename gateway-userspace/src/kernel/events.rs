@@ -21,6 +21,7 @@ use super::{clock::Clock, target::Target};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DropEvent {
     /// How long ago it was dropped, when the event was read.
+    #[serde(skip)]
     pub age: Duration,
     /// Why, by name.
     pub reason: &'static str,

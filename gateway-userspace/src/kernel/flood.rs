@@ -2,9 +2,9 @@
 
 use std::{fmt, fs, ops::RangeInclusive, sync::atomic::Ordering::Relaxed};
 
-use gateway_common::{flood::MOST, gcra::limit};
+use gateway_common::gcra::limit;
 
-use super::{error::KernelError, limits::Rate, load::Loaded};
+use super::{State, error::KernelError, limits::Rate, load::Loaded};
 
 /// Most new connections a second that a gate can let in.
 const MAX_GATE: u64 = 1_000_000_000;
@@ -67,18 +67,30 @@ impl Loaded {
         let window = tick << control.window_shift.load(Relaxed);
         let heavy = limits.heavy.map_or(0, |heavy| {
             let packets = (u128::from(heavy) * u128::from(window)).div_ceil(1_000_000_000);
-            u32::try_from(packets).unwrap_or(MOST).clamp(1, MOST - 1)
+            u32::try_from(packets).unwrap_or(u32::MAX)
         });
         control.heavy.store(heavy, Relaxed);
         let (gate, batch) = limits.connections.map_or((limit(0, 0, tick), 1), |rate| {
             let batch = (each_tick(rate.per_second) as u64 / 8).clamp(1, MAX_BATCH).min(rate.burst);
             (limit(rate.per_second, rate.burst, tick), batch)
         });
-        self.write_cookie_ports(&limits.cookies);
         control.gate_batch.store(batch as u32, Relaxed);
         control.gate[1].store(gate.tolerance, Relaxed);
         control.gate[0].store(gate.cost, Relaxed);
         Ok(limits.heavy.is_some() || limits.connections.is_some())
+    }
+}
+
+impl State {
+    /// Has the ports answer with cookies as long as the host's own TCP can check them: where it cannot, the program would let
+    /// every connection through, for there is no cookie to be had, and the listener does without.
+    pub(super) fn follow_cookies(&mut self) {
+        let cookies = Cookies::probe();
+        if self.cookies != Some(cookies) {
+            let ports = if cookies == Cookies::Available { self.cookie_ports.as_slice() } else { &[] };
+            self.loaded.write_cookie_ports(ports);
+            self.cookies = Some(cookies);
+        }
     }
 }
 
@@ -96,10 +108,15 @@ pub enum Cookies {
 impl Cookies {
     /// Asks the kernel, for this network namespace.
     pub fn probe() -> Self {
-        match fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies") {
-            Ok(text) if text.trim() == "0" => Self::SwitchedOff,
-            Ok(_) => Self::Available,
-            Err(_) => Self::NotBuilt,
+        Self::of(fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").ok().as_deref())
+    }
+
+    /// By the text of the sysctl; a kernel built without cookies has none.
+    fn of(sysctl: Option<&str>) -> Self {
+        match sysctl.map(str::trim) {
+            Some("0") => Self::SwitchedOff,
+            Some(_) => Self::Available,
+            None => Self::NotBuilt,
         }
     }
 }
@@ -113,5 +130,23 @@ impl fmt::Display for Cookies {
                 "off: net.ipv4.tcp_syncookies is 0; set it to 1 (`sysctl -w net.ipv4.tcp_syncookies=1`)"
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_cookies_is_told_why() {
+        for (sysctl, cookies, said) in [
+            (Some("1\n"), Cookies::Available, "available"),
+            (Some("2\n"), Cookies::Available, "available"),
+            (Some("0\n"), Cookies::SwitchedOff, "sysctl -w net.ipv4.tcp_syncookies=1"),
+            (None, Cookies::NotBuilt, "CONFIG_SYN_COOKIES"),
+        ] {
+            assert_eq!(Cookies::of(sysctl), cookies, "{sysctl:?}");
+            assert!(cookies.to_string().contains(said), "{cookies}");
+        }
     }
 }

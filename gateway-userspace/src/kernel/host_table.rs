@@ -52,7 +52,8 @@ pub struct HostEntry {
 pub struct Full;
 
 impl HostTable<'_> {
-    fn places(&self, address: u32) -> Places {
+    /// The places of an address.
+    pub fn places(&self, address: u32) -> Places {
         host_places(&self.key, address, self.buckets.len() as u32 - 1)
     }
 
@@ -70,11 +71,6 @@ impl HostTable<'_> {
 
     fn way(&self, bucket: u32, wanted: impl Fn(u64) -> bool) -> Option<Place> {
         (0..HOST_WAYS).map(|way| Place { bucket, way }).find(|place| wanted(self.read(*place)))
-    }
-
-    /// Reads what [`insert`](Self::insert) will look at first, so that the cache misses of many insertions overlap.
-    pub fn touch(&self, address: u32) -> u64 {
-        self.read(Place { bucket: self.places(address).first, way: 0 })
     }
 
     /// Where the entry of an address is, expired or not.
@@ -95,8 +91,8 @@ impl HostTable<'_> {
     }
 
     /// Adds an entry for an address that is certainly not in the table, if its first bucket has room.
-    pub fn insert_fresh(&self, address: u32, tag: Tag, now: u32) -> bool {
-        let free = self.way(self.places(address).first, |entry| !entry_tag(entry).holds(now));
+    pub fn insert_fresh(&self, address: u32, places: Places, tag: Tag, now: u32) -> bool {
+        let free = self.way(places.first, |entry| !entry_tag(entry).holds(now));
         let Some(place) = free else { return false };
         if self.read(place) != 0 {
             self.hits(place).store(0, Relaxed);

@@ -57,6 +57,8 @@ impl Kernel {
                 guard: Guard::new([]),
                 allowed: Vec::new(),
                 classes: Vec::new(),
+                cookie_ports: Vec::new(),
+                cookies: None,
             }),
             feeds: Mutex::new(feeds),
             folder,

@@ -20,9 +20,9 @@ use gateway_common::{
     bans::{HOST_WAYS, WIDE_WAYS},
     feeds::FEED_WAYS,
     flood::{Sketch, window_shift},
-    gcra::{CELL_WAYS, CLASSES, CellBucket},
+    gcra::{CELL_WAYS, CLASSES, CellBucket, Fingerprints},
     hash::HashKey,
-    marks::{GUARD_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
+    marks::{GUARD_WORDS, HOST_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
     ports,
 };
@@ -130,14 +130,14 @@ impl Shape {
         Memory {
             hosts: bytes(self.host_buckets, size_of::<HostCell>() + HOST_WAYS * 4),
             wide: bytes(self.wide_buckets, size_of::<WideCell>() + 16),
-            sources: bytes(self.cell_buckets, size_of::<CellBucket>()),
+            sources: bytes(self.cell_buckets, size_of::<CellBucket>() + size_of::<Fingerprints>()),
             feed_hosts: bytes(2 * self.feed_host_buckets, size_of::<FeedCell>()),
             feed_wide: bytes(2 * self.feed_wide_buckets, size_of::<WideCell>()),
         }
     }
 
     /// Every map with its number of elements, value size included for the check of adopted ones.
-    fn maps(&self) -> [(&'static str, u32, u32); 23] {
+    fn maps(&self) -> [(&'static str, u32, u32); 25] {
         let size = |bytes: usize| bytes as u32;
         [
             ("CONTROL", 1, size(size_of::<ControlCell>())),
@@ -145,6 +145,7 @@ impl Shape {
             ("MARKS4", V4_WORDS, 8),
             ("MARKS6", V6_WORDS, 8),
             ("HOSTS", self.host_buckets, size(size_of::<HostCell>())),
+            ("HOST_MARKS", HOST_WORDS, 8),
             ("HOST_HITS", self.host_buckets, size(HOST_WAYS * 4)),
             ("WIDE", self.wide_buckets, size(size_of::<WideCell>())),
             ("WIDE_HITS", self.wide_buckets, 16),
@@ -154,6 +155,7 @@ impl Shape {
             ("CLOCK", 1, 16),
             ("CAPTURE", 1_048_576, 0),
             ("CELLS", self.cell_buckets, size(size_of::<CellBucket>())),
+            ("KNOWN", self.cell_buckets, size(size_of::<Fingerprints>())),
             ("LIMITS", CLASSES, size(size_of::<LimitCell>())),
             ("PORTS", ports::WORDS, 8),
             ("FEED_MARKS4", 2 * V4_WORDS, 8),
@@ -182,6 +184,8 @@ pub struct Loaded {
     pub feed_marks4: Mapped<AtomicU64>,
     /// Runs of /24s that policy prefixes touch: the first, and how many.
     pub policy4: Vec<(u32, u32)>,
+    /// Hashed marks of IPv4 hosts.
+    pub host_marks: Mapped<AtomicU64>,
     /// Hashed marks of IPv6 pieces.
     pub marks6: Mapped<AtomicU64>,
     /// IPv4 hosts.
@@ -252,6 +256,7 @@ impl Loaded {
             near4: mapped(&ebpf, "NEAR4", NEAR_WORDS)?,
             feed_marks4: mapped(&ebpf, "FEED_MARKS4", 2 * V4_WORDS)?,
             policy4: Vec::new(),
+            host_marks: mapped(&ebpf, "HOST_MARKS", HOST_WORDS)?,
             marks6: mapped(&ebpf, "MARKS6", V6_WORDS)?,
             hosts: mapped(&ebpf, "HOSTS", shape.host_buckets)?,
             host_hits: mapped(&ebpf, "HOST_HITS", shape.host_buckets)?,

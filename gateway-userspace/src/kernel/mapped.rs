@@ -129,6 +129,19 @@ unsafe impl<const N: usize> Cell for [AtomicU32; N] {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Cell for [AtomicU64; N] {}
 
+/// Has the processor fetch the beginning of a value, and does not wait for it.
+#[inline(always)]
+pub fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes nothing and never faults; every x86-64 processor has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
 /// An array map, mapped for reading and writing for as long as this lives.
 pub struct Mapped<T: Cell> {
     start: NonNull<T>,

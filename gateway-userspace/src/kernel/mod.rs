@@ -25,6 +25,7 @@ mod near;
 mod netlink;
 mod policy;
 mod ports;
+mod prompt;
 mod stats;
 mod status;
 mod sweep;
@@ -34,9 +35,10 @@ mod test_run;
 mod wide_table;
 
 use std::{
+    ops::RangeInclusive,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -52,6 +54,7 @@ pub use gateway_common::reason::{BanReason, Mode, Modes, Part, Reason};
 pub use life::prepare_root;
 pub use limits::{Bar, Rate, SourceLimits};
 pub use ports::{PortPolicy, PortSet};
+pub use prompt::prompt_thread;
 pub use stats::{BanStats, ReasonStats, Stats};
 pub use status::{Attached, Status, Table, attached, test_run_pinned, uninstall};
 pub use sweep::Swept;
@@ -60,6 +63,7 @@ pub use target::{Expiry, Target, TargetError};
 pub use test_run::TestProgram;
 
 use attach::Links;
+use bans::Spot;
 use feeds::Feeds;
 use guard::Guard;
 use load::Loaded;
@@ -133,8 +137,10 @@ impl BanChange {
     }
 }
 
-/// Changes whose cache misses overlap.
+/// Changes for which the clock is read once.
 const BATCH: usize = 64;
+/// Changes whose cache misses overlap.
+const AHEAD: usize = 16;
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,6 +170,10 @@ struct State {
     allowed: Vec<Target>,
     /// Classes of limits by prefix.
     classes: Vec<(Target, u32)>,
+    /// Ports that answer with cookies where the host can.
+    cookie_ports: Vec<RangeInclusive<u16>>,
+    /// Whether it could when it was last asked, with those ports.
+    cookies: Option<Cookies>,
 }
 
 impl State {
@@ -233,7 +243,8 @@ impl Kernel {
         let state = self.state();
         state.guard.check(&target)?;
         let expiry = state.loaded.clock.expiry(until, SystemTime::now());
-        state.loaded.ban(&target, expiry, reason, state.loaded.clock.expiry_now())
+        let (loaded, now) = (&state.loaded, state.loaded.clock.expiry_now());
+        loaded.ban(&target, loaded.spot(&target), expiry, reason, now)
     }
 
     /// Lifts the ban on exactly this target. True when it stood.
@@ -243,34 +254,54 @@ impl Kernel {
 
     /// Makes many changes, in order, under one lock.
     pub fn apply(&self, changes: &[BanChange]) -> Applied {
-        let state = self.state();
-        let wall = SystemTime::now();
+        Self::apply_to(&self.state(), changes)
+    }
+
+    /// As [`Kernel::apply`], where nobody else is at the tables; `None` where somebody is, and nothing is done.
+    pub fn try_apply(&self, changes: &[BanChange]) -> Option<Applied> {
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Self::apply_to(&state, changes))
+    }
+
+    fn apply_to(state: &State, changes: &[BanChange]) -> Applied {
+        let (loaded, wall) = (&state.loaded, SystemTime::now());
         let mut applied = Applied::default();
-        for (number, chunk) in changes.chunks(BATCH).enumerate() {
-            let jiffies = state.loaded.clock.jiffies();
-            let now = state.loaded.clock.expiry_now();
-            std::hint::black_box(state.loaded.touch(chunk.iter().map(BanChange::target)));
-            // Most of a batch ends together.
-            let mut last = None;
-            for (place, change) in chunk.iter().enumerate() {
-                let result = match change {
-                    BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
-                        let expiry = match last {
-                            Some((same, expiry)) if same == *until => expiry,
-                            _ => state.loaded.clock.expiry_at(*until, wall, jiffies),
-                        };
-                        last = Some((*until, expiry));
-                        state.loaded.ban(target, expiry, *reason, now).map(drop)
-                    }),
-                    BanChange::Unban { target } => {
-                        state.loaded.unban(target);
-                        Ok(())
-                    }
-                };
-                match result {
-                    Ok(()) => applied.changed += 1,
-                    Err(error) => applied.refused.push((number * BATCH + place, error)),
+        let (mut jiffies, mut now) = (0, 0);
+        // Most of a batch ends together.
+        let mut last = None;
+        let mut spots = [Spot::Pieces; AHEAD];
+        for (spot, change) in spots.iter_mut().zip(changes) {
+            *spot = loaded.spot(change.target());
+        }
+        for (place, change) in changes.iter().enumerate() {
+            if place % BATCH == 0 {
+                (jiffies, now, last) = (loaded.clock.jiffies(), loaded.clock.expiry_now(), None);
+            }
+            let spot = spots[place % AHEAD];
+            if let Some(later) = changes.get(place + AHEAD) {
+                spots[place % AHEAD] = loaded.spot(later.target());
+            }
+            let result = match change {
+                BanChange::Ban { target, until, reason } => state.guard.check(target).and_then(|()| {
+                    let expiry = match last {
+                        Some((same, expiry)) if same == *until => expiry,
+                        _ => loaded.clock.expiry_at(*until, wall, jiffies),
+                    };
+                    last = Some((*until, expiry));
+                    loaded.ban(target, spot, expiry, *reason, now).map(drop)
+                }),
+                BanChange::Unban { target } => {
+                    loaded.unban(target);
+                    Ok(())
                 }
+            };
+            match result {
+                Ok(()) => applied.changed += 1,
+                Err(error) => applied.refused.push((place, error)),
             }
         }
         applied
@@ -363,6 +394,9 @@ impl Kernel {
     pub fn set_flood(&self, limits: &FloodLimits) -> Result<(), KernelError> {
         let mut state = self.state();
         let any = state.loaded.write_flood(limits)?;
+        state.cookie_ports.clone_from(&limits.cookies);
+        state.cookies = None;
+        state.follow_cookies();
         state.configure(Part::Flood, any);
         Ok(())
     }
@@ -404,7 +438,10 @@ impl Kernel {
     /// Tells the kernel that the daemon is alive. When it has not for the time configured, limits, port policy and
     /// flood defences only observe; bans and feeds go on.
     pub fn heartbeat(&self) {
-        let state = self.state();
+        let mut state = self.state();
+        if !state.cookie_ports.is_empty() {
+            state.follow_cookies();
+        }
         let clock = &state.loaded.clock;
         let deadline = clock.jiffies().saturating_add(clock.ticks(self.config.heartbeat_timeout));
         state.loaded.control[0].heartbeat_deadline.store(deadline, Relaxed);

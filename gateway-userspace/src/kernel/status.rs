@@ -44,6 +44,8 @@ pub struct Status {
     pub capturing: Vec<&'static str>,
     /// What was taken over from maps of another size or layout at the start.
     pub carried: Option<Carried>,
+    /// Whether this host can answer new connections with cookies under pressure; if not, why.
+    pub cookies: String,
     /// Instructions the verifier walked; `None` before Linux 5.16.
     pub verified_instructions: Option<u32>,
     /// Nanoseconds of the kernel's tick.
@@ -108,6 +110,7 @@ impl Kernel {
                 .map(|reason| reason.name())
                 .collect(),
             carried: self.carried().cloned(),
+            cookies: self.cookies().to_string(),
             verified_instructions,
             tick_ns: state.loaded.clock.tick_ns(),
         })

@@ -5,7 +5,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, Release},
 };
 
-use gateway_common::marks::{self, FIELDS, V4_WORDS, V6_WORDS};
+use gateway_common::marks::{self, FIELDS, HOST_WORDS, V4_WORDS, V6_WORDS};
 use serde::Serialize;
 
 use super::{load::Loaded, target::Target, wide_table::Piece};
@@ -65,9 +65,12 @@ impl Loaded {
     fn rebuild_marks(&self) {
         let (hosts, wide) = (self.host_table(), self.wide_table());
         let mut marks4 = vec![0u64; V4_WORDS as usize];
+        let mut host_marks = vec![0u64; HOST_WORDS as usize];
         let mut marks6 = vec![0u64; V6_WORDS as usize];
         for address in hosts.addresses() {
             marks4[marks::v4_word(address) as usize] |= marks::HOSTS << marks::v4_shift(address);
+            let bit = hosts.places(address).mark;
+            host_marks[bit as usize / 64] |= 1 << (bit % 64);
         }
         for (_, entry) in wide.entries(0..wide.buckets.len()) {
             let piece = entry.piece;
@@ -79,6 +82,7 @@ impl Loaded {
             }
         }
         settle(&self.marks4, &marks4);
+        settle(&self.host_marks, &host_marks);
         self.rebuild_near();
         settle(&self.marks6, &marks6);
     }

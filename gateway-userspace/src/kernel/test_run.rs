@@ -1,6 +1,6 @@
 //! Running the programs of the object without an interface (BPF_PROG_TEST_RUN): tests, benchmarks, floods.
 
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, path::Path};
 
 use super::{Kernel, KernelError, TestRunResult, sys};
 
@@ -53,6 +53,16 @@ impl Kernel {
         let program = self.state().loaded.named(program.symbol())?;
         sys::test_run(program.as_fd(), packet, repeat, None)
             .map_err(|error| KernelError::from_io("running the program on a test packet", error))
+    }
+
+    /// Pins a program of the object, for others to put on an interface.
+    ///
+    /// # Errors
+    /// When the program does not load, or the path is not on a BPF file system.
+    pub fn pin(&self, program: TestProgram, path: &Path) -> Result<(), KernelError> {
+        let program = self.state().loaded.named(program.symbol())?;
+        sys::pin(program.as_fd(), path)
+            .map_err(|error| KernelError::from_io(format!("pinning {}", path.display()), error))
     }
 
     /// Sends an untagged IPv4 TCP packet `count` times out of an interface, each time from a random source: a flood for

@@ -70,12 +70,6 @@ impl WideTable<'_> {
         wide_places(&self.key, piece.address.high, piece.address.low, piece.bytes(), mask, V6_BITS - 1)
     }
 
-    /// Reads what [`insert`](Self::insert) will look at first, so that the cache misses of many insertions overlap.
-    pub fn touch(&self, piece: &Piece) -> (u64, u32) {
-        let places = self.places(piece);
-        (self.buckets[places.first as usize].high[0].load(Relaxed), places.mark)
-    }
-
     fn cell(&self, place: Place) -> &WideCell {
         &self.buckets[place.bucket as usize]
     }

@@ -12,6 +12,7 @@ use super::request::Outcome;
 use super::table::Key;
 use super::window::Nanos;
 use crate::client::ClientId;
+use crate::config::limits::MAX_LIMITS;
 
 /// What the limits say of a request.
 pub enum Decision {
@@ -25,6 +26,8 @@ pub enum Decision {
 pub struct Standing {
     pub(super) policy: InForce,
     pub(super) reports: Reports,
+    /// The limits in shadow mode that would have refused, a bit each: there are at most 64.
+    pub(super) shadowed: u64,
 }
 
 pub(super) type Reports = SmallVec<[Report; 4]>;
@@ -37,7 +40,16 @@ pub(super) struct Report {
     pub(super) reset: Nanos,
 }
 
+const _: () = assert!(MAX_LIMITS <= u64::BITS as usize);
+
 impl Standing {
+    /// The names of the limits in shadow mode that would have refused the request: for the access log.
+    pub fn shadowed(&self) -> impl Iterator<Item = &Arc<str>> {
+        let is_shadowed = |limit: &&Limit| self.shadowed.unbounded_shr(limit.index.into()) & 1 == 1;
+        let limits = if self.shadowed == 0 { &[][..] } else { &self.policy.limits };
+        limits.iter().filter(is_shadowed).map(|limit| &limit.name)
+    }
+
     pub(super) fn limit(&self, index: u16) -> Option<&Limit> {
         self.policy.limits.get(usize::from(index))
     }
@@ -48,7 +60,6 @@ impl Standing {
 #[must_use = "a permit that is dropped has its units counted as if the request had failed"]
 pub struct Permit {
     pub(super) standing: Standing,
-    pub(super) shadowed: SmallVec<[u16; 4]>,
     pub(super) holding: Option<Holding>,
     pub(super) decided_at: Nanos,
 }
@@ -71,22 +82,20 @@ pub(super) enum Held {
     /// Units whose number is known for good when the answer is.
     Units {
         index: u16,
-        key: Key,
         cost: u32,
+        key: Key,
         at: Nanos,
-        /// Where a shared limit had the units from.
-        from: Option<From>,
-        in_redis: Option<InRedis>,
+        /// Where a shared limit had them from.
+        shared: Option<Box<FromShared>>,
     },
 }
 
-/// Units that were taken in Redis.
+/// Where units of a shared limit came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct InRedis {
-    /// The client's key there.
-    pub(super) text: Box<str>,
-    /// When they were counted, by the server's clock.
-    pub(super) counted_us: u64,
+pub(super) struct FromShared {
+    pub(super) from: From,
+    /// The client's key in Redis, where they were counted there.
+    pub(super) text: Option<String>,
 }
 
 impl Permit {
@@ -109,11 +118,6 @@ impl Permit {
     /// the unit was spent, else the request's `now`. This is the time that a window is about.
     pub fn decided_at(&self) -> Nanos {
         self.decided_at
-    }
-
-    /// The names of the limits in shadow mode that would have refused the request: for the access log.
-    pub fn shadowed(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.shadowed.iter().filter_map(|index| self.standing.limit(*index)).map(|limit| &limit.name)
     }
 }
 
@@ -150,7 +154,7 @@ pub struct Refusal {
     /// When to come again.
     pub retry_after: Duration,
     /// The offence that this refusal is, if it is one: for the bans.
-    pub offence: Option<Persistence>,
+    pub offence: Option<Box<Persistence>>,
     pub(super) standing: Standing,
 }
 
@@ -162,12 +166,12 @@ impl Refusal {
 }
 
 /// What to answer to a refused request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
     /// 429 (RFC 6585, section 4).
     TooManyRequests,
-    /// A challenge.
-    Challenge,
+    /// The way to the challenge.
+    Challenge(Arc<str>),
 }
 
 /// A client that goes on past refusals.

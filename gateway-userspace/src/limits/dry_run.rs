@@ -114,18 +114,13 @@ fn ask(limiter: &Limiter, entry: &Entry) -> Option<String> {
         None => (entry.target.as_str(), None),
     };
     let request = LimitRequest {
-        client: ClientId::direct(entry.client),
         route: &entry.route,
         host: &entry.host,
         method: &entry.method,
         path,
         query,
-        headers: &headers,
         ja4: entry.ja4.as_deref(),
-        certificate: None,
-        country: None,
-        asn: None,
-        now: entry.at,
+        ..LimitRequest::of(ClientId::direct(entry.client), &headers, entry.at)
     };
     match limiter.check(&request) {
         Check::Done(Decision::Allowed(permit)) => {

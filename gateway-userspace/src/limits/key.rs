@@ -26,13 +26,20 @@ pub struct KeySpec {
     ipv4_prefix: u8,
     ipv6_prefix: u8,
     absent: Absent,
+    /// Whether it is the address alone.
+    is_address: bool,
 }
 
 impl KeySpec {
     pub(super) fn of(limit: &Limit) -> Self {
         let mut parts = limit.key.clone();
         parts.sort();
-        Self { parts, ipv4_prefix: limit.ipv4_prefix, ipv6_prefix: limit.ipv6_prefix, absent: limit.absent }
+        Self::new(parts, limit.ipv4_prefix, limit.ipv6_prefix, limit.absent)
+    }
+
+    fn new(parts: Vec<KeyPart>, ipv4_prefix: u8, ipv6_prefix: u8, absent: Absent) -> Self {
+        let is_address = parts == [KeyPart::Address];
+        Self { parts, ipv4_prefix, ipv6_prefix, absent, is_address }
     }
 
     /// Whether the part belongs to the key.
@@ -48,20 +55,41 @@ impl KeySpec {
 
     /// The hash of the request's key; `None` where the limit does not apply to it.
     pub(super) fn hash(&self, request: &LimitRequest<'_>, secret: &Secret, spec: u64) -> Option<Key> {
-        // Gathered first: the hasher is at its best with one piece.
-        let mut bytes: SmallVec<[u8; 64]> = SmallVec::new();
-        bytes.extend_from_slice(&spec.to_le_bytes());
-        if self.parts == [KeyPart::Address] {
-            self.write_part(&KeyPart::Address, request, &mut |part| bytes.extend_from_slice(part));
-        } else {
-            self.write(request, &mut |part| bytes.extend_from_slice(part))?;
+        if self.is_address {
+            return Some(self.hash_of_address(request.client.addr(), secret, spec));
         }
+        // Gathered first: the hasher is at its best with one piece.
+        let mut bytes: SmallVec<[u8; 128]> = SmallVec::new();
+        bytes.extend_from_slice(&spec.to_le_bytes());
+        self.write(request, &mut |part| bytes.extend_from_slice(part))?;
         Some(Key::new(secret.hasher().hash(&bytes).as_u128()))
+    }
+
+    /// The usual key, in one go: the specification, the address's kind, and the bits of it that count.
+    fn hash_of_address(&self, addr: IpAddr, secret: &Secret, spec: u64) -> Key {
+        let mut bytes = [0_u8; 25];
+        bytes[..8].copy_from_slice(&spec.to_le_bytes());
+        let used = match addr {
+            IpAddr::V4(addr) => {
+                let network = addr.to_bits() & u32::MAX.unbounded_shl(32 - u32::from(self.ipv4_prefix));
+                bytes[8] = 4;
+                bytes[9..13].copy_from_slice(&network.to_be_bytes());
+                13
+            }
+            IpAddr::V6(addr) => {
+                let network = addr.to_bits() & u128::MAX.unbounded_shl(128 - u32::from(self.ipv6_prefix));
+                bytes[8] = 6;
+                bytes[9..].copy_from_slice(&network.to_be_bytes());
+                // What lies behind the network is zero, and the hash knows the length.
+                if self.ipv6_prefix <= 64 { 17 } else { 25 }
+            }
+        };
+        Key::new(secret.hasher().hash(&bytes[..used]).as_u128())
     }
 
     /// The request's key as text, the same on every node.
     pub(super) fn redis_text(&self, request: &LimitRequest<'_>) -> Option<String> {
-        if self.parts == [KeyPart::Address] {
+        if self.is_address {
             return Some(format!("a:{}", self.network(request.client.addr())));
         }
         let mut context = digest::Context::new(&digest::SHA256);
@@ -201,6 +229,12 @@ impl Secret {
         SipHasher13::new_with_keys(self.0, self.1)
     }
 
+    /// The key of who has a clearance with this nonce.
+    pub(super) fn cleared(self, nonce: &str) -> Key {
+        // No specification's hash begins so: theirs are of eight bytes and a kind.
+        Key::new(self.hasher().hash(format!("cleared by {nonce}").as_bytes()).as_u128())
+    }
+
     /// The keyed hash of a text.
     pub(super) fn hash(self, text: &str) -> u128 {
         self.hasher().hash(text.as_bytes()).as_u128()
@@ -220,7 +254,7 @@ mod tests {
 
     fn spec(parts: &[&str], absent: Absent) -> KeySpec {
         let parts = parts.iter().map(|p| p.parse().expect("key part")).collect();
-        KeySpec { parts, ipv4_prefix: 32, ipv6_prefix: 64, absent }
+        KeySpec::new(parts, 32, 64, absent)
     }
 
     #[test]
@@ -277,6 +311,32 @@ mod tests {
         );
         check(&["path"], a, path("/a/b"), path("/a/b2"), Some(false));
         check(&["host"], a, at("192.0.2.1").host("A.example"), at("192.0.2.1").host("a.EXAMPLE"), Some(true));
+        check(
+            &["host"],
+            a,
+            at("192.0.2.1").host("a.example"),
+            at("192.0.2.1").host("b.example"),
+            Some(false),
+        );
+        check(&["route"], a, at("192.0.2.1").route("r"), at("192.0.2.2").route("r"), Some(true));
+        check(&["route"], a, at("192.0.2.1").route("r"), at("192.0.2.1").route("s"), Some(false));
+        let tls = |ip: &str, ja4: &str, subject: &str| at(ip).tls(ja4, subject);
+        check(&["ja4"], a, tls("192.0.2.1", "t13d", "CN=a"), tls("192.0.2.2", "t13d", "CN=b"), Some(true));
+        check(&["ja4"], a, tls("192.0.2.1", "t13d", "CN=a"), tls("192.0.2.1", "t12d", "CN=a"), Some(false));
+        check(&["ja4"], k, at("192.0.2.1"), at("192.0.2.1"), None);
+        check(&["certificate"], a, tls("192.0.2.1", "x", "CN=a"), tls("192.0.2.2", "y", "CN=a"), Some(true));
+        check(&["certificate"], a, tls("192.0.2.1", "x", "CN=a"), tls("192.0.2.1", "x", "CN=b"), Some(false));
+        check(&["certificate"], s, at("192.0.2.1"), at("192.0.2.2"), Some(true));
+        let place = |ip: &str, country: &[u8; 2], asn: u32| at(ip).place(country, asn);
+        check(&["country"], a, place("192.0.2.1", b"CH", 1), place("192.0.2.2", b"CH", 2), Some(true));
+        check(&["country"], a, place("192.0.2.1", b"CH", 1), place("192.0.2.1", b"NL", 1), Some(false));
+        check(&["asn"], a, place("192.0.2.1", b"CH", 1), place("192.0.2.2", b"NL", 1), Some(true));
+        check(&["asn"], a, place("192.0.2.1", b"CH", 1), place("192.0.2.1", b"CH", 2), Some(false));
+        check(&["country", "asn"], k, at("192.0.2.2"), at("192.0.2.1"), None);
+        // What several parts make together, whatever order they are written in.
+        let both = |ip: &str, key: &str| at(ip).header("x-key", key);
+        check(&["address", "header:x-key"], a, both("192.0.2.1", "k"), both("192.0.2.2", "k"), Some(false));
+        check(&["header:x-key", "address"], a, both("192.0.2.1", "k"), both("192.0.2.1", "k"), Some(true));
     }
 
     #[test]

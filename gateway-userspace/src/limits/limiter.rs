@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::clock::Clock;
 use super::decision::{
-    Decision, Held, Holding, InRedis, Permit, Persistence, Refusal, Report, Reports, Response, Standing,
+    Decision, FromShared, Held, Holding, Permit, Persistence, Refusal, Report, Reports, Response, Standing,
 };
 use super::key::Secret;
 use super::pending::Pending;
@@ -18,7 +18,7 @@ use super::redis::{From, Item, Looked, Question, Shared};
 use super::request::{LimitRequest, Outcome};
 use super::running::{Entered, Running};
 use super::slot::{SECOND, Slot, Took, seconds};
-use super::table::{Key, Table};
+use super::table::{Key, Row, Table};
 use super::window::{Nanos, Verdict};
 use crate::config::limits::{Action, Limits};
 
@@ -59,8 +59,8 @@ pub(super) enum Attempt {
     Done(Decision),
     /// The limit has room for the request after this time, and its action is to hold back.
     Delay(Nanos, InForce),
-    /// Redis has to be asked.
-    Ask(Questions, InForce),
+    /// Redis has to be asked. In a box: a decision without it, which is the usual one, stays small.
+    Ask(Box<Questions>, InForce),
 }
 
 pub(super) type Questions = SmallVec<[Question; 2]>;
@@ -86,13 +86,13 @@ struct Told {
     limit: Arc<str>,
     response: Response,
     retry_after: Duration,
-    offence: Option<Persistence>,
+    offence: Option<Box<Persistence>>,
 }
 
 impl Told {
-    fn by(self, policy: InForce, reports: Reports) -> Refusal {
+    fn by(self, policy: InForce, reports: Reports, shadowed: u64) -> Refusal {
         let Self { limit, response, retry_after, offence } = self;
-        Refusal { limit, response, retry_after, offence, standing: Standing { policy, reports } }
+        Refusal { limit, response, retry_after, offence, standing: Standing { policy, reports, shadowed } }
     }
 }
 
@@ -119,7 +119,7 @@ impl Limiter {
     pub fn with_clock(limits: &Limits, random: [u64; 2], clock: Clock) -> Self {
         let secret = Secret::new(random);
         let inner = Inner {
-            policy: ArcSwap::from_pointee(Policy::new(&limits.limits, secret, None)),
+            policy: ArcSwap::from_pointee(Policy::new(limits, secret, None)),
             secret,
             local: Table::with_memory(limits.store.memory),
             shared: Shared::start(&limits.store, clock),
@@ -133,7 +133,7 @@ impl Limiter {
     /// Puts other limits in place. Limits that count the same as before go on with their counters.
     pub fn reload(&self, limits: &Limits) {
         let old = self.inner.policy.load();
-        self.inner.policy.store(Arc::new(Policy::new(&limits.limits, self.inner.secret, Some(&old))));
+        self.inner.policy.store(Arc::new(Policy::new(limits, self.inner.secret, Some(&old))));
     }
 
     /// Whether Redis is asked now, or its breaker open; `None` where no Redis is configured.
@@ -171,6 +171,7 @@ impl Inner {
     }
 
     /// Decides, if that can be done without waiting. What is not decided has taken nothing.
+    #[inline]
     pub(super) fn attempt(
         self: &Arc<Self>,
         in_force: InForce,
@@ -181,20 +182,29 @@ impl Inner {
         let now = moment.now;
         let mut taken: SmallVec<[Taken; 8]> = SmallVec::new();
         let mut reports = Reports::new();
-        let mut shadowed: SmallVec<[u16; 4]> = SmallVec::new();
+        let mut shadowed = 0_u64;
         let mut questions = Questions::new();
         let mut refused = None;
-        // Limits with the same way to tell clients apart stand together: their key is hashed once.
+        // Limits with the same way to tell clients apart stand together: their key is hashed once, and their row locked once.
         let mut last: (Option<u16>, Option<Key>) = (None, None);
+        let mut row: Option<Row<'_, Slot>> = None;
         for limit in policy.on_route(request.route) {
             let Some(spec) = policy.specs.get(usize::from(limit.spec)) else { continue };
             if !limit.applies(request, &spec.key) {
                 continue;
             }
+            let clearances = policy.clearances.as_ref().filter(|_| limit.config.action == Action::Challenge);
+            if clearances.is_some_and(|it| it.is_challenge(request)) {
+                continue;
+            }
+            let cleared = clearances.and_then(|it| it.of(request));
             if last.0 != Some(limit.spec) {
+                row = None;
                 last = (Some(limit.spec), spec.key.hash(request, &self.secret, spec.id));
             }
             let Some(base) = last.1 else { continue };
+            // Who has passed a challenge has a quota of its own for it, on this node.
+            let base = cleared.map_or(base, |nonce| self.secret.cleared(nonce));
             let key = base.salted(limit.salt);
             let index = limit.index;
             let cost = limit.cost(request);
@@ -202,29 +212,41 @@ impl Inner {
             let took = match &limit.kind {
                 Kind::Concurrency(most) => self.enter(key, *most),
                 Kind::Rate(rate) if cost == 0 && !rate.settles => continue,
-                Kind::Rate(rate) => match self.shared.as_ref().filter(|_| limit.is_shared()) {
-                    None => self.take(limit, rate, key, now, cost),
-                    Some(shared) => {
-                        let item = Item { index, key, need: cost.max(1) };
-                        match shared.look(limit, rate, key, cost, moment.may_ask) {
-                            Looked::Decided { took, from: source, ahead, at: moment_there } => {
-                                (from, at) = (Some(source), moment_there);
-                                if ahead && moment.may_ask {
-                                    let question = question(request, limit, policy, base, item);
-                                    question.and_then(|q| shared.ask(policy, q));
-                                }
-                                took
+                Kind::Rate(rate) => {
+                    match self.shared.as_ref().filter(|_| limit.is_shared() && cleared.is_none()) {
+                        None => {
+                            if row.as_ref().is_some_and(|row| !row.holds(base)) {
+                                row = None;
                             }
-                            Looked::Ask => {
-                                match questions.iter_mut().find(|q| q.base == base) {
-                                    Some(question) => question.items.push(item),
-                                    None => questions.extend(question(request, limit, policy, base, item)),
+                            let row = row.get_or_insert_with(|| self.local.row(base));
+                            take(row, limit, rate, key, now, cost)
+                        }
+                        Some(shared) => {
+                            let item = Item { index, key, need: cost.max(1) };
+                            match shared.look(limit, rate, key, cost, moment.may_ask) {
+                                Looked::Decided { took, from: source, ahead, at: moment_there } => {
+                                    (from, at) = (Some(source), moment_there);
+                                    if ahead && moment.may_ask {
+                                        let question = question(request, limit, policy, base, item);
+                                        if let Some(question) = question {
+                                            shared.ask_ahead(policy, question);
+                                        }
+                                    }
+                                    took
                                 }
-                                continue;
+                                Looked::Ask => {
+                                    match questions.iter_mut().find(|q| q.base == base) {
+                                        Some(question) => question.items.push(item),
+                                        None => {
+                                            questions.extend(question(request, limit, policy, base, item));
+                                        }
+                                    }
+                                    continue;
+                                }
                             }
                         }
                     }
-                },
+                }
             };
             let verdict = took.verdict;
             if verdict.ok {
@@ -232,20 +254,24 @@ impl Inner {
                 taken.push(Taken { index, key, cost, from, at });
             } else if limit.is_shadow() {
                 limit.metrics.shadowed.add();
-                shadowed.push(index);
+                shadowed |= 1_u64.unbounded_shl(index.into());
             } else {
+                row = None;
                 for taken in &taken {
                     self.put_back(policy, taken, now);
                 }
                 reports.push(Report { index, remaining: verdict.remaining, reset: verdict.reset });
-                refused = Some(self.refused(request, limit, took, moment));
+                let challenges = clearances.filter(|_| cleared.is_none());
+                let response = challenges.map(|it| Response::Challenge(it.location(request)));
+                refused = Some(self.refused(request, limit, took, moment, response));
                 break;
             }
         }
+        drop(row);
         match refused {
             Some(Refused::Delay(wait)) => return Attempt::Delay(wait, in_force),
             Some(Refused::Told(told)) => {
-                return Attempt::Done(Decision::Refused(told.by(in_force, reports)));
+                return Attempt::Done(Decision::Refused(told.by(in_force, reports, shadowed)));
             }
             None => {}
         }
@@ -253,7 +279,7 @@ impl Inner {
             for taken in &taken {
                 self.put_back(policy, taken, now);
             }
-            return Attempt::Ask(questions, in_force);
+            return Attempt::Ask(Box::new(questions), in_force);
         }
         for (report, taken) in reports.iter().zip(&taken) {
             if let Some(limit) = policy.limits.get(usize::from(report.index)) {
@@ -265,20 +291,8 @@ impl Inner {
         }
         let holding = self.holding(policy, request, &taken);
         let decided_at = taken.iter().map(|taken| taken.at).max().unwrap_or(now);
-        let standing = Standing { policy: in_force, reports };
-        Attempt::Done(Decision::Allowed(Permit { standing, shadowed, holding, decided_at }))
-    }
-
-    fn take(&self, limit: &Limit, rate: &RateLimit, key: Key, now: Nanos, cost: u32) -> Took {
-        self.local.update(key, seconds(now), |slot| {
-            // A request that is paid for afterwards needs room for one unit at least.
-            let took = if cost > 0 || slot.state.peek(&rate.rule, now, 1).ok {
-                slot.take(limit, rate, 1, now, cost)
-            } else {
-                Took { verdict: slot.state.peek(&rate.rule, now, 1), offence: slot.refuse(limit, rate, now) }
-            };
-            (took, slot.mark(rate, &took.verdict))
-        })
+        let standing = Standing { policy: in_force, reports, shadowed };
+        Attempt::Done(Decision::Allowed(Permit { standing, holding, decided_at }))
     }
 
     fn enter(&self, key: Key, most: u32) -> Took {
@@ -316,32 +330,38 @@ impl Inner {
         request: &LimitRequest<'_>,
         taken: &[Taken],
     ) -> Option<Holding> {
-        let in_redis = |taken: &Taken, limit: &Limit| {
-            let Some(From::Lease(batch)) = taken.from else { return None };
-            let text = policy.specs.get(usize::from(limit.spec))?.key.redis_text(request)?;
-            Some(InRedis { text: text.into(), counted_us: batch.counted_us })
-        };
-        let hold = |taken: &Taken| {
-            let limit = policy.limits.get(usize::from(taken.index))?;
+        let mut held: SmallVec<[Held; 2]> = SmallVec::new();
+        for taken in taken {
+            let Some(limit) = policy.limits.get(usize::from(taken.index)) else { continue };
             match &limit.kind {
-                Kind::Concurrency(_) => Some(Held::Place(taken.key)),
-                Kind::Rate(rate) if rate.settles => Some(Held::Units {
-                    index: taken.index,
-                    key: taken.key,
-                    cost: taken.cost,
-                    at: taken.at,
-                    from: taken.from,
-                    in_redis: in_redis(taken, limit),
-                }),
-                Kind::Rate(_) => None,
+                Kind::Concurrency(_) => held.push(Held::Place(taken.key)),
+                Kind::Rate(rate) if rate.settles => {
+                    let Taken { index, key, cost, from, at } = *taken;
+                    let shared = from.map(|from| {
+                        let text = match from {
+                            From::Lease(_) => policy.specs.get(usize::from(limit.spec)),
+                            From::Fallback => None,
+                        };
+                        let text = text.and_then(|spec| spec.key.redis_text(request));
+                        Box::new(FromShared { from, text })
+                    });
+                    held.push(Held::Units { index, key, cost, at, shared });
+                }
+                Kind::Rate(_) => {}
             }
-        };
-        let held: SmallVec<[Held; 2]> = taken.iter().filter_map(hold).collect();
+        }
         let holding = |held| Holding { held, policy: Arc::clone(policy), inner: Arc::clone(self) };
         (!held.is_empty()).then(|| holding(held))
     }
 
-    fn refused(&self, request: &LimitRequest<'_>, limit: &Limit, took: Took, moment: Moment) -> Refused {
+    fn refused(
+        &self,
+        request: &LimitRequest<'_>,
+        limit: &Limit,
+        took: Took,
+        moment: Moment,
+        challenge: Option<Response>,
+    ) -> Refused {
         let waited = moment.waited;
         let wait = Duration::from_nanos(took.verdict.reset);
         if let Action::Delay(most) = limit.config.action
@@ -354,38 +374,40 @@ impl Inner {
             return Refused::Delay(took.verdict.reset);
         }
         limit.metrics.refused.add();
-        let offence = took.offence.map(|refusals| Persistence {
+        let persistence = |refusals| Persistence {
             client: request.client,
             limit: Arc::clone(&limit.name),
             refusals,
             own: limit.own,
             ban: limit.config.action == Action::Ban,
             until_reset: wait,
-        });
-        let response = match limit.config.action {
-            Action::Challenge => Response::Challenge,
-            _ => Response::TooManyRequests,
         };
+        let offence = took.offence.map(|refusals| Box::new(persistence(refusals)));
+        let response = challenge.unwrap_or(Response::TooManyRequests);
         Refused::Told(Told { limit: Arc::clone(&limit.name), response, retry_after: wait, offence })
     }
 
     /// Settles what a permit held, now that the answer is known.
     pub(super) fn settle(&self, policy: &Policy, held: Held, outcome: &Outcome<'_>, now: Nanos) {
-        let (index, key, paid, at, from, in_redis) = match held {
+        let (index, key, paid, at, from) = match held {
             Held::Place(key) => return self.running.leave(key),
-            Held::Units { index, key, cost, at, from, in_redis } => (index, key, cost, at, from, in_redis),
+            Held::Units { index, key, cost, at, shared } => {
+                (index, key, cost, at, shared.map(|shared| *shared))
+            }
         };
         let Some(limit) = policy.limits.get(usize::from(index)) else { return };
         let Kind::Rate(rate) = &limit.kind else { return };
         let cost = limit.final_cost(outcome, paid);
         let (less, more) = (paid.saturating_sub(cost), cost.saturating_sub(paid));
-        match (&self.shared, in_redis, from) {
+        match (&self.shared, from) {
             _ if less == 0 && more == 0 => {}
-            (Some(shared), Some(there), _) if less > 0 => {
-                shared.give_back(limit, rate, key, &there.text, less, (at, there.counted_us));
+            (Some(shared), Some(FromShared { from: From::Lease(batch), text: Some(text) })) if less > 0 => {
+                shared.give_back(limit, rate, key, &text, less, (at, batch.counted_us));
             }
-            (Some(shared), Some(there), _) => shared.charge(limit, rate, key, &there.text, more),
-            (Some(shared), None, Some(from)) => shared.put_back(rate, key, from, at, less),
+            (Some(shared), Some(FromShared { from: From::Lease(_), text: Some(text) })) => {
+                shared.charge(limit, rate, key, &text, more);
+            }
+            (Some(shared), Some(FromShared { from, .. })) => shared.put_back(rate, key, from, at, less),
             _ if less > 0 => self.give_back(rate, key, at, now, less),
             _ => self.local.update(key, seconds(now), |slot| {
                 slot.state.charge(&rate.rule, now, more);
@@ -401,6 +423,18 @@ impl Inner {
             self.running.leave(key);
         }
     }
+}
+
+fn take(row: &mut Row<'_, Slot>, limit: &Limit, rate: &RateLimit, key: Key, now: Nanos, cost: u32) -> Took {
+    row.update(key, seconds(now), |slot| {
+        // A request that is paid for afterwards needs room for one unit at least.
+        let took = if cost > 0 || slot.state.peek(&rate.rule, now, 1).ok {
+            slot.take(limit, rate, 1, now, cost)
+        } else {
+            Took { verdict: slot.state.peek(&rate.rule, now, 1), offence: slot.refuse(limit, rate, now) }
+        };
+        (took, slot.mark(rate, &took.verdict))
+    })
 }
 
 fn question(

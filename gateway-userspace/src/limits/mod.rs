@@ -4,6 +4,7 @@
 //! unless Redis has to be asked or the request is held back. What is let through carries a [`Permit`], to be
 //! settled when the answer is known.
 
+mod clearance;
 mod clock;
 mod decision;
 mod dry_run;
@@ -25,6 +26,7 @@ mod tests;
 mod tools;
 pub mod window;
 
+pub use clearance::{ClearanceError, Clearances, MAX_LIFE_S};
 pub use clock::Clock;
 pub use decision::{Decision, Holding, Permit, Persistence, Refusal, Response, Standing};
 pub use dry_run::{DryRun, Refused, dry_run};

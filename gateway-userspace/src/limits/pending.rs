@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use smallvec::SmallVec;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::decision::Decision;
 use super::limiter::{Attempt, Inner, Limiter, Moment, Questions};
 use super::policy::Policy;
-use super::redis::Flight;
 use super::request::LimitRequest;
 use super::window::Nanos;
 
@@ -59,7 +59,7 @@ impl<'a> Pending<'a> {
                 Attempt::Ask(questions, policy) => {
                     let policy = Guard::into_inner(policy);
                     rounds += 1;
-                    let answered = ask(inner, &policy, questions);
+                    let answered = ask(inner, &policy, *questions);
                     let in_time = tokio::time::timeout_at(redis_until, answered).await;
                     may_ask = rounds < MAX_ROUNDS && in_time.unwrap_or(false);
                     policy
@@ -72,18 +72,23 @@ impl<'a> Pending<'a> {
     }
 }
 
-/// Asks all questions; tells whether all were answered.
-async fn ask(inner: &Arc<Inner>, policy: &Arc<Policy>, questions: Questions) -> bool {
+/// Asks all questions at once; tells whether all were answered.
+async fn ask(inner: &Arc<Inner>, policy: &Arc<Policy>, mut questions: Questions) -> bool {
     let Some(shared) = &inner.shared else { return false };
-    let flights: SmallVec<[Option<Arc<Flight>>; 2]> =
-        questions.into_iter().map(|question| shared.ask(policy, question)).collect();
-    for flight in flights {
-        let Some(flight) = flight else { return false };
-        if !flight.landed().await {
-            return false;
-        }
+    // Nearly always it is one.
+    let Some(first) = questions.pop() else { return true };
+    let rest: SmallVec<[JoinHandle<bool>; 2]> = questions
+        .into_iter()
+        .map(|question| {
+            let (shared, policy) = (Arc::clone(shared), Arc::clone(policy));
+            tokio::spawn(async move { shared.ask(&policy, question).await })
+        })
+        .collect();
+    let mut answered = shared.ask(policy, first).await;
+    for other in rest {
+        answered &= other.await.unwrap_or(false);
     }
-    true
+    answered
 }
 
 /// Now, by the clock of a request that was at `then` when `since` was taken.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::clearance::Clearances;
 use super::key::{KeySpec, Secret, stable_id};
 use super::metrics::LimitMetrics;
 use super::request::{LimitRequest, Outcome};
@@ -21,6 +22,8 @@ pub struct Policy {
     rest: Vec<u16>,
     /// Whether a limit asks where addresses are.
     pub(super) places: Places,
+    /// Where limits challenge, if one does.
+    pub(super) clearances: Option<Clearances>,
 }
 
 /// What limits ask of the places of addresses.
@@ -81,7 +84,8 @@ pub(super) struct RateLimit {
 
 impl Policy {
     /// Compiles limits. `old` lends its metrics to limits of the same name, so that they go on counting.
-    pub fn new(limits: &[config::Limit], secret: Secret, old: Option<&Self>) -> Self {
+    pub fn new(all: &config::Limits, secret: Secret, old: Option<&Self>) -> Self {
+        let limits = &all.limits;
         let mut specs: Vec<Spec> = Vec::new();
         let mut compiled: Vec<Limit> = Vec::new();
         for limit in limits.iter().filter(|limit| limit.mode != LimitMode::Off) {
@@ -103,7 +107,16 @@ impl Policy {
             routes: HashMap::new(),
             rest: Vec::new(),
             places: Places::default(),
+            clearances: None,
         };
+        if limits.iter().any(|limit| limit.action == config::Action::Challenge) {
+            let read = all.challenge.as_ref().map(Clearances::read).transpose();
+            // Who starts or reloads the gateway has read it before: it has gone since then.
+            policy.clearances = read.unwrap_or_else(|error| {
+                tracing::error!(%error, "limits: nobody is challenged; limits that would are refused with 429");
+                None
+            });
+        }
         let asks = |part: KeyPart| policy.specs.iter().any(|spec| spec.key.has(&part));
         policy.places = Places { country: asks(KeyPart::Country), asn: asks(KeyPart::Asn) };
         let names: HashSet<&String> = limits.iter().flat_map(|limit| &limit.scope.routes).collect();

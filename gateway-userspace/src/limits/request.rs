@@ -35,6 +35,24 @@ pub struct LimitRequest<'a> {
 }
 
 impl<'a> LimitRequest<'a> {
+    /// A `GET /` of this client on a route and a host without a name, of which nothing else is known.
+    pub fn of(client: ClientId, headers: &'a HeaderMap, now: Nanos) -> Self {
+        Self {
+            client,
+            route: "",
+            host: "",
+            method: &Method::GET,
+            path: "/",
+            query: None,
+            headers,
+            ja4: None,
+            certificate: None,
+            country: None,
+            asn: None,
+            now,
+        }
+    }
+
     pub(super) fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers.get(name).map(http::HeaderValue::as_bytes).filter(|v| !v.is_empty())
     }

@@ -5,16 +5,24 @@
 //! so nobody can aim at one). Entries lie close together in the order in which their keys came, so that few keys touch
 //! little memory and the memory of a table grows with its use.
 //!
+//! Keys that differ in their salt alone, which are one client's in several limits, share a lock ([`Row`]): several limits of a
+//! client are decided under one, and their entries lie beside each other.
+//!
 //! When there is no room, of the entries looked at the one that is past its time goes, else the one that has used the
 //! least of its limit, so that a flood of new keys pushes out each other and not those who are near or over theirs.
-//! Nothing is ever rehashed or swept as a whole: [`Table::sweep`] frees entries a few buckets at a time.
+//! Nothing is ever swept as a whole: [`Table::sweep`] frees entries a few buckets at a time, and the buckets of one lock
+//! are doubled while it has few keys, at most [`MAX_ROOM`] / 2 of them at a time.
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Ways of a bucket: a cache line.
 const WAYS: usize = 8;
-/// Locks of a table. Each is held for one lookup.
-const SHARDS: usize = 64;
+/// Fewest locks of a table. Each is held for one client's lookups.
+const MIN_SHARDS: usize = 64;
+/// Most entries under one lock: what bounds the time in which its buckets are doubled.
+pub const MAX_ROOM: usize = 1 << 15;
+/// Buckets that a lock's part begins with, to twice as many.
+const FIRST_BUCKETS: usize = 32;
 /// Entries that memory is taken for at a time.
 const CHUNK: usize = 256;
 /// Ways for two entries: so many more that buckets are seldom full while there is room for entries.
@@ -22,40 +30,45 @@ const WAYS_FOR_TWO: usize = 3;
 /// Buckets looked at for somebody to push out, until a bucket's worth of entries was seen.
 const MOST_SEARCHED: usize = 16;
 /// Of the memory given, what an allocator and the lists of chunks may take: one part in so many.
-const RESERVED: u64 = 50;
+const RESERVED: u64 = 25;
 
-/// The hash of a limit's key: 128 bits, keyed. Never 0.
+/// The hash of a limit's key: 128 bits, keyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key(u128);
+pub struct Key {
+    /// Chooses the lock by its low bits, and the bucket by its 24 highest.
+    place: u64,
+    /// Tells keys of a bucket apart.
+    tag: u64,
+}
+
+/// The bits of a place that a salt changes: those that choose the bucket.
+const SALTED: u64 = !0 << 40;
 
 impl Key {
     /// A key from a hash.
     pub fn new(hash: u128) -> Self {
-        Self(hash.max(1))
+        Self { place: hash as u64, tag: (hash >> 64) as u64 }
     }
 
-    /// This key as one limit's: `salt` is the limit's own.
+    /// This key as one limit's: `salt` is the limit's own. It stays in its row.
     #[must_use]
     pub fn salted(self, salt: u128) -> Self {
-        Self::new(self.0 ^ salt)
+        Self { place: self.place ^ (salt as u64 & SALTED), tag: self.tag ^ (salt >> 64) as u64 }
     }
 
     /// 32 bits of the key.
     pub(super) fn fold(self) -> u32 {
-        (self.0 >> 64) as u32
+        self.tag as u32
     }
 
-    fn shard(self) -> usize {
-        self.0 as usize % SHARDS
+    /// What a way says of a key: the 24 bits that choose its bucket, and as many others.
+    fn way_tag(self) -> u64 {
+        (self.place >> 40) << 24 | self.tag >> 40
     }
 
-    fn bucket(self, buckets: usize) -> usize {
-        ((u128::from(self.0 as u64) * buckets as u128) >> 64) as usize
-    }
-
-    /// What a way says of a key, and what its entry adds: 48 bits besides those that chose the bucket.
-    fn tags(self) -> (u32, u16) {
-        ((self.0 >> 96) as u32, (self.0 >> 64) as u16)
+    /// What its entry says besides.
+    fn entry_tag(self) -> u16 {
+        self.tag as u16
     }
 }
 
@@ -81,29 +94,54 @@ struct Entry<V> {
 
 /// A part of the table under a lock of its own.
 struct Shard<V> {
-    /// Buckets of eight ways each from `first` on, where a cache line begins. A way has the key's tag in its upper half and in its lower
-    /// half one more than the entry's index; 0 is an empty way.
+    /// Buckets of eight ways each from `first` on, where a cache line begins. A way has the key's tag in its upper 48 bits and in its
+    /// lower 16 one more than the entry's index; 0 is an empty way.
     ways: Vec<u64>,
     first: usize,
+    /// Buckets now, and at most.
+    buckets: usize,
+    most_buckets: usize,
     chunks: Vec<Vec<Entry<V>>>,
     /// Entries that there may be.
     room: usize,
     /// Entries that were ever taken; those after it have no memory yet.
     taken: usize,
     /// A free entry among those, as a way names it; 0: none.
-    free: u32,
+    free: u16,
     entries: usize,
     evicted: u64,
     /// The bucket where somebody to push out is looked for next.
     hand: usize,
 }
 
+/// Memory for so many buckets, and where its first cache line begins.
+fn ways_of(buckets: usize) -> (Vec<u64>, usize) {
+    // Zeroed memory is not touched before it is used.
+    let ways = vec![0_u64; (buckets + 1) * WAYS];
+    let first = ways.as_ptr().align_offset(64).min(WAYS);
+    (ways, first)
+}
+
 impl<V: Copy + Default> Shard<V> {
-    fn new(buckets: usize, room: usize) -> Self {
-        // Zeroed memory is not touched before it is used.
-        let ways = vec![0_u64; (buckets + 1) * WAYS];
-        let first = ways.as_ptr().align_offset(64).min(WAYS);
-        Self { ways, first, chunks: Vec::new(), room, taken: 0, free: 0, entries: 0, evicted: 0, hand: 0 }
+    fn new(size: Size) -> Self {
+        let (ways, first) = ways_of(size.buckets);
+        Self {
+            ways,
+            first,
+            buckets: size.buckets,
+            most_buckets: size.most_buckets,
+            chunks: Vec::new(),
+            room: size.room,
+            taken: 0,
+            free: 0,
+            entries: 0,
+            evicted: 0,
+            hand: 0,
+        }
+    }
+
+    fn bucket_of(&self, way_tag: u64) -> usize {
+        ((way_tag >> 24) as usize * self.buckets) >> 24
     }
 
     fn bucket(&mut self, bucket: usize) -> &mut [u64] {
@@ -111,47 +149,79 @@ impl<V: Copy + Default> Shard<V> {
         &mut self.ways[at..at + WAYS]
     }
 
-    fn entry(&mut self, named: u32) -> &mut Entry<V> {
-        let index = named as usize - 1;
+    fn entry(&mut self, named: u16) -> &mut Entry<V> {
+        let index = usize::from(named) - 1;
         &mut self.chunks[index / CHUNK][index % CHUNK]
     }
 
-    /// The way of a key in its bucket, and the name of its entry.
-    fn find(&mut self, bucket: usize, key: Key) -> Option<(usize, u32)> {
-        let (tag, more) = key.tags();
-        for way in 0..WAYS {
-            let word = self.ways[self.first + bucket * WAYS + way];
-            let named = word as u32;
-            if (word >> 32) as u32 == tag && named != 0 && self.entry(named).tag == more {
-                return Some((way, named));
+    /// The bucket of a key, its way in there, and the name of its entry.
+    fn find(&self, key: Key) -> Option<(usize, usize, u16)> {
+        let (tag, more) = (key.way_tag(), key.entry_tag());
+        let bucket = self.bucket_of(tag);
+        let at = self.first + bucket * WAYS;
+        let ways: &[u64; WAYS] = self.ways.get(at..at + WAYS)?.try_into().ok()?;
+        // All eight first, without a branch: which of them it is cannot be guessed.
+        let like = |n: usize| u32::from(ways[n] >> 16 == tag && ways[n] as u16 != 0) << n;
+        let mut alike = (0..WAYS).fold(0_u32, |alike, n| alike | like(n));
+        while alike != 0 {
+            let way = alike.trailing_zeros() as usize;
+            let named = ways[way] as u16;
+            let index = usize::from(named).wrapping_sub(1);
+            if self.chunks.get(index / CHUNK)?.get(index % CHUNK)?.tag == more {
+                return Some((bucket, way, named));
             }
+            alike &= alike - 1;
         }
         None
     }
 
     /// Makes a place for a key that is not there.
-    fn insert(&mut self, bucket: usize, buckets: usize, key: Key, now_s: u32) -> u32 {
-        let (tag, more) = key.tags();
+    #[cold]
+    fn insert(&mut self, key: Key, now_s: u32) -> u16 {
+        let tag = key.way_tag();
+        let mut bucket = self.bucket_of(tag);
+        // Half full, or one bucket is: while there may be more of them, nobody has to go for that.
+        while self.buckets < self.most_buckets
+            && (self.entries * 2 >= self.buckets * WAYS || self.bucket(bucket).iter().all(|word| *word != 0))
+        {
+            self.double();
+            bucket = self.bucket_of(tag);
+        }
         let way = self.bucket(bucket).iter().position(|word| *word == 0).unwrap_or_else(|| {
             let way = (0..WAYS).min_by_key(|way| self.rank(bucket, *way, now_s)).unwrap_or(0);
             self.push_out(bucket, way, now_s);
             way
         });
         let named = self.vacancy().unwrap_or_else(|| {
-            self.search(buckets, now_s);
+            self.search(now_s);
             self.vacancy().unwrap_or(1)
         });
-        self.bucket(bucket)[way] = u64::from(tag) << 32 | u64::from(named);
-        *self.entry(named) = Entry { value: V::default(), expires_s: 0, tag: more, heat: 0 };
+        self.bucket(bucket)[way] = tag << 16 | u64::from(named);
+        *self.entry(named) = Entry { value: V::default(), expires_s: 0, tag: key.entry_tag(), heat: 0 };
         self.entries += 1;
         named
     }
 
+    /// Twice as many buckets. What lay in one lies in two then, so none gets too full.
+    fn double(&mut self) {
+        let (ways, first) = ways_of(self.buckets * 2);
+        self.buckets *= 2;
+        self.first = first;
+        for word in std::mem::replace(&mut self.ways, ways) {
+            if word != 0 {
+                let bucket = self.bucket_of(word >> 16);
+                if let Some(empty) = self.bucket(bucket).iter_mut().find(|word| **word == 0) {
+                    *empty = word;
+                }
+            }
+        }
+    }
+
     /// An entry without a key.
-    fn vacancy(&mut self) -> Option<u32> {
+    fn vacancy(&mut self) -> Option<u16> {
         if self.free != 0 {
             let named = self.free;
-            self.free = self.entry(named).expires_s;
+            self.free = self.entry(named).expires_s as u16;
             return Some(named);
         }
         if self.taken == self.room {
@@ -162,20 +232,21 @@ impl<V: Copy + Default> Shard<V> {
         }
         self.chunks.last_mut()?.push(Entry::default());
         self.taken += 1;
-        u32::try_from(self.taken).ok()
+        u16::try_from(self.taken).ok()
     }
 
     /// Who goes first: who is past its time, then who has used the least, then who expires the soonest.
     fn rank(&mut self, bucket: usize, way: usize, now_s: u32) -> (bool, u8, u32) {
-        let named = self.bucket(bucket)[way] as u32;
+        let named = self.bucket(bucket)[way] as u16;
         let entry = self.entry(named);
         (entry.expires_s > now_s, entry.heat, entry.expires_s)
     }
 
     /// Pushes somebody out, from where the hand stands.
-    fn search(&mut self, buckets: usize, now_s: u32) {
+    fn search(&mut self, now_s: u32) {
         let mut best: Option<((bool, u8, u32), usize, usize)> = None;
         let mut seen = 0;
+        let buckets = self.buckets;
         for step in 0..buckets {
             if seen >= WAYS || (seen > 0 && step >= MOST_SEARCHED) {
                 break;
@@ -198,16 +269,16 @@ impl<V: Copy + Default> Shard<V> {
     }
 
     fn push_out(&mut self, bucket: usize, way: usize, now_s: u32) {
-        let named = self.bucket(bucket)[way] as u32;
+        let named = self.bucket(bucket)[way] as u16;
         self.evicted += u64::from(self.entry(named).expires_s > now_s);
         self.clear(bucket, way);
     }
 
     fn clear(&mut self, bucket: usize, way: usize) {
-        let named = self.bucket(bucket)[way] as u32;
+        let named = self.bucket(bucket)[way] as u16;
         self.bucket(bucket)[way] = 0;
         let free = self.free;
-        self.entry(named).expires_s = free;
+        self.entry(named).expires_s = free.into();
         self.free = named;
         self.entries -= 1;
     }
@@ -219,17 +290,23 @@ impl<V: Copy + Default> Shard<V> {
     }
 }
 
-/// Each lock on a cache line of its own.
-#[repr(align(64))]
+/// Each lock on cache lines of its own.
+#[repr(align(128))]
 struct Padded<T>(T);
+
+/// How large one lock's part is.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    room: usize,
+    buckets: usize,
+    most_buckets: usize,
+}
 
 /// Counters by key, at most as many as fit the memory given.
 pub struct Table<V> {
+    /// A power of two of them.
     shards: Vec<Padded<Mutex<Shard<V>>>>,
-    /// Buckets of a shard.
-    buckets: usize,
-    /// Entries of a shard.
-    room: usize,
+    size: Size,
 }
 
 /// How full a table is.
@@ -252,64 +329,66 @@ impl<V: Copy + Default> Table<V> {
     /// A table that takes at most `bytes` of memory, and room for at least eight keys a lock.
     pub fn with_memory(bytes: u64) -> Self {
         let bytes = bytes - bytes / RESERVED;
-        let room = (bytes / (Self::ENTRY_BYTES * SHARDS) as u64) as usize;
-        // A way names an entry in 32 bits.
-        let room = room.clamp(WAYS, u32::MAX as usize - 1);
-        let buckets = (room * WAYS_FOR_TWO / 2).div_ceil(WAYS);
-        let shard = || Padded(Mutex::new(Shard::new(buckets, room)));
-        Self { shards: std::iter::repeat_with(shard).take(SHARDS).collect(), buckets, room }
+        let entries = (bytes / Self::ENTRY_BYTES as u64) as usize;
+        let shards = (entries / MAX_ROOM).next_power_of_two().clamp(MIN_SHARDS, 1 << 16);
+        let room = (entries / shards).clamp(WAYS, MAX_ROOM);
+        let most = (room * WAYS_FOR_TWO / 2).div_ceil(WAYS);
+        let doublings = (most / FIRST_BUCKETS).checked_ilog2().unwrap_or(0);
+        let buckets = most >> doublings;
+        let size = Size { room, buckets, most_buckets: buckets << doublings };
+        let shard = || Padded(Mutex::new(Shard::new(size)));
+        Self { shards: std::iter::repeat_with(shard).take(shards).collect(), size }
+    }
+
+    /// The row of a key, and of all that differ from it in their salt alone. Nobody else touches it until it is dropped.
+    pub fn row(&self, key: Key) -> Row<'_, V> {
+        // At most 2^16 of them: no salt changes these bits.
+        let shard = key.place as usize & (self.shards.len() - 1);
+        Row { shard: self.shards[shard].0.lock(), place: key.place }
     }
 
     /// Runs `change` on the value of `key`, made from nothing if it is not there, and keeps the mark it gives.
     pub fn update<R>(&self, key: Key, now_s: u32, change: impl FnOnce(&mut V) -> (R, Mark)) -> R {
-        let mut shard = self.shards[key.shard()].0.lock();
-        let bucket = key.bucket(self.buckets);
-        let named = match shard.find(bucket, key) {
-            Some((_, named)) => named,
-            None => shard.insert(bucket, self.buckets, key, now_s),
-        };
-        let entry = shard.entry(named);
-        let (result, mark) = change(&mut entry.value);
-        entry.expires_s = mark.expires_s;
-        entry.heat = mark.heat;
-        result
+        self.row(key).update(key, now_s, change)
     }
 
     /// The value of `key`, if it is there.
     pub fn get(&self, key: Key) -> Option<V> {
-        let mut shard = self.shards[key.shard()].0.lock();
-        let (_, named) = shard.find(key.bucket(self.buckets), key)?;
-        Some(shard.entry(named).value)
+        let mut row = self.row(key);
+        let (.., named) = row.shard.find(key)?;
+        Some(row.shard.entry(named).value)
     }
 
     /// Forgets `key`; tells whether it was there.
     pub fn remove(&self, key: Key) -> bool {
-        let mut shard = self.shards[key.shard()].0.lock();
-        let bucket = key.bucket(self.buckets);
-        let Some((way, _)) = shard.find(bucket, key) else { return false };
-        shard.clear(bucket, way);
+        let mut row = self.row(key);
+        let Some((bucket, way, _)) = row.shard.find(key) else { return false };
+        row.shard.clear(bucket, way);
         true
     }
 
-    /// Buckets of the whole table: what [`Table::sweep`] goes through.
+    /// Buckets of the whole table, at most: what [`Table::sweep`] goes through.
     pub fn buckets(&self) -> usize {
-        self.buckets * SHARDS
+        self.size.most_buckets * self.shards.len()
     }
 
     /// Frees entries that are past their time: looks at `count` buckets from `from` on and gives where to go on. Each
     /// lock is held for one bucket at a time. The memory of a shard without any key is given back.
     pub fn sweep(&self, now_s: u32, from: usize, count: usize) -> usize {
-        let total = self.buckets();
+        let (total, shards) = (self.buckets(), self.shards.len());
         for index in from..from.saturating_add(count.min(total)) {
             let index = index % total;
-            let (mut shard, bucket) = (self.shards[index % SHARDS].0.lock(), index / SHARDS);
+            let (mut shard, bucket) = (self.shards[index % shards].0.lock(), index / shards);
+            if bucket >= shard.buckets {
+                continue;
+            }
             for way in 0..WAYS {
                 if shard.bucket(bucket)[way] != 0 && !shard.rank(bucket, way, now_s).0 {
                     shard.clear(bucket, way);
                 }
             }
             if shard.entries == 0 && shard.taken > 0 {
-                (shard.chunks, shard.taken, shard.free) = (Vec::new(), 0, 0);
+                *shard = Shard { evicted: shard.evicted, ..Shard::new(self.size) };
             }
         }
         from.saturating_add(count) % total
@@ -317,7 +396,8 @@ impl<V: Copy + Default> Table<V> {
 
     /// How full it is.
     pub fn occupancy(&self) -> Occupancy {
-        let mut sum = Occupancy { capacity: (SHARDS * self.room) as u64, ..Occupancy::default() };
+        let mut sum =
+            Occupancy { capacity: (self.shards.len() * self.size.room) as u64, ..Occupancy::default() };
         for shard in &self.shards {
             let shard = shard.0.lock();
             sum.entries += shard.entries as u64;
@@ -328,13 +408,48 @@ impl<V: Copy + Default> Table<V> {
     }
 }
 
+/// The keys of one client, locked.
+pub struct Row<'t, V> {
+    shard: MutexGuard<'t, Shard<V>>,
+    place: u64,
+}
+
+impl<V: Copy + Default> Row<'_, V> {
+    /// Whether the key lies here.
+    pub fn holds(&self, key: Key) -> bool {
+        (self.place ^ key.place) & !SALTED == 0
+    }
+
+    /// As [`Table::update`], for a key of this row.
+    pub fn update<R>(&mut self, key: Key, now_s: u32, change: impl FnOnce(&mut V) -> (R, Mark)) -> R {
+        debug_assert!(self.holds(key), "a key of another row");
+        let shard = &mut *self.shard;
+        let named = match shard.find(key) {
+            Some((.., named)) => named,
+            None => shard.insert(key, now_s),
+        };
+        let entry = shard.entry(named);
+        let (result, mark) = change(&mut entry.value);
+        entry.expires_s = mark.expires_s;
+        entry.heat = mark.heat;
+        result
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn key(n: u64) -> Key {
-        let mixed = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        Key::new(mixed ^ (mixed >> 61))
+        // Splitmix64, twice: as even as a keyed hash.
+        let mix = |n: u64| {
+            let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            n ^ (n >> 31)
+        };
+        let [low, high] =
+            [1, 2].map(|part| mix(n.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(part))));
+        Key::new(u128::from(high) << 64 | u128::from(low))
     }
 
     fn add(table: &Table<u32>, n: u64, heat: u8, expires_s: u32) -> u32 {
@@ -382,5 +497,44 @@ mod tests {
         assert!(
             table.remove(key(1 << 40)) && !table.remove(key(1 << 40)) && table.get(key(1 << 40)).is_none()
         );
+    }
+
+    #[test]
+    fn it_grows_with_its_keys_and_loses_none() {
+        for (memory, salts) in [(1 << 20, 1), (8 << 20, 1), (8 << 20, 3), (24 << 20, 64)] {
+            let table = Table::<u32>::with_memory(memory);
+            let empty = table.occupancy();
+            // Far from full: no bucket has to push anybody out.
+            let clients = empty.capacity / 8 / salts;
+            let salt_of = |limit: u64| {
+                let Key { place, tag } = key(1 << 50 | limit);
+                u128::from(tag) << 64 | u128::from(place)
+            };
+            for turn in 1..=2 {
+                for n in 0..clients {
+                    let mut row = table.row(key(n));
+                    for salt in 0..salts {
+                        let seen = row.update(key(n).salted(salt_of(salt)), 100, |v| {
+                            *v += 1;
+                            (*v, Mark { heat: 9, expires_s: 1_000 })
+                        });
+                        assert_eq!(seen, turn, "{memory} {salts}: {n} {salt}");
+                    }
+                }
+            }
+            let now = table.occupancy();
+            assert_eq!((now.entries, now.evicted), (clients * salts, 0), "{memory} {salts}");
+            assert!(empty.bytes * 4 < now.bytes || memory == 1 << 20, "{empty:?}, then {now:?}");
+            assert!(now.bytes <= memory, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn a_large_table_has_small_parts() {
+        for (memory, most) in [(1 << 20, 64), (128 << 20, 64), (1 << 30, 512)] {
+            let table = Table::<[u64; 10]>::with_memory(memory);
+            assert!(table.size.room <= MAX_ROOM && table.shards.len() <= most, "{:?}", table.size);
+            assert!(table.size.most_buckets * WAYS * 10 >= table.size.room * 13, "{:?}", table.size);
+        }
     }
 }

@@ -21,6 +21,10 @@ pub(super) struct Asked {
     path: String,
     query: String,
     headers: HeaderMap,
+    ja4: Option<String>,
+    certificate: Option<String>,
+    country: Option<[u8; 2]>,
+    asn: Option<u32>,
     now: Nanos,
 }
 
@@ -34,6 +38,10 @@ impl Asked {
             path: "/".into(),
             query: String::new(),
             headers: HeaderMap::new(),
+            ja4: None,
+            certificate: None,
+            country: None,
+            asn: None,
             now: START,
         }
     }
@@ -64,6 +72,16 @@ impl Asked {
         self
     }
 
+    pub(super) fn tls(mut self, ja4: &str, certificate: &str) -> Self {
+        (self.ja4, self.certificate) = (Some(ja4.into()), Some(certificate.into()));
+        self
+    }
+
+    pub(super) fn place(mut self, country: &[u8; 2], asn: u32) -> Self {
+        (self.country, self.asn) = (Some(*country), Some(asn));
+        self
+    }
+
     pub(super) fn at(mut self, since_start: Nanos) -> Self {
         self.now = START + since_start;
         self
@@ -87,10 +105,10 @@ impl Asked {
             path: &self.path,
             query: Some(self.query.as_str()),
             headers: &self.headers,
-            ja4: None,
-            certificate: None,
-            country: None,
-            asn: None,
+            ja4: self.ja4.as_deref(),
+            certificate: self.certificate.as_deref(),
+            country: self.country,
+            asn: self.asn,
             now: self.now,
         }
     }

@@ -212,7 +212,7 @@ fn shadows_refuse_nobody() {
     let limiter = limiter("[[limits]]\nname = \"s\"\nquota = 2\nwindow = \"1m\"\nmode = \"shadow\"");
     assert_eq!(passed(&limiter, &Asked::from(A), 9), 9);
     let Decision::Allowed(permit) = decide(&limiter, &Asked::from(A)) else { panic!("allowed") };
-    assert_eq!(permit.shadowed().map(|name| &**name).collect::<Vec<_>>(), ["s"]);
+    assert_eq!(permit.standing().shadowed().map(|name| &**name).collect::<Vec<_>>(), ["s"]);
     assert!(permit.headers().is_empty(), "a shadow is not told");
     let policy = limiter.inner.policy.load();
     assert_eq!(policy.limits[0].metrics.shadowed.get(), 8);
@@ -223,7 +223,7 @@ fn who_goes_on_past_refusals_offends() {
     let text = "[[limits]]\nname = \"p\"\nquota = 1\nwindow = \"1m\"\noffence_after = 3";
     let offences = |limiter: &Limiter, asked: &Asked, n: usize| -> Vec<Persistence> {
         let refusals = (0..n).filter_map(|_| match decide(limiter, asked) {
-            Decision::Refused(refusal) => refusal.offence,
+            Decision::Refused(refusal) => refusal.offence.map(|offence| *offence),
             Decision::Allowed(_) => None,
         });
         refusals.collect()
@@ -249,6 +249,80 @@ fn a_reload_keeps_what_counts_the_same() {
     assert_eq!(passed(&limiter, &Asked::from(A), 9), 2);
     limiter.reload(&limits("[[limits]]\nname = \"a\"\nquota = 6\nwindow = \"1m\"\n"));
     assert_eq!(passed(&limiter, &Asked::from(A), 9), 6, "another quota counts anew");
+}
+
+#[test]
+fn who_is_over_is_challenged_and_who_has_passed_has_a_quota_of_its_own() {
+    let folder = std::env::temp_dir().join(format!("gateway-clearance-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("folder");
+    std::fs::write(folder.join("secret"), "a secret of some length\n").expect("written");
+    let text = format!(
+        "[limit_challenge]\nlocation = \"/challenge\"\nsecret_file = {:?}\n\
+         [[limits]]\nname = \"c\"\nquota = 3\nwindow = \"1m\"\naction = \"challenge\"\noffence_after = 2\n\
+         [[limits]]\nname = \"all\"\nquota = 12\nwindow = \"1m\"",
+        folder.join("secret")
+    );
+    let limiter = limiter(&text);
+    let page = Asked::from(A).path("/x", "y=1");
+    assert_eq!(passed(&limiter, &page, 3), 3);
+    let refused = |asked: &Asked| match decide(&limiter, asked) {
+        Decision::Refused(refusal) => (refusal.limit.to_string(), refusal.response),
+        Decision::Allowed(_) => panic!("{asked:?} passed"),
+    };
+    let sent = Response::Challenge("/challenge?return=%2Fx%3Fy%3D1".into());
+    assert_eq!(refused(&page), ("c".to_owned(), sent));
+    assert_eq!(passed(&limiter, &page.clone().path("/challenge", ""), 2), 2, "the challenge can be had");
+    let clearances = limits(&text).challenge.map(|it| Clearances::read(&it).expect("readable")).expect("one");
+    let cookie = |nonce: &str| {
+        let value = clearances.issue(A.parse().expect("address"), nonce, testing::START / SECOND + 60);
+        page.clone().header("cookie", &format!("{}={value}", clearances.cookie()))
+    };
+    assert_eq!(passed(&limiter, &cookie("one"), 5), 3, "as much as anybody");
+    assert_eq!(
+        refused(&cookie("one")),
+        ("c".to_owned(), Response::TooManyRequests),
+        "and no round in circles"
+    );
+    assert_eq!(passed(&limiter, &cookie("two"), 3), 3, "who passed again");
+    assert_eq!(passed(&limiter, &cookie("three"), 3), 1, "other limits count all of it");
+    assert_eq!(ask(&limiter, &cookie("three")), "all");
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let missing =
+        format!("{}", Clearances::read(&limits(&text).challenge.expect("one")).err().expect("gone"));
+    assert!(missing.contains("secret"), "{missing}");
+}
+
+#[test]
+fn a_full_limit_and_a_free_one_together_take_nothing() {
+    // Under one lock, in several specifications, and after a shadow.
+    let limiter = limiter(
+        "[[limits]]\nname = \"a\"\nquota = 9\nwindow = \"1m\"\n[[limits]]\nname = \"b\"\nquota = 2\nwindow = \"1m\"\n\
+         [[limits]]\nname = \"s\"\nquota = 1\nwindow = \"1m\"\nmode = \"shadow\"\n\
+         [[limits]]\nname = \"h\"\nquota = 4\nwindow = \"1m\"\nkey = [\"host\"]\n\
+         [[limits]]\nname = \"open\"\nconcurrency = 3\nkey = [\"host\"]",
+    );
+    let left = |asked: &Asked| {
+        let policy = limiter.inner.policy.load();
+        let of = |limit: &Limit| {
+            let spec = &policy.specs[usize::from(limit.spec)];
+            let key = asked.with(|r| spec.key.hash(r, &limiter.inner.secret, spec.id)).expect("applies");
+            match &limit.kind {
+                policy::Kind::Rate(rate) => {
+                    let slot = limiter.inner.local.get(key.salted(limit.salt)).unwrap_or_default();
+                    slot.state.peek(&rate.rule, testing::START, 0).remaining
+                }
+                policy::Kind::Concurrency(most) => most - limiter.inner.running.now(key.salted(limit.salt)),
+            }
+        };
+        policy.limits.iter().map(of).collect::<Vec<_>>()
+    };
+    let (a, b) = (Asked::from(A), Asked::from(B));
+    assert_eq!((passed(&limiter, &a, 5), left(&a)), (2, vec![7, 0, 0, 2, 3]));
+    assert_eq!((passed(&limiter, &b, 1), left(&b)), (1, vec![8, 1, 0, 1, 3]));
+    assert_eq!(passed(&limiter, &Asked::from("192.0.2.3"), 1), 1);
+    let late = Asked::from("192.0.2.4");
+    assert_eq!(ask(&limiter, &late), "h");
+    assert_eq!(left(&late), [9, 2, 1, 0, 3], "what the host refused was taken from nobody");
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,6 +64,8 @@ impl Drop for Finishing {
         }
         pipeline.numbers.finished(status, took, *sent);
         pipeline.site.load().by_route.of(trace.route.as_deref().unwrap_or("")).count(status.as_u16(), took);
+        let places = pipeline.places.as_ref().filter(|_| pipeline.access.is_on());
+        let place = places.map(|places| places.place(trace.client.addr())).unwrap_or_default();
         pipeline.access.record(
             worker.index,
             &Record {
@@ -86,10 +88,14 @@ impl Drop for Finishing {
                 server: trace.server.as_deref(),
                 server_took: trace.server_took,
                 denied: trace.denied,
+                limit: trace.limit.as_deref(),
+                shadowed: &trace.shadowed,
                 score: trace.findings.score,
                 rules: &trace.findings.rules,
                 tls: trace.peer.tls.as_ref().map(|t| t.version),
                 ja4: trace.peer.tls.as_ref().and_then(|t| t.ja4.as_deref()),
+                country: place.country,
+                asn: place.asn,
             },
         );
     }

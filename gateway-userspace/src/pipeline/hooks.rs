@@ -41,6 +41,8 @@ pub struct LimitRequest<'a> {
 pub struct LimitOutcome {
     /// Set when the request is refused.
     pub refused: Option<LimitRefusal>,
+    /// The names of the limits in shadow mode that would have refused it.
+    pub shadowed: Vec<Arc<str>>,
     /// `RateLimit` fields for the response, refused or not.
     pub fields: Vec<(HeaderName, HeaderValue)>,
     /// What the request holds until its answer is known; dropped unsettled it counts as used.
@@ -54,6 +56,8 @@ pub struct LimitRefusal {
     pub limit: Arc<str>,
     /// Seconds until it may be tried again.
     pub retry_after: u64,
+    /// Where the client is challenged, if it is.
+    pub challenge: Option<Arc<str>>,
 }
 
 /// An answer now, or one that has to be asked for elsewhere.
@@ -76,16 +80,40 @@ pub trait LimitGate: Send + Sync {
 }
 
 /// Why a client is turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DenyReason {
     /// Seconds until the ban ends, where it does.
     pub retry_after: Option<u64>,
+    /// It may show that it means well; none: it is refused.
+    pub challenge: Option<Challenge>,
+}
+
+/// What is asked of a client that is not trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Challenge {
+    /// Where it is sent, and may go; none: nowhere.
+    pub path: Option<Arc<str>>,
+}
+
+/// Where addresses are.
+pub trait PlaceOf: Send + Sync {
+    /// What is known. Called for each request: it must not block.
+    fn place(&self, address: IpAddr) -> Place;
+}
+
+/// Where an address is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The country's two letters.
+    pub country: Option<[u8; 2]>,
+    /// The autonomous system.
+    pub asn: Option<u32>,
 }
 
 /// Bans that only layer 7 can enforce: clients behind proxies, and everything where the kernel side is off.
 pub trait DenyList: Send + Sync {
-    /// Why this client is banned, if it is. Called for each request: it must not block.
-    fn denied(&self, client: &ClientId) -> Option<DenyReason>;
+    /// Why this client, with this TLS fingerprint, is banned, if it is. Called for each request: it must not block.
+    fn denied(&self, client: &ClientId, ja4: Option<&Arc<str>>) -> Option<DenyReason>;
 }
 
 /// Takes offences. Called on the path of requests: it must not wait.

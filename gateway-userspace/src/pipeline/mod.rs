@@ -25,8 +25,8 @@ use http::HeaderValue;
 pub use conform::Incoming;
 pub use finish::Finishing;
 pub use hooks::{
-    DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest, OffenceSink,
-    Offences,
+    Challenge, DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest,
+    OffenceSink, Offences, Place, PlaceOf,
 };
 pub use site::{Site, SiteError};
 pub use worker::Worker;
@@ -54,6 +54,8 @@ pub struct Parts {
     pub limits: Option<Arc<dyn LimitGate>>,
     /// Bans of layer 7.
     pub deny_list: Option<Arc<dyn DenyList>>,
+    /// Where addresses are, for the access log.
+    pub places: Option<Arc<dyn PlaceOf>>,
     /// Where offences go.
     pub offences: Offences,
     /// What of a request's end counts as one.
@@ -69,6 +71,7 @@ pub struct Pipeline {
     access: Arc<AccessLog>,
     limits: Option<Arc<dyn LimitGate>>,
     deny_list: Option<Arc<dyn DenyList>>,
+    places: Option<Arc<dyn PlaceOf>>,
     offences: Offences,
     counted: ArcSwap<Counted>,
     well_known: Option<WellKnown>,
@@ -84,6 +87,7 @@ impl Pipeline {
             access: parts.access,
             limits: parts.limits,
             deny_list: parts.deny_list,
+            places: parts.places,
             offences: parts.offences,
             counted: ArcSwap::from_pointee(parts.counted),
             well_known: parts.well_known,

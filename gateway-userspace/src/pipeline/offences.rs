@@ -46,7 +46,8 @@ impl Pipeline {
     /// Tells how a request offended, where it did: by its refusal, or else by what the server answered; and beside
     /// either by its path.
     pub(super) fn judge(&self, trace: &Trace, denial: Option<&Denial>) {
-        if !self.offences.is_on() || matches!(denial, Some(Denial::Banned { .. })) {
+        if !self.offences.is_on() || matches!(denial, Some(Denial::Banned { .. } | Denial::Challenged { .. }))
+        {
             return;
         }
         let by_server = trace.server.is_some() && denial.is_none();

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
 use super::WellKnown;
 use super::conform::{Conforming, Incoming};
-use super::hooks::{DenyList, LimitCheck, LimitGate, LimitRequest};
+use super::hooks::{Challenge, DenyList, DenyReason, LimitCheck, LimitGate, LimitRequest};
 use super::outgoing;
 use super::router::NoRoute;
 use super::site::Site;
@@ -20,7 +20,7 @@ use crate::config::waf;
 use crate::inspect::{Inspection, RequestView};
 use crate::limits::Holding;
 use crate::listen::Peer;
-use crate::respond::{self, Afterwards, Denial, REQUEST_ID, Reply, cors};
+use crate::respond::{self, Afterwards, Challenged, Denial, REQUEST_ID, Reply, cors};
 use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
 use crate::wire::{Body, BodyError, Capped, remove_where};
 
@@ -117,10 +117,23 @@ pub(super) fn not_banned(
     deny_list: Option<&dyn DenyList>,
     trace: &Trace,
 ) -> Result<NotBanned, Denial> {
-    match deny_list.and_then(|list| list.denied(&trace.client)) {
-        Some(reason) => Err(Denial::Banned { retry_after: reason.retry_after }),
+    let ja4 = trace.peer.tls.as_ref().and_then(|tls| tls.ja4.as_ref());
+    match deny_list.and_then(|list| list.denied(&trace.client, ja4)) {
         None => Ok(NotBanned(request)),
+        Some(DenyReason { challenge: Some(Challenge { path }), .. }) => {
+            let there = |path: &Arc<str>| is_below(request.request.path(), path.as_bytes());
+            if path.as_ref().is_some_and(there) {
+                return Ok(NotBanned(request));
+            }
+            Err(Denial::Challenged { path })
+        }
+        Some(reason) => Err(Denial::Banned { retry_after: reason.retry_after }),
     }
+}
+
+/// Whether a path is this place or lies below it.
+fn is_below(path: &[u8], place: &[u8]) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || place.ends_with(b"/") || rest[0] == b'/')
 }
 
 /// Where it goes, and how much it may bring.
@@ -164,7 +177,7 @@ fn has_certificate(route: &Route, site: &Site, trace: &Trace) -> Result<(), Deni
 pub(super) async fn admit(
     request: Routed,
     limits: Option<&dyn LimitGate>,
-    trace: &Trace,
+    trace: &mut Trace,
 ) -> Result<(Admitted, Fields, Option<Holding>), Denial> {
     let Some(limits) = limits else { return Ok((Admitted(request), Vec::new(), None)) };
     let inner = &request.request.request;
@@ -185,14 +198,29 @@ pub(super) async fn admit(
         LimitCheck::Done(outcome) => outcome,
         LimitCheck::Wait(answer) => answer.await,
     };
+    trace.shadowed = outcome.shadowed;
     match outcome.refused {
-        Some(refusal) => Err(Denial::Limited {
-            limit: refusal.limit,
-            retry_after: refusal.retry_after,
-            fields: outcome.fields,
-        }),
+        Some(refusal) => {
+            trace.limit = Some(Arc::clone(&refusal.limit));
+            let challenge = refusal.challenge.map(|location| challenge(&location, trace));
+            Err(Denial::Limited {
+                limit: refusal.limit,
+                retry_after: refusal.retry_after,
+                fields: outcome.fields,
+                challenge,
+            })
+        }
         None => Ok((Admitted(request), outcome.fields, outcome.holding)),
     }
+}
+
+/// How a challenge is told: who shows pages is sent there, a program is told where it is.
+fn challenge(location: &str, trace: &Trace) -> Challenged {
+    let shows_pages = trace.accept.as_ref().is_some_and(respond::wants_html)
+        && matches!(trace.method, Some(Method::GET | Method::HEAD));
+    // The configuration has visible ASCII alone, and the rest is percent-encoded.
+    let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
+    Challenged { location, redirects: shows_pages }
 }
 
 /// What the reply needs to know of the request once that has been sent on.

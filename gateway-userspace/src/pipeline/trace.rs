@@ -32,6 +32,10 @@ pub(super) struct Trace {
     pub(super) server: Option<Arc<str>>,
     pub(super) server_took: Option<Duration>,
     pub(super) denied: Option<&'static str>,
+    /// The rate limit that refused.
+    pub(super) limit: Option<Arc<str>>,
+    /// The rate limits in shadow mode that would have refused.
+    pub(super) shadowed: Vec<Arc<str>>,
     pub(super) findings: Findings,
     pub(super) status: Option<StatusCode>,
     /// Asks for what only scanners ask for.
@@ -64,6 +68,8 @@ impl Trace {
             server: None,
             server_took: None,
             denied: None,
+            limit: None,
+            shadowed: Vec::new(),
             findings: Findings::default(),
             status: None,
             is_honeypot: false,

@@ -45,6 +45,11 @@ pub enum Denial {
         /// Seconds until the ban ends, where it does.
         retry_after: Option<u64>,
     },
+    /// The client is to show that it means well.
+    Challenged {
+        /// Where; none: it is refused.
+        path: Option<Arc<str>>,
+    },
     /// A rate limit is reached.
     Limited {
         /// The limit's name.
@@ -53,6 +58,8 @@ pub enum Denial {
         retry_after: u64,
         /// `RateLimit` fields and their like.
         fields: Vec<(HeaderName, HeaderValue)>,
+        /// Where the client is challenged, if it is.
+        challenge: Option<Challenged>,
     },
     /// The rules refuse.
     Waf(WafDenial),
@@ -68,6 +75,18 @@ pub enum Denial {
         location: HeaderValue,
     },
 }
+
+/// How a client is told of a challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenged {
+    /// Where it is.
+    pub location: HeaderValue,
+    /// Whether the client is sent there; else the answer is 429 and names it.
+    pub redirects: bool,
+}
+
+/// Names the challenge to a client that is not sent there.
+const CHALLENGE: HeaderName = HeaderName::from_static("x-gateway-challenge");
 
 impl Denial {
     /// The status of the answer.
@@ -90,7 +109,11 @@ impl Denial {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Banned { .. } | Self::Certificate(_) => StatusCode::FORBIDDEN,
+            Self::Challenged { path: Some(_) } => StatusCode::SEE_OTHER,
+            Self::Banned { .. } | Self::Challenged { path: None } | Self::Certificate(_) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Limited { challenge: Some(Challenged { redirects: true, .. }), .. } => StatusCode::FOUND,
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Waf(WafDenial::Deny { status, .. } | WafDenial::Redirect { status, .. }) => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN)
@@ -150,6 +173,7 @@ impl Denial {
             Self::NoRoute => "no_route",
             Self::Forwarded(_) => "forwarded_header",
             Self::Banned { .. } => "banned",
+            Self::Challenged { .. } => "challenge",
             Self::Limited { .. } => "rate_limited",
             Self::Waf(WafDenial::Overload) | Self::Overload => "overload",
             Self::Waf(_) => "waf",
@@ -239,7 +263,10 @@ impl Denial {
 
     pub(super) fn fields(&self) -> Vec<(HeaderName, HeaderValue)> {
         match self {
-            Self::Limited { fields, .. } => fields.clone(),
+            Self::Limited { fields, challenge, .. } => {
+                let told = challenge.as_ref().filter(|to| !to.redirects);
+                fields.iter().cloned().chain(told.map(|to| (CHALLENGE, to.location.clone()))).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -247,7 +274,11 @@ impl Denial {
     pub(super) fn location(&self) -> Option<HeaderValue> {
         match self {
             Self::Secure { location } => Some(location.clone()),
+            Self::Limited { challenge: Some(Challenged { location, redirects: true }), .. } => {
+                Some(location.clone())
+            }
             Self::Waf(WafDenial::Redirect { location, .. }) => HeaderValue::from_str(location).ok(),
+            Self::Challenged { path } => HeaderValue::from_str(path.as_deref()?).ok(),
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 
-pub use denial::Denial;
+pub use denial::{Challenged, Denial};
 pub use security::secure;
 
 use crate::upstream::Upgraded;
@@ -70,8 +70,7 @@ pub fn refuse(denial: &Denial, asked: Asked<'_>) -> Reply {
     let status = denial.status();
     let mut headers = HeaderMap::with_capacity(8);
     let id = asked.request_id.and_then(|id| id.to_str().ok()).unwrap_or("");
-    let wants_html = asked.accept.is_some_and(|a| memchr::memmem::find(a.as_bytes(), b"text/html").is_some());
-    let body = if wants_html {
+    let body = if asked.accept.is_some_and(wants_html) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         page::html(status, denial.code(), denial.message(), id)
     } else {
@@ -100,6 +99,11 @@ pub fn refuse(denial: &Denial, asked: Asked<'_>) -> Reply {
     let connection = denial.afterwards();
     let body = if asked.method == Some(&Method::HEAD) { Body::Empty } else { Body::Full(Bytes::from(body)) };
     Reply { status, headers, body, upgraded: None, connection }
+}
+
+/// Whether this `Accept` is of somebody who shows pages.
+pub fn wants_html(accept: &HeaderValue) -> bool {
+    memchr::memmem::find(accept.as_bytes(), b"text/html").is_some()
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ fn one_answer_for_each_refusal() {
         (Denial::SlowHead, 408, "header_timeout", Afterwards::Close),
         (Denial::NoRoute, 404, "no_route", Afterwards::Keep),
         (Denial::Banned { retry_after: Some(9) }, 403, "banned", Afterwards::Close),
+        (Denial::Challenged { path: None }, 403, "challenge", Afterwards::Keep),
+        (Denial::Challenged { path: Some("/challenge".into()) }, 303, "challenge", Afterwards::Keep),
         (Denial::Waf(WafDenial::Deny { status: 406, rule_id: 1 }), 406, "waf", Afterwards::Keep),
         (Denial::Waf(WafDenial::Drop { rule_id: 1 }), 403, "waf", Afterwards::Drop),
         (Denial::Upstream(UpstreamError::Connect), 502, "upstream_connect", Afterwards::Keep),
@@ -55,7 +57,10 @@ fn the_form_follows_accept_and_method() {
 #[test]
 fn limits_say_when_to_come_back() {
     let fields = vec![(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"p\";r=0;t=7"))];
-    let reply = refuse(&Denial::Limited { limit: "p".into(), retry_after: 7, fields }, Asked::default());
+    let reply = refuse(
+        &Denial::Limited { limit: "p".into(), retry_after: 7, fields, challenge: None },
+        Asked::default(),
+    );
     assert!(body_of(&reply).contains(r#""limit":"p""#), "{}", body_of(&reply));
     assert_eq!(reply.headers[RETRY_AFTER], "7");
     assert_eq!(reply.headers["ratelimit"], "\"p\";r=0;t=7");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use gateway::client::ClientId;
 use gateway::config::Config;
 use gateway::limits::{Clock, Decision, LimitRequest, Limiter, Outcome};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 
 /// Limits with a clock of their own.
 #[derive(Clone)]
@@ -63,20 +63,8 @@ impl Node {
     pub async fn admitted(&self, client: &str, key: &str, status: Option<u16>) -> Option<Instant> {
         let mut headers = HeaderMap::new();
         headers.insert("x-key", HeaderValue::try_from(key).expect("header value"));
-        let request = LimitRequest {
-            client: ClientId::direct(client.parse().expect("address")),
-            route: "main",
-            host: "example.org",
-            method: &Method::GET,
-            path: "/",
-            query: None,
-            headers: &headers,
-            ja4: None,
-            certificate: None,
-            country: None,
-            asn: None,
-            now: self.now(),
-        };
+        let request =
+            LimitRequest::of(ClientId::direct(client.parse().expect("address")), &headers, self.now());
         match self.limiter.decide(&request).await {
             Decision::Allowed(permit) => {
                 let at = self.clock.instant(permit.decided_at());

@@ -18,11 +18,11 @@ use crate::paths::Paths;
 
 mod janitor;
 mod live;
+mod peers;
+mod sender;
 
 use janitor::Janitor;
-
-/// xdp-filter, in its form that denies listed IP addresses; Debian keeps it in a folder of the machine's own kind.
-const PEER_OBJECT: &str = "bpf/xdpfilt_dny_ip.o";
+use peers::Peer;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -48,7 +48,7 @@ pub struct Args {
     /// Turns of each mode with live frames.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
-    /// Seconds of each run with live frames.
+    /// Slices of a second of each kind, in turns, in each turn of a mode with live frames.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
     /// Requests a second of the good client.
@@ -144,10 +144,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Every case of BPF_PROG_TEST_RUN, and the figures of loading; true when all goals were met.
 fn kernel(args: &Args, report: &mut Report, janitor: &mut Janitor) -> Result<bool> {
     let program = example("xdp_bench")?;
-    let libraries = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-    let peer = if args.alone { None } else { Some(Peer::load(&Path::new(&libraries).join(PEER_OBJECT))?) };
-    let output = measure(&program, peer.as_ref(), janitor)?;
-    drop(peer);
+    let peers = if args.alone { Vec::new() } else { Peer::load_all()? };
+    let output = measure(&program, &peers, janitor)?;
+    drop(peers);
     let mut met = true;
     for (name, goal) in GOALS {
         let case = output.cases.iter().find(|case| case.case == *name);
@@ -201,10 +200,10 @@ fn example(name: &str) -> Result<PathBuf> {
     Ok(Paths::find().target.join("release/examples").join(name))
 }
 
-fn measure(program: &Path, peer: Option<&Peer>, janitor: &mut Janitor) -> Result<Output> {
+fn measure(program: &Path, peers: &[Peer], janitor: &mut Janitor) -> Result<Output> {
     let mut command = Command::new(program);
-    if let Some(peer) = peer {
-        command.arg("--peer").arg(&peer.pin);
+    for peer in peers {
+        command.arg("--peer").arg(format!("{}={}", peer.name, peer.pin.display()));
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
@@ -212,66 +211,4 @@ fn measure(program: &Path, peer: Option<&Peer>, janitor: &mut Janitor) -> Result
     let output = child.wait_with_output().context("waiting for the example xdp_bench")?;
     ensure!(output.status.success(), "the measurement failed; see above");
     serde_json::from_slice(&output.stdout).context("reading what the example xdp_bench printed")
-}
-
-/// xdp-filter's program, pinned; gone with its maps when dropped.
-struct Peer {
-    folder: PathBuf,
-    pin: PathBuf,
-}
-
-impl Peer {
-    fn load(object: &Path) -> Result<Self> {
-        ensure!(
-            object.exists(),
-            "{} is missing: install xdp-tools (`cargo xtask setup`), or measure with --alone",
-            object.display()
-        );
-        let folder = PathBuf::from(format!("/sys/fs/bpf/xdp-filter-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| {
-            format!("{}: is the BPF file system mounted, and is this root?", folder.display())
-        })?;
-        let peer = Self { pin: folder.join("program"), folder };
-        let (pin, maps) = (peer.pin.display().to_string(), peer.folder.join("maps").display().to_string());
-        bpftool(&["prog", "load", &object.display().to_string(), &pin, "type", "xdp", "pinmaps", &maps])?;
-        // Any bit set denies; the address is that of the case "xdp-filter, denied v4".
-        let values = values_for_every_cpu()?;
-        let map = PathBuf::from(&maps).join("filter_ipv4").display().to_string();
-        let mut update = vec!["map", "update", "pinned", &map, "key", "198", "51", "100", "1", "value"];
-        update.extend(values.iter().map(String::as_str));
-        bpftool(&update)?;
-        Ok(peer)
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let left = ["filter_ipv4", "filter_ipv6", "filter_ports", "filter_ethernet", "xdp_stats_map"];
-        for name in left {
-            // libbpf pins them here by name, beside where it was told to.
-            let _absent = std::fs::remove_file(Path::new("/sys/fs/bpf").join(name));
-        }
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
-            eprintln!("{} is left behind: {error}", self.folder.display());
-        }
-    }
-}
-
-/// A value of a per-CPU map for bpftool: eight bytes for each possible CPU.
-fn values_for_every_cpu() -> Result<Vec<String>> {
-    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
-    let last = possible.trim().rsplit([',', '-']).next().and_then(|n| n.parse::<usize>().ok());
-    let cpus = last.context("reading the possible CPUs")? + 1;
-    Ok((0..cpus).flat_map(|_| ["63", "0", "0", "0", "0", "0", "0", "0"]).map(str::to_owned).collect())
-}
-
-fn bpftool(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("bpftool").args(arguments).output().context("running bpftool")?;
-    ensure!(
-        output.status.success(),
-        "bpftool {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
 }

@@ -79,7 +79,7 @@ fn clippy_host(paths: &Paths) -> Result<String> {
         "gateway-ebpf",
         "--all-targets",
         "--features",
-        "xtask/measure",
+        "xtask/measure,gateway-tests/vlan",
         "--",
         "-D",
         "warnings",

@@ -14,8 +14,15 @@ use crate::process;
 /// What the tests call, beside what is busybox's.
 const PROGRAMS: [&str; 10] =
     ["ip", "nsenter", "curl", "ping", "mount", "redis-server", "redis-cli", "tcpdump", "bpftool", "ethtool"];
-/// Kernel modules that the tests need, each after those it needs.
-const MODULES: [&str; 1] = ["drivers/net/veth.ko"];
+/// Kernel modules that the tests need, each after those it needs: cables, and VLAN interfaces.
+const MODULES: [&str; 6] = [
+    "drivers/net/veth.ko",
+    "net/llc/llc.ko",
+    "net/802/stp.ko",
+    "net/802/garp.ko",
+    "net/802/mrp.ko",
+    "net/8021q/8021q.ko",
+];
 
 /// Builds the image in `folder` and returns its path.
 pub fn build(folder: &Path, kernel: &Kernel, daemon: &Path, programs: &[Program]) -> Result<PathBuf> {
@@ -68,9 +75,13 @@ fn script(programs: &[Program]) -> String {
          mount -t bpf bpf /sys/fs/bpf\n\
          mkdir -p /dev/shm\n\
          ip link set lo up\n\
-         for module in /modules/*; do insmod $module; done\n\
+         cd /modules\n\
+         for module in MODULES; do [ ! -e $module ] || insmod $module; done\n\
+         cd /\n\
          export GATEWAY_BIN=/bin/gateway RUST_BACKTRACE=0\n",
     );
+    let modules: Vec<&str> = MODULES.iter().map(|module| file_name(module)).collect();
+    text = text.replace("MODULES", &modules.join(" "));
     for program in programs {
         let _ = writeln!(
             text,
@@ -81,6 +92,11 @@ fn script(programs: &[Program]) -> String {
     }
     let _ = writeln!(text, "echo {END}\npoweroff -f");
     text
+}
+
+/// What stands after the last slash.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn pack(root: &Path, folder: &Path) -> Result<PathBuf> {
@@ -190,6 +206,7 @@ mod tests {
         let text = script(&[program]);
         for line in [
             "/tests/kernel kernel:: --test-threads=1 --nocapture",
+            "for module in veth.ko llc.ko stp.ko garp.ko mrp.ko 8021q.ko; do",
             "echo VM-TEST-STATUS kernel $?",
             "poweroff -f",
         ] {

@@ -31,6 +31,8 @@ pub struct Args {
     /// Print everything that the machine prints
     #[arg(long)]
     verbose: bool,
+    /// Only these test programs, such as `xdp_links`; without names all of them
+    only: Vec<String>,
 }
 
 /// A test program to run in the machine.
@@ -52,7 +54,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     let kernel = kernel::ensure(paths)?;
     build::ebpf(paths)?;
     let daemon = build::daemon(paths, "release")?;
-    let programs = programs(paths)?;
+    let programs = programs(paths, &args.only)?;
     let folder = paths.target.join("vm");
     let mut initrd = PathBuf::new();
     ui::step("initial RAM disk", || {
@@ -86,10 +88,12 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
 }
 
 /// The test programs, built.
-fn programs(paths: &Paths) -> Result<Vec<Program>> {
+fn programs(paths: &Paths, only: &[String]) -> Result<Vec<Program>> {
     ui::begins("building the test programs");
     let mut command = build::host_cargo(paths);
     command.args(["test", "--locked", "--no-run", "--quiet", "--message-format=json"]);
+    // Debian's kernel makes VLAN interfaces.
+    command.args(["--features", "gateway-tests/vlan"]);
     command.args(["--package", "gateway-tests", "--package", "gateway-userspace"]).stderr(Stdio::inherit());
     let messages = process::capture(&mut command)?;
     let library =
@@ -100,6 +104,11 @@ fn programs(paths: &Paths) -> Result<Vec<Program>> {
             executable(&messages, &target, "test").with_context(|| format!("cargo built no {target}"))?;
         programs.push(Program { name: target, file, arguments: "" });
     }
+    if let Some(name) = only.iter().find(|name| !programs.iter().any(|program| program.name == **name)) {
+        let names: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
+        bail!("there is no test program {name}; there are {}", names.join(", "));
+    }
+    programs.retain(|program| only.is_empty() || only.contains(&program.name));
     Ok(programs)
 }
 

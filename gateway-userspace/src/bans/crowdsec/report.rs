@@ -208,6 +208,7 @@ fn told_scope(decision: &Decision) -> Option<(&'static str, String)> {
             Some(if is_host { ("Ip", network.addr().to_string()) } else { ("Range", range()) })
         }
         Scope::Asn(number) => Some(("AS", number.to_string())),
+        Scope::Country(code) => Some(("Country", String::from_utf8_lossy(code).into_owned())),
         Scope::Ja4(_) => None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::action;
-use crate::bans::scope::canonical;
+use crate::bans::scope::{canonical, country};
 use crate::bans::{Action, Scope};
 use crate::client::IpNetwork;
 
@@ -61,6 +61,7 @@ pub fn entry(decision: &WireDecision, now_ms: u64) -> Option<(Scope, Entry)> {
             Scope::Network(canonical(IpNetwork::containing(addr, prefix)))
         }
         "as" => Scope::Asn(decision.value.trim_start_matches("AS").parse().ok()?),
+        "country" => Scope::Country(country(&decision.value)?),
         _ => return None,
     };
     let action = action(&decision.kind, &scope)?;
@@ -126,7 +127,8 @@ mod tests {
             ("ban", "Range", "192.0.2.9/24", Some(("192.0.2.0/24", Action::KernelBan))),
             ("captcha", "ip", "2001:db8::1", Some(("2001:db8::1", Action::Challenge))),
             ("ban", "AS", "64500", Some(("asn:64500", Action::L7Deny))),
-            ("ban", "Country", "XX", None),
+            ("ban", "Country", "FR", Some(("country:FR", Action::L7Deny))),
+            ("ban", "Country", "France", None),
             ("throttle", "Ip", "192.0.2.1", None),
             ("ban", "Ip", "no address", None),
         ] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::bans::{Parts, Spared, start};
+use crate::bans::{Parts, Spared, Traits, start};
 use crate::client::ClientId;
 use crate::config::Config;
 
@@ -62,7 +62,8 @@ async fn a_file_is_enforced_minus_the_guarded_and_a_bad_one_keeps_the_old() {
     apply(std::slice::from_ref(&loaded), &handle, &shown).await.expect("applied");
     let status = shown.statuses().remove(0);
     assert_eq!((status.networks, status.guarded), (1, 3));
-    let denied = |addr: &str| handle.denied(&ClientId::direct(addr.parse().expect("address")));
+    let denied =
+        |addr: &str| handle.denied(&ClientId::direct(addr.parse().expect("address")), Traits::default());
     let decision = denied("192.0.2.9").expect("listed");
     assert_eq!((decision.origin.to_string().as_str(), &*decision.reason), ("feed:drop", "listed by drop"));
     assert!(denied("198.51.100.9").is_none(), "its network holds an allowed address");
@@ -191,8 +192,8 @@ async fn the_task_follows_and_an_allowance_takes_effect() {
     let handle = start(&config, Parts::default()).expect("start");
     let client = ClientId::direct("192.0.2.7".parse().expect("address"));
     let (shown, _task) = follow(config.feeds, Client::new().expect("client"), handle.clone());
-    until("listed", || handle.denied(&client).is_some()).await;
+    until("listed", || handle.denied(&client, Traits::default()).is_some()).await;
     assert_eq!(shown.statuses()[0].networks, 1);
     handle.allow(IpNetwork::host(client.addr())).await.expect("allowed");
-    until("released", || handle.denied(&client).is_none()).await;
+    until("released", || handle.denied(&client, Traits::default()).is_none()).await;
 }

@@ -1,82 +1,11 @@
 use super::*;
 
-/// A value of the MaxMind DB format (its specification 2.0), as far as the tests need.
-enum Value<'a> {
-    Text(&'a str),
-    Number(u64),
-    Short(u16),
-    Long(u64),
-    EmptyList,
-    Map(Vec<(&'a str, Value<'a>)>),
-}
+#[path = "../../../../tests/src/places.rs"]
+mod places;
 
-fn encode(value: &Value<'_>, out: &mut Vec<u8>) {
-    match value {
-        Value::Text(text) => {
-            let length = u8::try_from(text.len()).expect("short");
-            // Sizes of 29 and more take another byte.
-            if length < 29 {
-                out.push((2 << 5) + length);
-            } else {
-                out.extend([(2 << 5) + 29, length - 29]);
-            }
-            out.extend(text.bytes());
-        }
-        Value::Number(number) => {
-            let bytes = u32::try_from(*number).expect("a u32").to_be_bytes();
-            out.push((6 << 5) + 4);
-            out.extend(bytes);
-        }
-        Value::Short(number) => {
-            out.push((5 << 5) + 2);
-            out.extend(number.to_be_bytes());
-        }
-        Value::EmptyList => out.extend([0, 4]),
-        Value::Long(number) => {
-            // Types past 7 are told in another byte.
-            out.extend([8, 2]);
-            out.extend(number.to_be_bytes());
-        }
-        Value::Map(pairs) => {
-            out.push((7 << 5) + u8::try_from(pairs.len()).expect("few"));
-            for (key, value) in pairs {
-                encode(&Value::Text(key), out);
-                encode(value, out);
-            }
-        }
-    }
-}
+use places::{Value, database};
 
-/// An IPv4 database with one network and its row.
-fn database(network: u32, prefix: u32, row: &Value<'_>) -> Vec<u8> {
-    let nodes = prefix;
-    let mut out = Vec::new();
-    for depth in 0..prefix {
-        let bit = (network >> (31 - depth)) % 2;
-        // The number of nodes means nothing there; 16 beyond it begins the data.
-        let onward = if depth + 1 == prefix { nodes + 16 } else { depth + 1 };
-        let records = if bit == 0 { [onward, nodes] } else { [nodes, onward] };
-        out.extend(records.iter().flat_map(|r| r.to_be_bytes()));
-    }
-    out.extend([0; 16]);
-    encode(row, &mut out);
-    out.extend(b"\xab\xcd\xefMaxMind.com");
-    let metadata = Value::Map(vec![
-        ("node_count", Value::Number(u64::from(nodes))),
-        ("record_size", Value::Short(32)),
-        ("ip_version", Value::Short(4)),
-        ("database_type", Value::Text("Test")),
-        ("binary_format_major_version", Value::Short(2)),
-        ("binary_format_minor_version", Value::Short(0)),
-        ("description", Value::Map(vec![])),
-        ("languages", Value::EmptyList),
-        ("build_epoch", Value::Long(1)),
-    ]);
-    encode(&metadata, &mut out);
-    out
-}
-
-fn asn_row(number: u64) -> Vec<u8> {
+fn asn_row(number: u32) -> Vec<u8> {
     let row = Value::Map(vec![
         ("autonomous_system_number", Value::Number(number)),
         ("autonomous_system_organization", Value::Text("Example Networks of some length")),

@@ -1,6 +1,7 @@
 //! What the rest of the daemon sees of the bans: offences in, refusals out, and the questions and
 //! orders of operators.
 
+mod adopt;
 mod operator;
 mod privacy;
 mod start;
@@ -13,7 +14,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::clock::Clock;
-use super::denied::Traits;
+use super::denied::{Asks, Traits};
 use super::feed::listed;
 use super::task::{Question, Shared, Task};
 use super::{Action, Cause, Change, Decision, DecisionId, Offence, Origin, Scope};
@@ -25,7 +26,7 @@ pub use operator::{
 };
 pub use privacy::{Erased, Export};
 pub use start::{Parts, Spared, StartError, start};
-pub use why::Why;
+pub use why::{Listed, Why};
 
 /// A hand on the bans task; cheap to clone. The task ends when the last one is dropped.
 #[derive(Clone)]
@@ -52,13 +53,18 @@ impl Handle {
         self.shared.traffic.seen(client.addr());
     }
 
-    /// The decision that layer 7 refuses (or challenges) this client for. Takes no lock.
-    pub fn denied(&self, client: &ClientId) -> Option<Arc<Decision>> {
-        self.denied_with(client, Traits::default())
+    /// What [`Handle::denied`] has to know of a client beside its address.
+    pub fn asks(&self) -> Asks {
+        self.shared.denied.asks()
     }
 
-    /// As [`Handle::denied`], with what else is known of the client.
-    pub fn denied_with(&self, client: &ClientId, traits: Traits<'_>) -> Option<Arc<Decision>> {
+    /// Where who is challenged may go; none: nowhere.
+    pub fn challenge_path(&self) -> Option<Arc<str>> {
+        self.shared.challenge_path.load().as_deref().cloned()
+    }
+
+    /// The decision that layer 7 refuses (or challenges) this client for. Takes no lock.
+    pub fn denied(&self, client: &ClientId, traits: Traits<'_>) -> Option<Arc<Decision>> {
         let now_ms = self.clock.now_ms();
         self.shared.denied.find(client.addr(), traits, now_ms).or_else(|| self.denied_by_feed(client))
     }
@@ -111,7 +117,8 @@ impl Handle {
 
     /// Whether the kernel took the last write, and what it said if not.
     pub fn kernel_health(&self) -> Result<(), Arc<str>> {
-        match self.shared.writer.last_error() {
+        let shared = &self.shared;
+        match shared.writer.last_error().or_else(|| shared.list_writer.last_error()) {
             None => Ok(()),
             Some(error) => Err(error),
         }
@@ -119,8 +126,8 @@ impl Handle {
 
     /// Has the kernel drop these listed networks in place of those it dropped for lists before; sorted, no duplicates.
     pub fn put_feeds(&self, networks: Arc<[IpNetwork]>) {
-        if let Some(mailbox) = &self.shared.mailbox {
-            mailbox.put_feeds(networks);
+        if let Some(shelf) = &self.shared.lists {
+            shelf.put(networks);
         }
     }
 
@@ -132,6 +139,14 @@ impl Handle {
         &self,
         question: impl FnOnce(&mut Task) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
+        self.put(question).await?.await.map_err(|_| Stopped)
+    }
+
+    /// As [`Handle::ask`]; the answer comes later, in the order of the questions.
+    async fn put<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Task) -> R + Send + 'static,
+    ) -> Result<oneshot::Receiver<R>, Stopped> {
         let (answer, answered) = oneshot::channel();
         let question: Question = Box::new(move |task| {
             let result = question(task);
@@ -140,7 +155,7 @@ impl Handle {
             drop(answer.send(result));
         });
         self.questions.send(question).await.map_err(|_| Stopped)?;
-        answered.await.map_err(|_| Stopped)
+        Ok(answered)
     }
 
     /// Puts another configuration of scenarios, guard, escalation, bounds and retention in force; decisions on whom it
@@ -152,6 +167,7 @@ impl Handle {
         self.ask(move |task| {
             let guard = spared.guard(&config);
             task.engine.configure(&config, guard, task.clock.now_ms());
+            task.shared.challenge_path.store(config.challenge_path.map(Arc::new));
         })
         .await?;
         self.shared.guard_changed.notify_one();
@@ -191,6 +207,12 @@ impl Handle {
             ("kernel_wanted", "gauge", "Bans that the kernel should hold.", &writer.wanted),
             ("kernel_written_total", "counter", "Changes written to the kernel.", &writer.written),
             ("kernel_failures_total", "counter", "Writes that the kernel refused.", &writer.failures),
+            (
+                "kernel_list_failures_total",
+                "counter",
+                "Sets of listed networks that the kernel refused.",
+                &self.shared.list_writer.failures,
+            ),
             ("kernel_mended_total", "counter", "Differences found and mended.", &writer.mended),
         ] {
             writeln!(out, "# HELP gateway_bans_{name} {help}\n# TYPE gateway_bans_{name} {kind}")?;

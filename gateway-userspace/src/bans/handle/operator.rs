@@ -23,7 +23,7 @@ pub const MAX_IMPORT: usize = 200_000;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AddBan {
-    /// Whom: an address, a network, `asn:N` or `ja4:F`.
+    /// Whom: an address, a network, `asn:N`, `country:XX` or `ja4:F`.
     pub scope: Scope,
     /// What; default: the kernel for networks, layer 7 for the others.
     #[serde(default)]
@@ -180,18 +180,26 @@ impl Handle {
         }
         let mut report = ImportReport::default();
         let mut rest = decisions.into_iter().peekable();
-        // In parts of a millisecond or two, so that offences are judged in between.
-        while rest.peek().is_some() {
-            let part: Vec<Decision> = rest.by_ref().take(IMPORTED_AT_ONCE).collect();
-            let refused = self.ask(move |task| import(task, part)).await?;
-            for outcome in refused {
-                match outcome {
-                    None => report.added += 1,
-                    Some(sentence) => count(&mut report.refused, sentence),
-                }
+        let mut waiting = None;
+        // In parts of a millisecond or two, so that offences are judged in between. The next part waits already when
+        // one is done.
+        loop {
+            let next = if rest.peek().is_some() {
+                let part: Vec<Decision> = rest.by_ref().take(IMPORTED_AT_ONCE).collect();
+                Some(self.put(move |task| import(task, part)).await?)
+            } else {
+                None
+            };
+            let is_last = next.is_none();
+            if let Some(answer) = std::mem::replace(&mut waiting, next) {
+                let (added, refused) = answer.await.map_err(|_| Stopped)?;
+                report.added += added;
+                refused.into_iter().for_each(|sentence| count(&mut report.refused, sentence));
+            }
+            if is_last {
+                return Ok(report);
             }
         }
-        Ok(report)
     }
 
     /// Puts a network on the operators' allowlist; decisions that overlap it end.
@@ -310,8 +318,8 @@ fn list(task: &Task, filter: &ListBans) -> BanListing {
     BanListing { decisions, more, held: ledger.len() }
 }
 
-/// For each decision none, or why it was refused.
-fn import(task: &mut Task, decisions: Vec<Decision>) -> Vec<Option<String>> {
+/// How many were taken, and why the others were refused.
+fn import(task: &mut Task, decisions: Vec<Decision>) -> (usize, Vec<String>) {
     let now_ms = task.clock.now_ms();
     let take = |decision: Decision| {
         let order = Order {
@@ -326,7 +334,9 @@ fn import(task: &mut Task, decisions: Vec<Decision>) -> Vec<Option<String>> {
         };
         task.engine.ledger.decide(order, now_ms).err().map(|refusal| refusal.to_string())
     };
-    decisions.into_iter().map(take).collect()
+    let count = decisions.len();
+    let refused: Vec<String> = decisions.into_iter().filter_map(take).collect();
+    (count - refused.len(), refused)
 }
 
 fn count(refused: &mut Vec<(String, usize)>, sentence: String) {

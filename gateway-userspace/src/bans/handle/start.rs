@@ -5,20 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use super::Handle;
+use super::{Handle, adopt};
 use crate::bans::clock::{Clock, SystemClock};
 use crate::bans::crowdsec::Followed;
 use crate::bans::denied::Denied;
 use crate::bans::engine::Engine;
 use crate::bans::guard::{Guard, Guarded};
 use crate::bans::queue::{QUEUE, Queue};
-use crate::bans::store::{Keep, Loaded, Store, StoreError};
+use crate::bans::store::{Before, Keep, Loaded, Store, StoreError};
 use crate::bans::task::{AsnOf, LISTENERS, Numbers, QUESTIONS, Shared, Task};
 use crate::bans::traffic::{Rates, Traffic};
-use crate::bans::writer::{self, KernelWriter, Mailbox, WriterState};
+use crate::bans::writer::lists::{self, ListBox};
+use crate::bans::writer::{self, KernelLists, KernelWriter, Mailbox, WriterState};
 use crate::client::IpNetwork;
 use crate::config::bans::Bans;
 
@@ -30,8 +31,12 @@ pub struct Parts {
     pub database: Option<PathBuf>,
     /// The kernel; none: layer 7 alone refuses.
     pub kernel: Option<Box<dyn KernelWriter>>,
+    /// The kernel's lists; none: layer 7 alone refuses who is listed.
+    pub lists: Option<Box<dyn KernelLists>>,
     /// Looks autonomous systems up, where there is a database.
     pub asn_of: Option<AsnOf>,
+    /// Called first on the threads that bans wait for: has the scheduler let them in soon.
+    pub prompt: Option<fn()>,
     /// This node's name: unique in a cluster.
     pub node: Arc<str>,
     /// The clock.
@@ -44,7 +49,9 @@ impl Default for Parts {
             spared: Spared::default(),
             database: None,
             kernel: None,
+            lists: None,
             asn_of: None,
+            prompt: None,
             node: "node".into(),
             clock: Arc::new(SystemClock),
         }
@@ -89,28 +96,38 @@ pub enum StartError {
 ///
 /// # Errors
 /// The database or the writer's thread can't be had; nothing is left running then.
-pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
+pub fn start(config: &Bans, mut parts: Parts) -> Result<Handle, StartError> {
     let now_ms = parts.clock.now_ms();
     let guard = parts.spared.guard(config);
     let mut engine = Engine::new(config, guard, node_number(&parts.node));
-    let store = match &parts.database {
-        None => None,
+    let (store, before) = match &parts.database {
+        None => (None, Before::Unknown),
         Some(path) => {
             let keep = Keep { named: config.anonymise_after, at_all: config.retain };
             let (store, loaded) = Store::open(path, keep, parts.clock.clone())?;
+            let before = loaded.before;
             restore(&mut engine, loaded, now_ms);
-            Some(store)
+            (Some(store), before)
         }
     };
+    if let Some(kernel) = parts.kernel.as_mut().filter(|_| before != Before::Closed) {
+        match kernel.list() {
+            Ok(standing) => adopt::adopt(&mut engine.ledger, &standing, before, now_ms),
+            Err(error) => tracing::warn!(%error, "bans that stand there can't be looked at"),
+        }
+    }
     let (queue, offences) = Queue::new(QUEUE);
     let shared = Arc::new(Shared {
         queue,
         denied: Denied::new(RandomState::new()),
         traffic: Traffic::new(RandomState::new()),
         writer: WriterState::default(),
+        list_writer: WriterState::default(),
         mailbox: parts.kernel.is_some().then(|| Arc::new(Mailbox::default())),
+        lists: parts.lists.is_some().then(|| Arc::new(ListBox::default())),
         feeds: ArcSwap::default(),
         feed_networks: AtomicU64::new(0),
+        challenge_path: ArcSwapOption::from(config.challenge_path.clone().map(Arc::new)),
         guard_changed: Notify::new(),
         numbers: Numbers::default(),
     });
@@ -121,6 +138,7 @@ pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
         shared: shared.clone(),
         clock: parts.clock.clone(),
         store,
+        shortcut: parts.kernel.as_ref().and_then(|kernel| kernel.shortcut()),
         crowdsec: Followed::default(),
         ticks: 0,
         stopping: false,
@@ -129,18 +147,27 @@ pub fn start(config: &Bans, parts: Parts) -> Result<Handle, StartError> {
     };
     task.settle();
     task.publish_all();
+    let prompt = parts.prompt.unwrap_or(|| {});
     // The mailbox holds what was restored before the writer first looks: it removes what it does not find.
     if let (Some(kernel), Some(mailbox)) = (parts.kernel, shared.mailbox.clone()) {
         let (shared, clock) = (shared.clone(), parts.clock.clone());
+        std::thread::Builder::new().name("bans-writer".into()).spawn(move || {
+            prompt();
+            writer::run(kernel, &mailbox, &shared.writer, &*clock);
+        })?;
+    }
+    if let (Some(kernel), Some(shelf)) = (parts.lists, shared.lists.clone()) {
+        let shared = shared.clone();
         std::thread::Builder::new()
-            .name("bans-writer".into())
-            .spawn(move || writer::run(kernel, &mailbox, &shared.writer, &*clock))?;
+            .name("bans-lists".into())
+            .spawn(move || lists::run(kernel, &shelf, &shared.list_writer))?;
     }
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new()
-        .name("bans".into())
-        .spawn(move || runtime.block_on(task.run(offences, asked)))?;
+    std::thread::Builder::new().name("bans".into()).spawn(move || {
+        prompt();
+        runtime.block_on(task.run(offences, asked));
+    })?;
     Ok(Handle { shared, questions, listeners, clock: parts.clock })
 }
 

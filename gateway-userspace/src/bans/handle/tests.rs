@@ -3,7 +3,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::bans::{Action, BanChange, DecisionId, KernelBan, KernelError, KernelWriter, ManualClock};
+use crate::bans::{
+    Action, BanChange, BanReason, DecisionId, KernelBan, KernelError, KernelWriter, ManualClock,
+};
 use crate::config::Config;
 use crate::config::bans::{Bans, OffenceKind};
 
@@ -32,11 +34,10 @@ impl KernelWriter for FakeKernel {
 
     fn list(&mut self) -> Result<Vec<KernelBan>, KernelError> {
         let bans = self.bans.lock().expect("lock");
-        Ok(bans.iter().map(|(n, (until, _))| KernelBan { network: *n, until_unix_ms: *until }).collect())
-    }
-
-    fn swap_feeds(&mut self, _networks: &[IpNetwork]) -> Result<(), KernelError> {
-        Ok(())
+        Ok(bans
+            .iter()
+            .map(|(n, (until, _))| KernelBan { network: *n, until_unix_ms: *until, reason: BanReason::Local })
+            .collect())
     }
 }
 
@@ -92,19 +93,19 @@ async fn offences_ban_in_kernel_and_layer_7_until_their_time() {
     let (kernel, clock) = (FakeKernel::default(), Arc::new(ManualClock::at(NOW)));
     let handle = start(&config(""), parts(&kernel, &clock)).expect("start");
     let attacker = ClientId::direct("192.0.2.66".parse().expect("address"));
-    assert_eq!(handle.denied(&attacker), None);
+    assert_eq!(handle.denied(&attacker, Traits::default()), None);
     for _ in 0..5 {
         handle.seen(&attacker);
         handle.offend(offence("192.0.2.66"));
     }
     kernel.until("banned", |bans| bans.len() == 1).await;
-    let decision = handle.denied(&attacker).expect("denied");
+    let decision = handle.denied(&attacker, Traits::default()).expect("denied");
     assert_eq!(decision.cause.rules, [942100]);
     let why = handle.why(attacker.addr()).await.expect("why");
     assert!(why.summary.contains("scenario waf: 5 waf offences"), "{}", why.summary);
     assert_eq!(why.record.expect("record").offences.len(), 5);
     clock.advance(10 * 60_000);
-    assert_eq!(handle.denied(&attacker), None, "layer 7 knows the end by itself");
+    assert_eq!(handle.denied(&attacker, Traits::default()), None, "layer 7 knows the end by itself");
     kernel.until("lapsed", BTreeMap::is_empty).await;
     let why = handle.why(attacker.addr()).await.expect("why");
     assert_eq!((why.decisions.len(), why.ended.len()), (0, 1));

@@ -9,7 +9,7 @@ use super::{Handle, Stopped};
 use crate::bans::feed::listed;
 use crate::bans::task::Task;
 use crate::bans::trust::{Record, Trust};
-use crate::bans::{Decision, Ended, Guarded, Level};
+use crate::bans::{Action, Decision, Ended, Guarded, Level};
 use crate::client::IpNetwork;
 
 /// Most ended decisions that an answer tells of: the last ones.
@@ -28,8 +28,8 @@ pub struct Why {
     pub decisions: Vec<Arc<Decision>>,
     /// Decisions that covered it, the last one first.
     pub ended: Vec<Arc<Ended>>,
-    /// Lists that it is on, with the network.
-    pub feeds: Vec<(Arc<str>, IpNetwork)>,
+    /// Lists that it is on.
+    pub feeds: Vec<Listed>,
     /// Buckets that it has something in.
     pub levels: Vec<Level>,
     /// Its last offences.
@@ -40,6 +40,19 @@ pub struct Why {
     pub requests: (f64, f64),
     /// Its autonomous system.
     pub asn: Option<u32>,
+}
+
+/// A list that an address is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The list.
+    pub name: Arc<str>,
+    /// Its network that covers the address.
+    pub network: IpNetwork,
+    /// What the list is for.
+    pub action: Action,
+    /// Whether the kernel is told of it.
+    pub in_kernel: bool,
 }
 
 impl Handle {
@@ -66,12 +79,26 @@ fn why(task: &Task, address: IpAddr) -> Why {
         .cloned()
         .collect();
     let requests = task.rates.of(&task.shared.traffic, address);
+    let sets = task.shared.feeds.load();
+    let feeds: Vec<Listed> = listed(&sets, address)
+        .iter()
+        .map(|(feed, network)| Listed {
+            name: feed.name.clone(),
+            network: *network,
+            action: feed.action,
+            in_kernel: feed.action == Action::KernelBan,
+        })
+        .collect();
+    let by_list = feeds.iter().max_by_key(|feed| feed.action).filter(|feed| feed.action > Action::Observe);
     let strongest = decisions.iter().max_by_key(|d| (d.action, d.end_or_max()));
-    let summary = match (&guarded, strongest) {
-        (Some((network, why)), _) => format!("never banned: {network} belongs to {why}"),
-        (None, Some(d)) => format!("{} on {} by {}: {}", d.action, d.scope, d.origin, d.reason),
-        (None, None) if ended.is_empty() => "nothing is held against it".to_owned(),
-        (None, None) => format!("nothing holds now; {} decisions of the past", ended.len()),
+    let summary = match (&guarded, strongest, by_list) {
+        (Some((network, why)), ..) => format!("never banned: {network} belongs to {why}"),
+        (None, Some(d), _) => format!("{} on {} by {}: {}", d.action, d.scope, d.origin, d.reason),
+        (None, None, Some(feed)) => {
+            format!("{} on {} by feed:{}", feed.action, feed.network, feed.name)
+        }
+        (None, None, None) if ended.is_empty() => "nothing is held against it".to_owned(),
+        (None, None, None) => format!("nothing holds now; {} decisions of the past", ended.len()),
     };
     Why {
         address,
@@ -79,7 +106,7 @@ fn why(task: &Task, address: IpAddr) -> Why {
         guarded,
         decisions,
         ended,
-        feeds: listed(&task.shared.feeds.load(), address).iter().map(|(f, n)| (f.name.clone(), *n)).collect(),
+        feeds,
         levels: engine.scenarios.levels(address, engine.shares_network(address), now_ms),
         record: engine.memory.of(address).cloned(),
         trust: engine.trust(address, requests, now_ms),

@@ -69,15 +69,20 @@ impl Ledger {
             .collect()
     }
 
-    /// How long the kernel must drop a network: the latest end, `Some(None)` for ever, none: not at all.
-    pub fn in_kernel(&self, scope: &Scope) -> Option<Option<u64>> {
-        let until = self.on(scope).filter(|d| d.action == Action::KernelBan).map(|d| d.end_or_max()).max()?;
-        Some((until != u64::MAX).then_some(until))
-    }
-
-    /// What layer 7 does to a scope: the strongest decision, of those the one that ends last.
-    pub fn at_layer_7(&self, scope: &Scope) -> Option<&Arc<Decision>> {
-        self.on(scope).filter(|d| d.action > Action::Observe).max_by_key(|d| (d.action, d.end_or_max()))
+    /// What is done to a scope. In the kernel: until the latest end (`u64::MAX`: for ever), and by whom. At layer 7: the
+    /// strongest decision, of those the one that ends last.
+    pub fn effect_on(&self, scope: &Scope) -> (Option<(u64, &Origin)>, Option<&Arc<Decision>>) {
+        let (mut kernel, mut layer_7): (Option<&Arc<Decision>>, Option<&Arc<Decision>>) = (None, None);
+        for decision in self.on(scope).filter(|d| d.action > Action::Observe) {
+            let end = decision.end_or_max();
+            if decision.action == Action::KernelBan && kernel.is_none_or(|k| end > k.end_or_max()) {
+                kernel = Some(decision);
+            }
+            if layer_7.is_none_or(|l| (decision.action, end) >= (l.action, l.end_or_max())) {
+                layer_7 = Some(decision);
+            }
+        }
+        (kernel.map(|k| (k.end_or_max(), &k.origin)), layer_7)
     }
 
     /// Bans remembered against a scope.

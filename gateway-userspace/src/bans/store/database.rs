@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::{Loaded, Op, StoreError};
+use super::{Encoded, Loaded, Op, StoreError};
 use crate::bans::ledger::{Ended, MAX_ENDED};
 
 /// The schema that this version reads and writes.
@@ -136,24 +136,18 @@ impl Database {
     }
 
     /// Makes changes in one synced transaction. Making them twice is making them once.
-    pub(super) fn commit(&mut self, ops: &[Op]) -> Result<(), StoreError> {
+    pub(super) fn commit(&mut self, batches: &[Encoded]) -> Result<(), StoreError> {
         let txn = self.db.begin_write()?;
         {
             let mut held = txn.open_table(HELD)?;
             let mut ended = txn.open_table(ENDED)?;
             let mut allow = txn.open_table(ALLOW)?;
-            let mut json = Vec::with_capacity(1024);
-            for op in ops {
-                json.clear();
+            for (op, json) in batches.iter().flat_map(Encoded::iter) {
                 match op {
-                    Op::Began(decision) => {
-                        serde_json::to_writer(&mut json, decision).map_err(io_error)?;
-                        held.insert(decision.id.to_bytes(), &json[..])?;
-                    }
+                    Op::Began(decision) => drop(held.insert(decision.id.to_bytes(), json)?),
                     Op::Ended(end) => {
-                        serde_json::to_writer(&mut json, end).map_err(io_error)?;
                         held.remove(end.decision.id.to_bytes())?;
-                        ended.insert((end.at_ms, end.decision.id.to_bytes()), &json[..])?;
+                        ended.insert((end.at_ms, end.decision.id.to_bytes()), json)?;
                     }
                     Op::Allow(network) => drop(allow.insert(&*network.to_string(), ())?),
                     Op::Disallow(network) => drop(allow.remove(&*network.to_string())?),

@@ -35,19 +35,10 @@ impl Journal {
         Ok(Self { database: database.to_owned(), number, file, empty: true })
     }
 
-    /// Appends changes with one write.
-    pub(super) fn append(&mut self, ops: &[Op]) -> io::Result<()> {
-        let mut lines = Vec::with_capacity(ops.len() * 512);
-        for op in ops {
-            let start = lines.len();
-            lines.extend_from_slice(b"00000000 ");
-            serde_json::to_writer(&mut lines, op)?;
-            let crc = crc32fast::hash(&lines[start + 9..]);
-            lines[start..start + 8].copy_from_slice(format!("{crc:08x}").as_bytes());
-            lines.push(b'\n');
-        }
+    /// Appends lines of changes with one write.
+    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         self.empty = false;
-        self.file.write_all(&lines)
+        self.file.write_all(lines)
     }
 
     /// Beside which database the next journal belongs, and its number.

@@ -6,6 +6,7 @@
 //! machine. At the start the database is read and journals left over are put into it.
 
 mod database;
+mod encoded;
 mod journal;
 
 use std::io;
@@ -22,13 +23,14 @@ use super::ledger::{Change, Ended};
 use super::{Decision, DecisionId};
 use crate::client::IpNetwork;
 use database::Database;
+use encoded::Encoded;
 use journal::Journal;
 
 /// How long changes gather before they are committed.
 pub const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// Most changes that wait in memory for a commit. Past it they wait in the journal, which is then
 /// kept until the next start.
-pub const MAX_WAITING: usize = 1_000_000;
+pub const MAX_WAITING: usize = 250_000;
 /// How often old rows are pruned.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// First and longest wait after a commit that failed.
@@ -105,9 +107,23 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
+/// What lies before a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing that the database knows: it is new, or the one before was damaged.
+    #[default]
+    Unknown,
+    /// A process that closed the database.
+    Closed,
+    /// A process that was killed.
+    Killed,
+}
+
 /// What a start found.
 #[derive(Debug, Default)]
 pub struct Loaded {
+    /// What lies before it.
+    pub before: Before,
     /// Decisions that held when the process ended.
     pub held: Vec<Arc<Decision>>,
     /// Ended decisions, the oldest first.
@@ -136,7 +152,9 @@ pub struct StoreState {
 #[derive(Debug)]
 struct Inbox {
     journal: Journal,
-    waiting: Vec<Op>,
+    waiting: Vec<Encoded>,
+    /// How many changes they are.
+    count: usize,
     /// Changes are in the journal that were not kept in memory.
     incomplete: bool,
     closed: bool,
@@ -162,21 +180,29 @@ impl Store {
         if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(io)?;
         }
+        let is_new = !path.exists();
         let (mut database, mut loaded) = database::open(path, clock.now_ms())?;
         let leftover = journal::replay(path).map_err(io)?;
+        let before = match (is_new || loaded.set_aside.is_some(), leftover.files.is_empty()) {
+            (true, _) => Before::Unknown,
+            (false, true) => Before::Closed,
+            (false, false) => Before::Killed,
+        };
         if !leftover.ops.is_empty() {
             loaded.replayed = leftover.ops.len() as u64;
-            database.commit(&leftover.ops)?;
+            database.commit(&[Encoded::new(leftover.ops).map_err(io)?])?;
             let (unreadable, set_aside) = (loaded.unreadable, loaded.set_aside.take());
             loaded = Loaded { replayed: loaded.replayed, set_aside, ..database.load()? };
             loaded.unreadable = loaded.unreadable.max(unreadable);
         }
+        loaded.before = before;
         for file in &leftover.files {
             std::fs::remove_file(file).map_err(io)?;
         }
         let inbox = Inbox {
             journal: Journal::create(path, leftover.next).map_err(io)?,
             waiting: Vec::new(),
+            count: 0,
             incomplete: false,
             closed: false,
         };
@@ -198,17 +224,23 @@ impl Store {
 
     /// Journals changes; when this returns they outlive the process.
     pub fn append(&self, ops: Vec<Op>) {
+        let encoded = Encoded::new(ops);
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = inbox.journal.append(&ops) {
+        let written = encoded.and_then(|encoded| {
+            let written = inbox.journal.append(encoded.lines());
+            if inbox.count + encoded.len() <= MAX_WAITING {
+                inbox.count += encoded.len();
+                inbox.waiting.push(encoded);
+            } else {
+                inbox.incomplete = true;
+            }
+            written
+        });
+        if let Err(error) = written {
             self.state.failures.fetch_add(1, Ordering::Relaxed);
             if self.state.healthy.swap(false, Ordering::Relaxed) {
                 tracing::error!(%error, "the journal of decisions can't be written: they hold, but a crash would lose them");
             }
-        }
-        if inbox.waiting.len() + ops.len() <= MAX_WAITING {
-            inbox.waiting.extend(ops);
-        } else {
-            inbox.incomplete = true;
         }
         drop(inbox);
         self.bell.notify_one();
@@ -231,7 +263,7 @@ impl Store {
 
     /// Waits for changes; takes them and goes over to the next journal, made beforehand: whoever appends never waits
     /// for the file system to make a file.
-    fn take(&self, spare: &mut Option<Journal>) -> (Vec<Op>, Option<PathBuf>, bool) {
+    fn take(&self, spare: &mut Option<Journal>) -> (Vec<Encoded>, Option<PathBuf>, bool) {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         let quiet = |inbox: &mut Inbox| inbox.waiting.is_empty() && !inbox.closed;
         let (inbox, _) =
@@ -245,6 +277,7 @@ impl Store {
         }
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         let ops = std::mem::take(&mut inbox.waiting);
+        inbox.count = 0;
         let covered = if ops.is_empty() || inbox.incomplete {
             None
         } else {
@@ -289,7 +322,7 @@ impl Store {
     }
 
     /// Commits, and tries again until it works or the store is closed.
-    fn commit(&self, database: &mut Database, ops: &[Op], closed: bool) -> bool {
+    fn commit(&self, database: &mut Database, ops: &[Encoded], closed: bool) -> bool {
         if ops.is_empty() {
             return true;
         }
@@ -297,7 +330,8 @@ impl Store {
         loop {
             let Err(error) = database.commit(ops) else {
                 self.state.healthy.store(true, Ordering::Relaxed);
-                self.state.committed.fetch_add(ops.len() as u64, Ordering::Relaxed);
+                let count: usize = ops.iter().map(Encoded::len).sum();
+                self.state.committed.fetch_add(count as u64, Ordering::Relaxed);
                 return true;
             };
             self.state.failures.fetch_add(1, Ordering::Relaxed);

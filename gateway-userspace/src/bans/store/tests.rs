@@ -55,6 +55,10 @@ fn ended(number: u64) -> Op {
     Op::Ended(Arc::new(Ended { decision: decision(number), how: Ending::Expired, at_ms: NOW + number }))
 }
 
+fn encoded(ops: Vec<Op>) -> Encoded {
+    Encoded::new(ops).expect("encoded")
+}
+
 fn open(folder: &Folder) -> (Arc<Store>, Loaded) {
     Store::open(&folder.database(), RETAIN, Arc::new(ManualClock::at(NOW))).expect("store")
 }
@@ -63,13 +67,14 @@ fn open(folder: &Folder) -> (Arc<Store>, Loaded) {
 fn what_was_appended_is_loaded() {
     let folder = Folder::new("loaded");
     let (store, loaded) = open(&folder);
-    assert_eq!((loaded.held.len(), loaded.replayed), (0, 0));
+    assert_eq!((loaded.held.len(), loaded.replayed, loaded.before), (0, 0, Before::Unknown));
     let network: IpNetwork = "192.0.2.0/24".parse().expect("network");
     store.append((0..10).map(|i| Op::Began(decision(i))).collect());
     store.append(vec![ended(3), ended(4), Op::Allow(network)]);
     store.close();
     assert_eq!(folder.names(), ["bans.redb"], "a clean end leaves no journal");
     let (store, loaded) = open(&folder);
+    assert_eq!(loaded.before, Before::Closed);
     assert_eq!((loaded.held.len(), loaded.ended.len(), loaded.allow), (8, 2, vec![network]));
     assert_eq!(loaded.held[0], decision(0));
     store.append(vec![Op::Disallow(network), Op::Erase(vec![(NOW + 3, decision(3).id)])]);
@@ -86,18 +91,20 @@ fn a_journal_is_replayed_up_to_its_damage() {
     let folder = Folder::new("journal");
     open(&folder).0.close();
     let mut journal = Journal::create(&folder.database(), 7).expect("journal");
-    journal.append(&[Op::Began(decision(1)), Op::Began(decision(2)), ended(1)]).expect("append");
+    journal
+        .append(encoded(vec![Op::Began(decision(1)), Op::Began(decision(2)), ended(1)]).lines())
+        .expect("append");
     let (database, number) = journal.next();
     let next = Journal::create(&database, number).expect("the next journal");
     let torn = std::mem::replace(&mut journal, next).path();
-    journal.append(&[Op::Began(decision(3))]).expect("append");
+    journal.append(encoded(vec![Op::Began(decision(3))]).lines()).expect("append");
     let mut bytes = std::fs::read(&torn).expect("journal");
     bytes.truncate(bytes.len() - 5);
     std::fs::write(&torn, &bytes).expect("journal");
     let (store, loaded) = open(&folder);
     let ids: Vec<DecisionId> = loaded.held.iter().map(|d| d.id).collect();
     assert_eq!(ids, [1, 2, 3].map(|i| decision(i).id));
-    assert_eq!(loaded.replayed, 3);
+    assert_eq!((loaded.replayed, loaded.before), (3, Before::Killed));
     store.close();
 }
 
@@ -118,7 +125,7 @@ fn a_damaged_file_is_set_aside_and_said() {
         damage(&mut bytes);
         std::fs::write(folder.database(), &bytes).expect("database");
         let mut journal = Journal::create(&folder.database(), 9).expect("journal");
-        journal.append(&[Op::Began(decision(2))]).expect("append");
+        journal.append(encoded(vec![Op::Began(decision(2))]).lines()).expect("append");
         let (store, loaded) = open(&folder);
         let aside = loaded.set_aside.expect("set aside");
         assert_eq!(std::fs::read(&aside).expect("kept"), bytes, "{name}");
@@ -148,7 +155,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
 fn old_rows_are_pruned() {
     let folder = Folder::new("pruned");
     let (mut database, _) = database::open(&folder.database(), NOW).expect("database");
-    database.commit(&(0..100).map(ended).collect::<Vec<_>>()).expect("commit");
+    database.commit(&[encoded((0..100).map(ended).collect())]).expect("commit");
     database.prune(NOW + 40).expect("prune");
     assert_eq!(database.load().expect("load").ended.len(), 60);
 }
@@ -174,8 +181,7 @@ fn many_decisions_are_stored_fast() {
 fn what_ended_long_ago_has_no_address() {
     let folder = Folder::new("anonymous");
     let (mut database, _) = database::open(&folder.database(), NOW).expect("database");
-    let ops: Vec<Op> = (0..3).map(ended).collect();
-    database.commit(&ops).expect("commit");
+    database.commit(&[encoded((0..3).map(ended).collect())]).expect("commit");
     for (before, expected) in [(0, 3), (2, 1), (2, 1), (3, 0)] {
         database.anonymise(NOW + before).expect("anonymise");
         let named =

@@ -6,7 +6,7 @@ use super::{BanChange, BanReason, KernelBan, MAX_BATCH, MAX_KERNEL_TTL_MS, Wish}
 use crate::client::IpNetwork;
 
 /// The kernel's clock is coarser than ours: ends that differ by less are the same, in milliseconds.
-const SAME_END_MS: u64 = 2_000;
+pub const SAME_END_MS: u64 = 2_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Wanted {

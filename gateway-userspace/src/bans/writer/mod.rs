@@ -2,9 +2,11 @@
 //!
 //! The bans task puts what changed into a [`Mailbox`] that keeps one wish a network, the latest:
 //! it can't grow past the ledger and the task never waits. A thread of its own takes the wishes and
-//! writes them through a [`KernelWriter`]; system calls and their stalls stay off the runtimes.
+//! writes them through a [`KernelWriter`]; system calls and their stalls stay off the runtimes. A few
+//! bans take a [`Shortcut`] first. Lists have a thread of their own, in [`lists`].
 
 mod desired;
+pub(super) mod lists;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +16,8 @@ use std::time::{Duration, Instant};
 use super::Origin;
 use super::clock::Clock;
 use crate::client::IpNetwork;
-pub use desired::Desired;
+pub use desired::{Desired, SAME_END_MS};
+pub use lists::KernelLists;
 
 /// Most changes in one batch.
 pub const MAX_BATCH: usize = 4096;
@@ -79,6 +82,8 @@ pub struct KernelBan {
     pub network: IpNetwork,
     /// Until when, in Unix milliseconds.
     pub until_unix_ms: u64,
+    /// By whom, as the kernel has it.
+    pub reason: BanReason,
 }
 
 /// The kernel refused a change; it will be tried again.
@@ -102,12 +107,17 @@ pub trait KernelWriter: Send + 'static {
     /// The maps can't be read.
     fn list(&mut self) -> Result<Vec<KernelBan>, KernelError>;
 
-    /// Puts another set of listed networks in place of the one there, in one step: packets meet the
-    /// old set or the new one, never a part. Sorted, no duplicates.
-    ///
-    /// # Errors
-    /// The new set does not fit or can't be written; the old one stays.
-    fn swap_feeds(&mut self, networks: &[IpNetwork]) -> Result<(), KernelError>;
+    /// Another hand on the same bans, for the thread that decides; none: there is none.
+    fn shortcut(&self) -> Option<Box<dyn Shortcut>> {
+        None
+    }
+}
+
+/// Makes a few bans right on the thread that decides, where nobody else is at the tables. The writer is told of them
+/// all the same and makes them again: this only makes them earlier.
+pub trait Shortcut: Send + 'static {
+    /// Makes these bans without a wait, or doesn't.
+    fn try_ban(&mut self, bans: &[BanChange]);
 }
 
 /// A wish for one network: until when (`u64::MAX`: for ever) and why; none: not at all.
@@ -116,7 +126,6 @@ pub type Wish = Option<(u64, BanReason)>;
 #[derive(Debug, Default)]
 struct Mail {
     wishes: HashMap<IpNetwork, Wish>,
-    feeds: Option<Arc<[IpNetwork]>>,
     closed: bool,
 }
 
@@ -130,16 +139,23 @@ pub struct Mailbox {
 impl Mailbox {
     /// Leaves wishes; a later one for the same network stands in for the earlier.
     pub fn put(&self, wishes: impl IntoIterator<Item = (IpNetwork, Wish)>) {
-        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
-        mail.wishes.extend(wishes);
-        drop(mail);
+        self.lay(wishes);
+        self.ring();
+    }
+
+    /// Leaves wishes without waking the writer: who is about to use the shortcut does so before.
+    pub fn lay(&self, wishes: impl IntoIterator<Item = (IpNetwork, Wish)>) {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner).wishes.extend(wishes);
+    }
+
+    /// Wakes the writer.
+    pub fn ring(&self) {
         self.bell.notify_one();
     }
 
-    /// Leaves a set of listed networks; sorted, no duplicates.
-    pub fn put_feeds(&self, networks: Arc<[IpNetwork]>) {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner).feeds = Some(networks);
-        self.bell.notify_one();
+    /// Takes the wishes that are there.
+    fn wishes(&self) -> HashMap<IpNetwork, Wish> {
+        std::mem::take(&mut self.mail.lock().unwrap_or_else(PoisonError::into_inner).wishes)
     }
 
     /// Lets the writer's thread write what is there and end.
@@ -151,7 +167,7 @@ impl Mailbox {
     /// Waits for mail at most `patience`.
     fn take(&self, patience: Duration) -> Mail {
         let mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
-        let quiet = |m: &mut Mail| m.wishes.is_empty() && m.feeds.is_none() && !m.closed;
+        let quiet = |m: &mut Mail| m.wishes.is_empty() && !m.closed;
         let (mut mail, _) =
             self.bell.wait_timeout_while(mail, patience, quiet).unwrap_or_else(PoisonError::into_inner);
         let closed = mail.closed;
@@ -181,7 +197,7 @@ impl WriterState {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn report(&self, result: &Result<(), KernelError>) {
+    pub(super) fn report(&self, result: &Result<(), KernelError>) {
         let was_healthy = self.healthy.swap(result.is_ok(), Ordering::Relaxed);
         let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
@@ -189,7 +205,7 @@ impl WriterState {
             Err(error) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 if was_healthy {
-                    tracing::error!(%error, "bans are kept and tried again");
+                    tracing::error!(%error, "what the kernel refuses is kept and tried again");
                 }
                 *last = Some(error.to_string().into());
             }
@@ -201,9 +217,7 @@ impl WriterState {
 pub fn run(mut kernel: Box<dyn KernelWriter>, mailbox: &Mailbox, state: &WriterState, clock: &dyn Clock) {
     let mut desired = Desired::default();
     // What was restored is in the kernel already, for the most part: comparing tells what is not.
-    let restored = mailbox.take(Duration::ZERO);
-    desired.assume(restored.wishes);
-    let mut feeds = restored.feeds;
+    desired.assume(mailbox.wishes());
     let mut next_reconcile = Instant::now();
     let mut retry = RETRY.0;
     let mut retry_at: Option<Instant> = None;
@@ -214,14 +228,13 @@ pub fn run(mut kernel: Box<dyn KernelWriter>, mailbox: &Mailbox, state: &WriterS
         let mail = mailbox.take(patience);
         let news = !mail.wishes.is_empty();
         desired.accept(mail.wishes);
-        feeds = mail.feeds.or(feeds);
         desired.reassert(clock.now_ms());
         let due = retry_at.is_none_or(|at| at <= Instant::now());
-        let work = desired.has_work() || feeds.is_some();
+        let work = desired.has_work();
         if due || news || mail.closed {
             let reconcile = next_reconcile <= Instant::now();
             if work || reconcile {
-                let result = write(&mut *kernel, &mut desired, &mut feeds, reconcile, state, clock.now_ms());
+                let result = write(&mut *kernel, &mut desired, mailbox, reconcile, state, clock.now_ms());
                 state.report(&result);
                 match result {
                     Ok(()) => {
@@ -248,23 +261,22 @@ pub fn run(mut kernel: Box<dyn KernelWriter>, mailbox: &Mailbox, state: &WriterS
 fn write(
     kernel: &mut dyn KernelWriter,
     desired: &mut Desired,
-    feeds: &mut Option<Arc<[IpNetwork]>>,
+    mailbox: &Mailbox,
     reconcile: bool,
     state: &WriterState,
     now_ms: u64,
 ) -> Result<(), KernelError> {
     if reconcile {
-        let mended = desired.compare(&kernel.list()?, now_ms);
+        let held = kernel.list()?;
+        // What came by the shortcut meanwhile stands in the list: its wish was laid down before.
+        desired.accept(mailbox.wishes());
+        let mended = desired.compare(&held, now_ms);
         state.mended.fetch_add(mended, Ordering::Relaxed);
     }
     while let Some(batch) = desired.next_batch(now_ms) {
         kernel.apply(&batch)?;
         state.written.fetch_add(batch.len() as u64, Ordering::Relaxed);
         desired.written(&batch);
-    }
-    if let Some(networks) = feeds {
-        kernel.swap_feeds(networks)?;
-        *feeds = None;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ const NOW: u64 = 1_700_000_000_000;
 #[derive(Debug, Default)]
 struct Held {
     bans: BTreeMap<IpNetwork, u64>,
-    feeds: Vec<IpNetwork>,
+    lists: Vec<IpNetwork>,
     failures: usize,
     calls: usize,
 }
@@ -47,15 +47,30 @@ impl KernelWriter for FakeKernel {
     fn list(&mut self) -> Result<Vec<KernelBan>, KernelError> {
         let mut held = self.0.lock().expect("lock");
         Self::fail(&mut held)?;
-        let ban =
-            |(network, until): (&IpNetwork, &u64)| KernelBan { network: *network, until_unix_ms: *until };
+        let ban = |(network, until): (&IpNetwork, &u64)| KernelBan {
+            network: *network,
+            until_unix_ms: *until,
+            reason: BanReason::Local,
+        };
         Ok(held.bans.iter().map(ban).collect())
     }
 
-    fn swap_feeds(&mut self, networks: &[IpNetwork]) -> Result<(), KernelError> {
+    fn shortcut(&self) -> Option<Box<dyn Shortcut>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+impl Shortcut for FakeKernel {
+    fn try_ban(&mut self, bans: &[BanChange]) {
+        let _made = KernelWriter::apply(self, bans);
+    }
+}
+
+impl KernelLists for FakeKernel {
+    fn swap(&mut self, networks: &[IpNetwork]) -> Result<(), KernelError> {
         let mut held = self.0.lock().expect("lock");
         Self::fail(&mut held)?;
-        held.feeds = networks.to_vec();
+        held.lists = networks.to_vec();
         Ok(())
     }
 }
@@ -95,14 +110,12 @@ fn wishes_are_written_and_leftovers_removed() {
             ]);
             mailbox.put([(net("192.0.2.9"), Some((NOW + 60_000, BanReason::Local)))]);
             mailbox.put([(net("192.0.2.9"), None)]);
-            mailbox.put_feeds(Arc::from([net("198.51.100.0/24")]));
         },
-        |held| held.bans.len() == 2 && !held.feeds.is_empty(),
+        |held| held.bans.len() == 2,
     );
     let held = kernel.0.lock().expect("lock");
     let expected = [(net("192.0.2.0/24"), NOW + MAX_KERNEL_TTL_MS), (net("192.0.2.1"), NOW + 60_000)];
     assert_eq!(held.bans, BTreeMap::from(expected));
-    assert_eq!(held.feeds, [net("198.51.100.0/24")]);
     assert!(state.mended.load(Ordering::Relaxed) >= 1);
     assert_eq!(state.wanted.load(Ordering::Relaxed), 2);
 }
@@ -149,7 +162,8 @@ fn reconciliation_finds_what_differs() {
     ]);
     let batch = desired.next_batch(NOW).expect("batch");
     desired.written(&batch);
-    let ban = |network, until_unix_ms| KernelBan { network: net(network), until_unix_ms };
+    let ban =
+        |network, until_unix_ms| KernelBan { network: net(network), until_unix_ms, reason: BanReason::Local };
     let held = [
         ban("192.0.2.1", NOW + 60_900),
         ban("192.0.2.2", NOW + 10_000),
@@ -160,4 +174,55 @@ fn reconciliation_finds_what_differs() {
     let mut open: Vec<IpNetwork> = desired.open.iter().copied().collect();
     open.sort_unstable();
     assert_eq!(open, [net("192.0.2.2"), net("192.0.2.3"), net("192.0.2.5")]);
+}
+
+#[test]
+fn a_list_that_is_refused_is_tried_again_and_a_newer_one_stands_in_for_it() {
+    let kernel = FakeKernel::default();
+    kernel.0.lock().expect("lock").failures = 2;
+    let (shelf, state) = (lists::ListBox::default(), WriterState::default());
+    std::thread::scope(|scope| {
+        scope.spawn(|| lists::run(Box::new(kernel.clone()), &shelf, &state));
+        shelf.put(Arc::from([net("198.51.100.0/24")]));
+        shelf.put(Arc::from([net("203.0.113.0/24")]));
+        let start = Instant::now();
+        while kernel.0.lock().expect("lock").lists.is_empty() && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        shelf.close();
+    });
+    assert_eq!(kernel.0.lock().expect("lock").lists, [net("203.0.113.0/24")]);
+    assert_eq!(state.failures.load(Ordering::Relaxed), 2);
+    assert!(state.last_error().is_none());
+}
+
+/// Lists the kernel's bans while another ban is made by the shortcut.
+struct Overtaken(FakeKernel, Arc<Mailbox>);
+
+impl KernelWriter for Overtaken {
+    fn apply(&mut self, batch: &[BanChange]) -> Result<(), KernelError> {
+        let removed = batch.iter().any(|change| matches!(change, BanChange::Remove { .. }));
+        assert!(!removed, "what the shortcut made is removed: {batch:?}");
+        self.0.apply(batch)
+    }
+
+    fn list(&mut self) -> Result<Vec<KernelBan>, KernelError> {
+        let until_ms = NOW + 60_000;
+        self.1.lay([(net("192.0.2.1"), Some((until_ms, BanReason::Local)))]);
+        self.0.try_ban(&[BanChange::Add {
+            network: net("192.0.2.1"),
+            until_unix_ms: until_ms,
+            reason: BanReason::Local,
+        }]);
+        self.0.list()
+    }
+}
+
+#[test]
+fn what_the_shortcut_made_during_a_comparison_stays() {
+    let (kernel, mailbox) = (FakeKernel::default(), Arc::new(Mailbox::default()));
+    let mut overtaken = Overtaken(kernel.clone(), mailbox.clone());
+    let (mut desired, state) = (Desired::default(), WriterState::default());
+    write(&mut overtaken, &mut desired, &mailbox, true, &state, NOW).expect("written");
+    assert_eq!((kernel.0.lock().expect("lock").bans.len(), desired.len()), (1, 1));
 }

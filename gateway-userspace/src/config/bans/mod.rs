@@ -8,6 +8,7 @@ mod scenario;
 mod terms;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -44,6 +45,7 @@ pub struct Raw {
     widest_v6: Option<Spanned<u8>>,
     management: Option<Spanned<Vec<IpNetwork>>>,
     default_scenarios: bool,
+    challenge_path: Option<Spanned<String>>,
     offences: RawOffences,
     scenarios: Vec<RawScenario>,
     escalation: RawEscalation,
@@ -74,6 +76,7 @@ impl Default for Raw {
             widest_v6: None,
             management: None,
             default_scenarios: true,
+            challenge_path: None,
             offences: RawOffences::default(),
             scenarios: Vec::new(),
             escalation: RawEscalation::default(),
@@ -133,6 +136,9 @@ pub struct Bans {
     pub widest_v6: u8,
     /// Where operators come from: never banned; at most [`MAX_MANAGEMENT`].
     pub management: Vec<IpNetwork>,
+    /// Where a client under the action `challenge` is sent, and may ask for what lies below; default none: it is
+    /// refused. From 2 to 256 bytes, from `/` on.
+    pub challenge_path: Option<Arc<str>>,
     /// What of a request's end counts.
     pub offences: Offences,
     /// The default scenarios and those of the file.
@@ -310,6 +316,7 @@ pub(super) fn check(raw: Raw, base: &Base, problems: &mut Problems<'_>) -> Bans 
         widest_v4,
         widest_v6,
         management,
+        challenge_path: raw.challenge_path.map(|path| challenge_path(path, problems)),
         offences: offences::check(raw.offences, problems),
         scenarios: scenario::check(raw.scenarios, raw.default_scenarios, problems),
         escalation,
@@ -321,6 +328,18 @@ pub(super) fn check(raw: Raw, base: &Base, problems: &mut Problems<'_>) -> Bans 
         feeds: feed::check(raw.feeds, base, problems),
         geo: feed::check_geo(raw.geo, base),
     }
+}
+
+fn challenge_path(path: Spanned<String>, problems: &mut Problems<'_>) -> Arc<str> {
+    let text = path.get_ref();
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
+    if !(2..=256).contains(&text.len()) || !text.starts_with('/') || !text.bytes().all(is_plain) {
+        problems.at(
+            path.span(),
+            "`challenge_path` is a path of 2 to 256 letters, digits or -._~ that begins with a slash, such as /challenge.",
+        );
+    }
+    path.into_inner().into()
 }
 
 fn neighbours(raw: RawNeighbours, widest: (u8, u8), problems: &mut Problems<'_>) -> Option<Neighbours> {

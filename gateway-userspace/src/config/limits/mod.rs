@@ -1,5 +1,6 @@
-//! `[[limits]]` and `[limit_store]`: rate limits, and where their counters live.
+//! `[[limits]]`, `[limit_store]` and `[limit_challenge]`: rate limits, where their counters live, and where clients are challenged.
 
+mod challenge;
 mod key;
 mod raw;
 mod store;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::{Base, Problems};
 use crate::client::IpNetwork;
 
+pub use challenge::{Challenge, RawChallenge};
 pub use key::{HostPattern, KeyPart, StatusRange};
 pub use raw::RawLimit;
 pub use store::{LimitStore, RawStore, RedisKind, RedisStore, RedisTls};
@@ -35,6 +37,8 @@ pub struct Limits {
     pub limits: Vec<Limit>,
     /// Where counters live.
     pub store: LimitStore,
+    /// Where clients are challenged; there is one where a limit has the action for it.
+    pub challenge: Option<Challenge>,
 }
 
 /// One limit.
@@ -201,7 +205,7 @@ pub enum Action {
     Refuse,
     /// It waits until it fits, at most this long ([`MAX_DELAY`]); what would wait longer gets 429.
     Delay(Duration),
-    /// It is challenged.
+    /// Its client is sent to where it is challenged; who has passed has a quota of its own.
     Challenge,
     /// 429, and the first refusal is an offence that asks for a ban.
     Ban,
@@ -223,6 +227,7 @@ pub enum Headers {
 pub(super) fn check(
     limits: Vec<RawLimit>,
     store: RawStore,
+    challenge: RawChallenge,
     base: &Base,
     problems: &mut Problems<'_>,
 ) -> Limits {
@@ -231,11 +236,20 @@ pub(super) fn check(
         problems.whole(format!("there are {} limits; at most {MAX_LIMITS} can be had.", limits.len()));
     }
     let mut names: Vec<String> = Vec::new();
-    let limits = limits
+    let limits: Vec<Limit> = limits
         .into_iter()
         .filter_map(|limit| raw::check(limit, store.redis.is_some(), &mut names, problems))
         .collect();
-    Limits { limits, store }
+    let challenge = challenge::check(challenge, base, problems);
+    if challenge.is_none()
+        && let Some(limit) = limits.iter().find(|limit| limit.action == Action::Challenge)
+    {
+        problems.whole(format!(
+            "the limit `{}` challenges, but nothing says where: add [limit_challenge] with `location` and `secret_file`.",
+            limit.name
+        ));
+    }
+    Limits { limits, store, challenge }
 }
 
 #[cfg(test)]

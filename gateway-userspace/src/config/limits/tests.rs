@@ -88,6 +88,14 @@ fn what_is_refused() {
     check("[limit_store]\nkind = \"cluster\"", "", "names none");
     check("[limit_store]\nmemory = \"1KiB\"", ":2:", "1MiB to 64GiB");
     check("[limit_store]\nredis = [\"a:1\"]\ndeadline = \"2s\"", ":3:", "1ms to 1s");
+    check(&rate("action = \"challenge\""), "", "add [limit_challenge]");
+    let challenge = |rest: &str| format!("[limit_challenge]\n{rest}");
+    check(&challenge("location = \"/c\""), "", "needs `location` and `secret_file`");
+    check(&challenge("secret_file = \"s\"\nlocation = \"//evil\""), ":3:", "a path such as /challenge");
+    check(&challenge("secret_file = \"s\"\nlocation = \"ftp://x/\""), ":3:", "a path such as /challenge");
+    check(&challenge("secret_file = \"s\"\nlocation = \"/a b\""), ":3:", "without spaces");
+    check(&challenge("secret_file = \"s\"\nlocation = \"/\""), ":3:", "a path such as /challenge");
+    check(&challenge("secret_file = \"s\"\nlocation = \"/c\"\ncookie = \"a=b\""), ":4:", "letters, digits");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::bans::OffenceKind;
 use crate::client::ClientId;
 use crate::limits::Holding;
 use crate::pipeline::{
-    DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest,
+    Challenge, DenyList, DenyReason, LimitCheck, LimitGate, LimitOutcome, LimitRefusal, LimitRequest,
 };
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -27,9 +27,12 @@ struct Limits;
 impl LimitGate for Limits {
     fn check<'a>(&'a self, request: LimitRequest<'a>) -> LimitCheck<'a> {
         let fields = vec![(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"p\";r=1;t=2"))];
-        let refused =
-            (request.path == b"/limited").then(|| LimitRefusal { limit: "p".into(), retry_after: 7 });
-        let outcome = LimitOutcome { refused, fields, holding: None };
+        let refused = (request.path == b"/limited").then(|| LimitRefusal {
+            limit: "p".into(),
+            retry_after: 7,
+            challenge: None,
+        });
+        let outcome = LimitOutcome { refused, fields, ..LimitOutcome::default() };
         if request.path == b"/slow" {
             return LimitCheck::Wait(Box::pin(async move {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -65,18 +68,44 @@ fn limits_refuse_and_tell() {
     assert!(gateway.offences.try_recv().is_err());
 }
 
-struct Everyone;
+/// Refuses whoever comes from this host.
+struct Everyone(Option<Challenge>);
 
 impl DenyList for Everyone {
-    fn denied(&self, client: &ClientId) -> Option<DenyReason> {
-        client.addr().is_loopback().then_some(DenyReason { retry_after: Some(60) })
+    fn denied(&self, client: &ClientId, _ja4: Option<&Arc<str>>) -> Option<DenyReason> {
+        let reason = DenyReason { retry_after: Some(60), challenge: self.0.clone() };
+        client.addr().is_loopback().then_some(reason)
+    }
+}
+
+#[test]
+fn who_is_challenged_may_go_there_and_nowhere_else() {
+    let origin = Origin::hello();
+    let nowhere = Challenge { path: None };
+    let there = Challenge { path: Some("/challenge".into()) };
+    for (challenge, path, status, location) in [
+        (&nowhere, "/x", 403, None),
+        (&there, "/x", 303, Some("/challenge")),
+        (&there, "/challenger", 303, Some("/challenge")),
+        (&there, "/challenge", 200, None),
+        (&there, "/challenge/answer?a=b", 200, None),
+        (&there, "/challenge/../x", 303, Some("/challenge")),
+    ] {
+        let deny_list: Arc<dyn DenyList> = Arc::new(Everyone(Some(challenge.clone())));
+        let options = Options { deny_list: Some(deny_list), ..Options::default() };
+        let mut gateway = Gateway::start(&config(&origin), options);
+        let mut client = gateway.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let response = client.response().expect("a response");
+        assert_eq!((response.status(), response.field("location")), (status, location), "{path}");
+        assert!(gateway.offences.try_recv().is_err(), "a challenge is no offence");
     }
 }
 
 #[test]
 fn a_banned_client_goes_no_further() {
     let origin = Origin::hello();
-    let options = Options { deny_list: Some(Arc::new(Everyone)), ..Options::default() };
+    let options = Options { deny_list: Some(Arc::new(Everyone(None))), ..Options::default() };
     let gateway = Gateway::start(&config(&origin), options);
     let mut client = gateway.connect();
     client.send(GET);

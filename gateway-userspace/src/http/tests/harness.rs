@@ -216,6 +216,7 @@ impl Gateway {
             access,
             limits: options.limits,
             deny_list: options.deny_list,
+            places: None,
             well_known: None,
             offences: Offences::new(Some(Arc::new(Told(queue)))),
             counted: config.bans.offences.clone(),

@@ -1,8 +1,10 @@
 //! One question to Redis for a key at a time: who comes meanwhile waits for the same answer.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -20,7 +22,7 @@ pub(super) struct Flights {
 }
 
 /// A question under way.
-pub(crate) struct Flight {
+pub(super) struct Flight {
     /// Never has a permit; it is closed when the answer is in.
     done: Semaphore,
     failed: AtomicBool,
@@ -61,10 +63,40 @@ impl Flights {
 
 impl Flight {
     /// Waits for the answer; tells whether there was one.
-    pub(crate) async fn landed(&self) -> bool {
+    pub(super) async fn landed(&self) -> bool {
         // The only way out of this wait is that the semaphore is closed.
         let _ = self.done.acquire().await;
+        self.succeeded()
+    }
+
+    /// Whether there was an answer, once it has landed.
+    pub(super) fn succeeded(&self) -> bool {
         !self.failed.load(Ordering::Acquire)
+    }
+}
+
+/// A flight's work, done by whoever awaits this; dropped before it is done, it goes on as a task.
+pub(super) struct Escort(pub(super) Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+
+impl Future for Escort {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(work) = &mut self.0 else { return Poll::Ready(()) };
+        let polled = work.as_mut().poll(context);
+        if polled.is_ready() {
+            self.0 = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Escort {
+    fn drop(&mut self) {
+        // Without a runtime, at the process's end, nobody waits for it.
+        if let (Some(work), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(work);
+        }
     }
 }
 

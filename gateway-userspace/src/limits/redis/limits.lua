@@ -1,254 +1,269 @@
 -- Every limit of one client, packed in one string; checked together, written only if all have room.
 --
 -- KEYS[1]  the client's key
--- ARGV     `take`, `give` or `show`, then 9 values for each limit:
---            id, algorithm (1 sliding log, 2 two counters, 3 GCRA), window in µs, quota, burst,
---            need      units without which nobody gets any (give: the units to give back)
---            want      units to take if they are to be had (give: when they were taken, in µs)
---            divisor   beyond `need`, at most free / divisor are taken
---            advisory  1: a lack of units here stops nobody else
+-- ARGV[1]  `take`, `give` or `show`
+-- ARGV[2]  for each limit, packed (little-endian, 50 bytes; times are doubles):
+--            id (4), algorithm (1: 1 sliding log, 2 two counters, 3 GCRA),
+--            advisory (1: 1 if a lack of units here stops nobody else), quota (4), burst (4),
+--            need (4)      units without which nobody gets any (give: the units to give back)
+--            divisor (4)   beyond `need`, at most free / divisor are taken
+--            whole (4)     GCRA: the burst that may be had at once by who has rested for a lease
+--            lease (8)     how long units may be spent after they were taken, in µs
+--            window (8)    in µs
+--            want (8)      units to take if they are to be had (give: when they were taken, in µs)
 -- Answer   now in µs, 1 if written, then for each limit: units taken, units left, µs until more, 1 if it lacked
 --
 -- The clock is the server's, and never runs backwards for a client: the latest time seen stands in the state.
--- The arithmetic is that of src/limits/window, in µs.
+-- The arithmetic is that of src/limits/window, in µs. It is written in one piece: a function made here is made anew by
+-- every call, which took a third of the script's time.
 
-local MARKS, TICKS, HEAD = 32, 16384, 11
-local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+local floor, ceil, max, min, rep = math.floor, math.ceil, math.max, math.min, string.rep
+local pack, read = struct.pack, struct.unpack
+local call = redis.call
+local MARKS, TICKS, HEAD, ARGUMENT = 32, 16384, 19, 50
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
+local action, packed = ARGV[1], ARGV[2]
+local takes, gives = action == 'take', action == 'give'
 
--- Records: id (4), algorithm (1), when it expires in s (4), length of the state (2), the state.
-local records, order = {}, {}
-local raw = redis.call('GET', KEYS[1])
+-- Records: id (4), algorithm (1), when it expires in s (4), when it was begun in µs (8), length of the state (2), the state.
+local raw = call('GET', KEYS[1])
+local records, order
 if raw then
+  records, order = {}, {}
   local at, size = 1, #raw
   while at + HEAD - 1 <= size do
-    local id, algorithm, expires, length = struct.unpack('<I4BI4H', raw, at)
+    local id, algorithm, expires, born, length = read('<I4BI4dH', raw, at)
     if at + HEAD + length - 1 > size then break end
     if expires * 1000000 > now then
-      records[id] = { algorithm, expires, string.sub(raw, at + HEAD, at + HEAD + length - 1) }
+      records[id] = { algorithm, expires, born, string.sub(raw, at + HEAD, at + HEAD + length - 1) }
       order[#order + 1] = id
     end
     at = at + HEAD + length
   end
 end
 
-local log = {}
-
-function log.load(l, state)
-  l.tick = ceil(l.window / TICKS)
-  l.life = ceil(l.window / l.tick) + 1
-  l.grain = ceil(l.quota / MARKS)
-  l.marks, l.fill = {}, 0
-  local last = 0
-  if #state >= 12 then
-    local newest, fill = struct.unpack('<dI4', state)
-    local count = min(floor((#state - 12) / 2), MARKS)
-    last = newest
-    l.now = max(floor(now / l.tick), last)
-    for i = 1, count do
-      local low = struct.unpack('<H', state, 11 + 2 * i)
-      local mark = last - (last - low) % 65536
-      if mark + l.life > l.now then l.marks[#l.marks + 1] = mark end
-    end
-    if #l.marks > 0 then l.fill = fill end
-  else
-    l.now = floor(now / l.tick)
-  end
-  l.used = 0
-  if #l.marks > 0 then l.used = (#l.marks - 1) * l.grain + l.fill end
-  l.free = max(l.quota - l.used, 0)
-end
-
-local function forgotten(l, mark)
-  if not l.marks[mark] then return 0 end
-  return max((l.marks[mark] + l.life) * l.tick - now, 0)
-end
-
-function log.wait(l)
-  if l.need > l.quota or #l.marks == 0 then return l.window end
-  return forgotten(l, min(max(ceil((l.used + l.need - l.quota) / l.grain), 1), #l.marks))
-end
-
-function log.take(l, units)
-  if units > 0 and #l.marks > 0 then
-    local here = min(units, l.grain - l.fill)
-    if here > 0 then
-      l.marks[#l.marks] = l.now
-      l.fill = l.fill + here
-      units = units - here
-    end
-  end
-  while units > 0 do
-    l.fill = min(units, l.grain)
-    l.marks[#l.marks + 1] = l.now
-    units = units - l.fill
-  end
-end
-
-function log.give(l, units, taken)
-  local tick = floor(taken / l.tick)
-  units = min(units, l.used)
-  if tick + l.life <= l.now or units <= 0 then return false end
-  local first = 1
-  while l.marks[first] and l.marks[first] < tick do first = first + 1 end
-  -- Fewer than that were counted since: this server has lost some, and these may be another node's.
-  if l.used - (first - 1) * l.grain < units then return false end
-  local left = l.used - units
-  local count = ceil(left / l.grain)
-  local marks = {}
-  for i = 1, count do
-    if i < first then
-      marks[i] = l.marks[i]
-    else
-      local last = min(i * l.grain, left)
-      marks[i] = l.marks[min(floor((last - 1 + units) / l.grain) + 1, #l.marks)]
-    end
-  end
-  l.fill = 0
-  if count > 0 then l.fill = left - (count - 1) * l.grain end
-  l.marks = marks
-  return true
-end
-
-function log.store(l)
-  if #l.marks == 0 then return '', 0 end
-  local parts = { struct.pack('<dI4', l.marks[#l.marks], l.fill) }
-  for i = 1, #l.marks do parts[i + 1] = struct.pack('<H', l.marks[i] % 65536) end
-  return table.concat(parts), (l.marks[#l.marks] + l.life) * l.tick
-end
-
-function log.reset(l) return forgotten(l, 1) end
-
-local counters = {}
-
-function counters.load(l, state)
-  l.index, l.current, l.previous = floor(now / l.window), 0, 0
-  if #state == 16 then
-    local index, current, previous = struct.unpack('<dI4I4', state)
-    if index >= l.index then
-      l.index, l.current, l.previous = index, current, previous
-    elseif index == l.index - 1 then
-      l.previous = current
-    end
-  end
-  l.rest = (l.index + 1) * l.window - max(now, l.index * l.window)
-  l.free = max(l.quota - l.current - ceil(l.previous * l.rest / l.window), 0)
-end
-
-function counters.wait(l)
-  local room = l.quota - l.need
-  if room < 0 then return l.window end
-  if l.current <= room then
-    return max(ceil(l.rest - l.window * (room - l.current) / max(l.previous, 1)), 1)
-  end
-  return ceil(l.rest + l.window - min(l.window * room / max(l.current, 1), l.window))
-end
-
-function counters.take(l, units) l.current = l.current + units end
-
-function counters.give(l, units, taken)
-  local index = floor(taken / l.window)
-  if index == l.index then
-    l.current = max(l.current - units, 0)
-  elseif index == l.index - 1 then
-    l.previous = max(l.previous - units, 0)
-  else
-    return false
-  end
-  return true
-end
-
-function counters.store(l)
-  return struct.pack('<dI4I4', l.index, l.current, l.previous), (l.index + 2) * l.window
-end
-
-function counters.reset(l) return l.rest end
-
-local gcra = {}
-
-function gcra.load(l, state)
-  l.spacing = l.window / l.quota
-  l.tat, l.last = 0, 0
-  if #state == 16 then l.tat, l.last = struct.unpack('<dd', state) end
-  l.busy = max(l.tat - now, 0)
-  -- A thousandth of a unit forgives what fractions lose.
-  l.free = max(floor(l.burst - l.busy / l.spacing + 0.001), 0)
-end
-
-function gcra.wait(l) return max(ceil(l.busy + l.need * l.spacing - l.burst * l.spacing), 1) end
-
-function gcra.take(l, units)
-  if units == 0 then return end
-  l.busy = l.busy + units * l.spacing
-  l.tat, l.last = now + l.busy, now
-end
-
-function gcra.give(l, units, taken)
-  -- Only the latest: without an earlier unit the later ones might have found it idle.
-  if l.last ~= taken then return false end
-  l.tat = l.tat - units * l.spacing
-  return true
-end
-
-function gcra.store(l) return struct.pack('<dd', l.tat, l.last), l.tat end
-
-function gcra.reset(l) return ceil(l.busy) end
-
-local algorithms = { log, counters, gcra }
-local action = ARGV[1]
 local limits, ok = {}, true
-for at = 2, #ARGV, 9 do
-  local l = {
-    id = tonumber(ARGV[at]), algorithm = tonumber(ARGV[at + 1]), window = tonumber(ARGV[at + 2]),
-    quota = tonumber(ARGV[at + 3]), burst = tonumber(ARGV[at + 4]), need = tonumber(ARGV[at + 5]),
-    want = tonumber(ARGV[at + 6]), divisor = tonumber(ARGV[at + 7]), advisory = ARGV[at + 8] == '1',
-  }
-  l.by = algorithms[l.algorithm]
-  local record = records[l.id]
+for at = 1, #packed, ARGUMENT do
+  local id, algorithm, advisory, quota, burst, need, divisor, whole, lease, window, want =
+    read('<I4BBI4I4I4I4I4ddd', packed, at)
+  local l = { id, algorithm, quota, burst, need, divisor, window, want }
+  local record = records and records[id]
   local state = ''
-  if record and record[1] == l.algorithm then state = record[3] end
-  l.by.load(l, state)
-  l.lacks = action == 'take' and l.free < l.need
-  if l.lacks and not l.advisory then ok = false end
+  if record and record[1] == algorithm then
+    state, l.born = record[4], record[3]
+  end
+  local free
+  if algorithm == 1 then
+    local tick = ceil(window / TICKS)
+    local life = ceil(window / tick) + 1
+    local grain = ceil(quota / MARKS)
+    local marks, fill, used = {}, 0, 0
+    local tick_now = floor(now / tick)
+    if #state >= 12 then
+      local last, filled = read('<dI4', state)
+      local count = min(floor((#state - 12) / 2), MARKS)
+      tick_now = max(tick_now, last)
+      local lows = { read('<' .. rep('H', count), state, 13) }
+      for i = 1, count do
+        local mark = last - (last - lows[i]) % 65536
+        if mark + life > tick_now then marks[#marks + 1] = mark end
+      end
+      if #marks > 0 then
+        fill = filled
+        used = (#marks - 1) * grain + fill
+      end
+    end
+    free = max(quota - used, 0)
+    l.tick, l.life, l.grain, l.marks, l.fill, l.used, l.now = tick, life, grain, marks, fill, used, tick_now
+  elseif algorithm == 2 then
+    local index, current, previous = floor(now / window), 0, 0
+    if #state == 16 then
+      local i, c, p = read('<dI4I4', state)
+      if i >= index then
+        index, current, previous = i, c, p
+      elseif i == index - 1 then
+        previous = c
+      end
+    end
+    local rest = (index + 1) * window - max(now, index * window)
+    free = max(quota - current - ceil(previous * rest / window), 0)
+    l.index, l.current, l.previous, l.rest = index, current, previous, rest
+  else
+    local spacing, tat, last = window / quota, 0, 0
+    if #state == 16 then tat, last = read('<dd', state) end
+    local busy = max(tat - now, 0)
+    -- A thousandth of a unit forgives what fractions lose.
+    free = max(floor(burst - busy / spacing + 0.001), 0)
+    -- Everybody's leases are over who took before: as much as the whole burst may be spent at one moment.
+    if need > burst and need <= whole and tat + lease <= now then free = need end
+    l.spacing, l.tat, l.last, l.busy, l.whole, l.lease = spacing, tat, last, busy, whole, lease
+  end
+  l.free = free
+  if takes and free < need then
+    l.lacks = true
+    if advisory ~= 1 then ok = false end
+  end
   limits[#limits + 1] = l
 end
 
 local write = false
 local answer = { now, 0 }
-for i, l in ipairs(limits) do
-  local taken, wait = 0, 0
-  if l.lacks then wait = l.by.wait(l) end
-  if action == 'take' and ok and not l.lacks then
-    taken = min(max(l.need, min(l.want, floor(l.free / l.divisor))), l.free)
-    l.by.take(l, taken)
-    l.changed = taken > 0
-  elseif action == 'give' then
-    l.changed = l.by.give(l, l.need, l.want)
+for i = 1, #limits do
+  local l = limits[i]
+  local algorithm, quota, burst, need, divisor, window, want = l[2], l[3], l[4], l[5], l[6], l[7], l[8]
+  local taken, wait, changed = 0, 0, false
+  if takes and ok and not l.lacks then
+    taken = min(max(need, min(want, floor(l.free / divisor))), l.free)
+    changed = taken > 0
   end
-  write = write or l.changed
-  if not l.lacks then wait = l.by.reset(l) end
-  local n = 2 + (i - 1) * 4
+  -- What was taken before this record began was counted by one that is lost, or that has expired: of this one it would be
+  -- another's.
+  local back = gives and l.born and want >= l.born and need or 0
+
+  if algorithm == 1 then
+    local marks, grain = l.marks, l.grain
+    if taken > 0 then
+      local units = taken
+      if #marks > 0 then
+        local here = min(units, grain - l.fill)
+        if here > 0 then
+          marks[#marks] = l.now
+          l.fill = l.fill + here
+          units = units - here
+        end
+      end
+      while units > 0 do
+        l.fill = min(units, grain)
+        marks[#marks + 1] = l.now
+        units = units - l.fill
+      end
+    elseif back > 0 then
+      local tick = floor(want / l.tick)
+      local units = min(back, l.used)
+      local first = 1
+      while marks[first] and marks[first] < tick do first = first + 1 end
+      -- Fewer than that were counted since: these may be another node's.
+      if tick + l.life > l.now and units > 0 and l.used - (first - 1) * grain >= units then
+        local left = l.used - units
+        local count = ceil(left / grain)
+        local kept = {}
+        for j = 1, count do
+          if j < first then
+            kept[j] = marks[j]
+          else
+            kept[j] = marks[min(floor((min(j * grain, left) - 1 + units) / grain) + 1, #marks)]
+          end
+        end
+        l.fill = 0
+        if count > 0 then l.fill = left - (count - 1) * grain end
+        marks, changed = kept, true
+      end
+    end
+    if l.lacks then
+      if need > quota or #marks == 0 then
+        wait = window
+      else
+        local mark = min(max(ceil((l.used + need - quota) / grain), 1), #marks)
+        wait = max((marks[mark] + l.life) * l.tick - now, 0)
+      end
+    elseif marks[1] then
+      wait = max((marks[1] + l.life) * l.tick - now, 0)
+    end
+    if changed then
+      local count = #marks
+      if count == 0 then
+        l.state, l.expires = '', 0
+      else
+        local last = marks[count]
+        l.expires = (last + l.life) * l.tick
+        for j = 1, count do marks[j] = marks[j] % 65536 end
+        l.state = pack('<dI4' .. rep('H', count), last, l.fill, unpack(marks))
+      end
+    end
+  elseif algorithm == 2 then
+    if taken > 0 then
+      l.current = l.current + taken
+    elseif back > 0 then
+      local index = floor(want / window)
+      if index == l.index then
+        l.current, changed = max(l.current - back, 0), true
+      elseif index == l.index - 1 then
+        l.previous, changed = max(l.previous - back, 0), true
+      end
+    end
+    if not l.lacks then
+      wait = l.rest
+    else
+      local room = quota - need
+      if room < 0 then
+        wait = window
+      elseif l.current <= room then
+        wait = max(ceil(l.rest - window * (room - l.current) / max(l.previous, 1)), 1)
+      else
+        wait = ceil(l.rest + window - min(window * room / max(l.current, 1), window))
+      end
+    end
+    if changed then
+      l.state, l.expires = pack('<dI4I4', l.index, l.current, l.previous), (l.index + 2) * window
+    end
+  else
+    local spacing = l.spacing
+    if taken > 0 then
+      l.busy = l.busy + taken * spacing
+      l.tat, l.last = now + l.busy, now
+    elseif back > 0 and l.last == want then
+      -- Only the latest: without an earlier unit the later ones might have found it idle.
+      l.tat, changed = l.tat - back * spacing, true
+    end
+    if not l.lacks then
+      wait = ceil(l.busy)
+    elseif need > l.whole then
+      wait = window
+    elseif need > burst then
+      wait = max(ceil(l.tat + l.lease - now), 1)
+    else
+      wait = max(ceil(l.busy + (need - burst) * spacing), 1)
+    end
+    if changed then
+      l.state, l.expires = pack('<dd', l.tat, l.last), l.tat
+    end
+  end
+
+  if changed then
+    write = true
+    l.changed = true
+  end
+  local n = #answer
   answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = taken, l.free - taken, wait, l.lacks and 1 or 0
 end
 
 if write then
-  local latest = 0
-  for _, l in ipairs(limits) do
-    if l.changed then
-      local state, expires = l.by.store(l)
-      if not records[l.id] then order[#order + 1] = l.id end
-      records[l.id] = { l.algorithm, ceil(expires / 1000000), state }
+  local latest, text = 0, nil
+  if not records and #limits == 1 then
+    -- The usual case: nothing is known of this client.
+    local l = limits[1]
+    latest = ceil(l.expires / 1000000)
+    text = pack('<I4BI4dH', l[1], l[2], latest, now, #l.state) .. l.state
+  else
+    records, order = records or {}, order or {}
+    for i = 1, #limits do
+      local l = limits[i]
+      if l.changed then
+        if not records[l[1]] then order[#order + 1] = l[1] end
+        records[l[1]] = { l[2], ceil(l.expires / 1000000), l.born or now, l.state }
+      end
     end
+    local parts = {}
+    for i = 1, #order do
+      local r = records[order[i]]
+      latest = max(latest, r[2])
+      parts[i] = pack('<I4BI4dH', order[i], r[1], r[2], r[3], #r[4]) .. r[4]
+    end
+    text = table.concat(parts)
   end
-  local parts = {}
-  for _, id in ipairs(order) do
-    local r = records[id]
-    latest = max(latest, r[2])
-    parts[#parts + 1] = struct.pack('<I4BI4H', id, r[1], r[2], #r[3]) .. r[3]
-  end
-  redis.call('SET', KEYS[1], table.concat(parts), 'PX', max(latest * 1000 - floor(now / 1000), 1))
+  call('SET', KEYS[1], text, 'PX', max(latest * 1000 - floor(now / 1000), 1))
   answer[2] = 1
 end
 return answer

@@ -18,12 +18,11 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use flight::Flight;
 pub(super) use lease::Batch;
 use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 
-use flight::{Flights, Joined, Landing};
+use flight::{Escort, Flights, Joined, Landing};
 use lease::{Holding, Lease};
 use link::Link;
 use script::{Arguments, Grant, Wanted, answer};
@@ -174,21 +173,35 @@ impl Shared {
         });
     }
 
-    /// Asks, unless somebody does already; `None` where it cannot be asked now.
-    pub(super) fn ask(self: &Arc<Self>, policy: &Arc<Policy>, question: Question) -> Option<Arc<Flight>> {
-        match self.flights.join(question.base) {
-            Joined::Follow(flight) => Some(flight),
-            Joined::Full => {
-                self.full.add();
-                None
-            }
+    /// Asks ahead of need, in the background, unless somebody does already.
+    pub(super) fn ask_ahead(self: &Arc<Self>, policy: &Arc<Policy>, question: Question) {
+        if let Joined::Lead(landing) = self.join(&question) {
+            tokio::spawn(Arc::clone(self).fly(Arc::clone(policy), question, landing));
+        }
+    }
+
+    /// Asks, unless somebody does already, and waits for the answer; tells whether there was one. Dropped, it goes on in the
+    /// background: what Redis grants is not lost when the request that asked goes away.
+    pub(super) async fn ask(self: &Arc<Self>, policy: &Arc<Policy>, question: Question) -> bool {
+        match self.join(&question) {
+            Joined::Full => false,
+            Joined::Follow(flight) => flight.landed().await,
             Joined::Lead(landing) => {
                 let flight = Arc::clone(landing.flight());
-                // A task of its own: what Redis grants is not lost when the request that asked goes away.
-                tokio::spawn(Arc::clone(self).fly(Arc::clone(policy), question, landing));
-                Some(flight)
+                let work = Arc::clone(self).fly(Arc::clone(policy), question, landing);
+                // Run by this request itself: a task of its own would be one more to wake.
+                Escort(Some(Box::pin(work))).await;
+                flight.succeeded()
             }
         }
+    }
+
+    fn join(&self, question: &Question) -> Joined {
+        let joined = self.flights.join(question.base);
+        if let Joined::Full = joined {
+            self.full.add();
+        }
+        joined
     }
 
     async fn fly(self: Arc<Self>, policy: Arc<Policy>, question: Question, landing: Landing) {

@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 use crate::limits::policy::{Limit, RateLimit};
 use crate::limits::window::{Algorithm, Nanos, Rule};
 
-/// Values for each limit in the script's arguments.
-const ARGUMENTS: usize = 9;
+/// Bytes for each limit in the script's packed argument.
+const ARGUMENT: usize = 50;
 /// Values for each limit in its answer.
 const ANSWERS: usize = 4;
 
@@ -54,7 +54,7 @@ impl LimitScript {
 
     /// The command that runs the script by its hash, for a server that has loaded it.
     pub(super) fn by_hash(&self, arguments: &Arguments) -> Cmd {
-        let mut cmd = Cmd::with_capacity(4 + arguments.values.len(), 64 + 16 * arguments.values.len());
+        let mut cmd = Cmd::with_capacity(6, 96 + arguments.key.len() + arguments.packed.len());
         cmd.arg("EVALSHA").arg(self.script.get_hash());
         arguments.write(&mut cmd);
         cmd
@@ -81,21 +81,19 @@ impl LimitScript {
 pub(super) struct Arguments {
     key: String,
     action: &'static str,
-    values: SmallVec<[u64; 2 * ARGUMENTS]>,
+    /// What of each limit, as the script unpacks it.
+    packed: SmallVec<[u8; 2 * ARGUMENT]>,
 }
 
 impl Arguments {
     fn new(prefix: &str, key: &str, action: &'static str) -> Self {
         // The braces make the client's part alone decide on a Cluster's slot.
-        Self { key: format!("{prefix}:{{{key}}}"), action, values: SmallVec::new() }
+        Self { key: format!("{prefix}:{{{key}}}"), action, packed: SmallVec::new() }
     }
 
-    /// Adds the keys and arguments to a command, number by number: nothing is written down in between.
+    /// Adds the key and the arguments to a command.
     fn write(&self, cmd: &mut Cmd) {
-        cmd.arg(1).arg(&self.key).arg(self.action);
-        for number in &self.values {
-            cmd.arg(*number);
-        }
+        cmd.arg(1).arg(&self.key).arg(self.action).arg(&self.packed[..]);
     }
 
     pub(super) fn take(prefix: &str, key: &str) -> Self {
@@ -124,66 +122,103 @@ impl Arguments {
     /// Takes one unit of a limit that is nobody's.
     pub(super) fn probe(prefix: &str) -> Self {
         let mut arguments = Self::new(prefix, "probe", "take");
-        let numbers: [u64; ARGUMENTS] = [0, 3, 1_000_000, 1_000_000, 1_000_000, 1, 1, 1, 0];
-        arguments.values.extend_from_slice(&numbers);
+        let second = 1_000_000;
+        arguments.pack(
+            0,
+            false,
+            &Counted { code: 3, window_us: second, burst: 1, whole: 1, lease_us: 0 },
+            [1, 1, 1],
+            1,
+        );
         arguments
     }
 
     /// Adds a limit to take from, or to show.
     pub(super) fn limit(&mut self, limit: &Limit, rate: &RateLimit, wanted: Wanted) {
-        self.push(limit, rate, u64::from(wanted.need), u64::from(wanted.want), wanted.divisor);
+        self.push(limit, rate, wanted.need, u64::from(wanted.want), wanted.divisor);
     }
 
     /// Adds a limit to give back to.
     pub(super) fn back(&mut self, limit: &Limit, rate: &RateLimit, units: u32, taken_us: u64) {
-        self.push(limit, rate, u64::from(units), taken_us, 1);
+        self.push(limit, rate, units, taken_us, 1);
     }
 
-    fn push(&mut self, limit: &Limit, rate: &RateLimit, need: u64, want: u64, divisor: u32) {
-        let rule = &rate.rule;
-        let (code, window, burst) = counted_there(rule);
-        let numbers: [u64; ARGUMENTS] = [
-            u64::from(limit.id),
-            code,
-            window.div_ceil(1_000),
-            u64::from(rule.quota()),
-            u64::from(burst),
-            need,
-            want,
-            u64::from(divisor),
-            u64::from(limit.is_shadow()),
-        ];
-        self.values.extend_from_slice(&numbers);
+    fn push(&mut self, limit: &Limit, rate: &RateLimit, need: u32, want: u64, divisor: u32) {
+        let counted = counted_there(&rate.rule);
+        self.pack(limit.id, limit.is_shadow(), &counted, [rate.rule.quota(), need, divisor], want);
+    }
+
+    fn pack(
+        &mut self,
+        id: u32,
+        advisory: bool,
+        counted: &Counted,
+        [quota, need, divisor]: [u32; 3],
+        want: u64,
+    ) {
+        let Counted { code, window_us, burst, whole, lease_us } = *counted;
+        let out = &mut self.packed;
+        out.extend_from_slice(&id.to_le_bytes());
+        out.extend_from_slice(&[code, u8::from(advisory)]);
+        for number in [quota, burst, need, divisor, whole] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in [lease_us, window_us, want] {
+            // Microseconds since the epoch fit a double's 53 bits until the year 2255.
+            out.extend_from_slice(&(number as f64).to_le_bytes());
+        }
     }
 }
 
-/// What Redis counts a rule by: the algorithm's code, the window, and the burst.
-pub(super) fn counted_there(rule: &Rule) -> (u64, Nanos, u32) {
+/// What Redis counts a rule by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// The algorithm.
+    code: u8,
+    /// The window, in microseconds.
+    pub(super) window_us: u64,
+    /// Most units at one moment.
+    pub(super) burst: u32,
+    /// GCRA: the most at one moment by who has taken nothing for a lease.
+    whole: u32,
+    /// How long units may be spent, in microseconds.
+    lease_us: u64,
+}
+
+/// What Redis counts a rule by: a leased unit may be spent until its lease ends.
+pub(super) fn counted_there(rule: &Rule) -> Counted {
     let lease = lease_length(rule.window());
+    let counted = |code, window: Nanos, burst| Counted {
+        code,
+        window_us: window.div_ceil(1_000),
+        burst,
+        whole: rule.capacity(),
+        lease_us: lease.div_ceil(1_000),
+    };
     match rule.algorithm() {
-        // A leased unit may be spent until its lease ends: counted for as much longer as that.
-        Algorithm::SlidingWindow => (1, rule.window() + lease, rule.quota()),
-        Algorithm::WeightedCounters => (2, rule.window() + lease, rule.quota()),
-        // ... and what comes back in that time cannot be had at once.
+        // It is counted for as much longer as that.
+        Algorithm::SlidingWindow => counted(1, rule.window() + lease, rule.quota()),
+        Algorithm::WeightedCounters => counted(2, rule.window() + lease, rule.quota()),
+        // What comes back in that time cannot be had at once.
         Algorithm::Gcra => {
             let (window, burst) = (u128::from(rule.window()), u128::from(rule.capacity()));
             let leased = u128::from(lease) * u128::from(rule.quota());
             let in_lease = leased / window + 1;
             if burst > in_lease {
-                return (3, rule.window(), u32::try_from(burst - in_lease).unwrap_or(1));
+                return counted(3, rule.window(), u32::try_from(burst - in_lease).unwrap_or(1));
             }
             // Too small a burst for that: one unit at a time, so much further apart that one which is spent at the end
             // of its lease does not come too close to the next.
             let further = leased.saturating_sub((burst - 1) * window).div_ceil(burst);
-            (3, u64::try_from(window + further).unwrap_or(u64::MAX), 1)
+            counted(3, u64::try_from(window + further).unwrap_or(u64::MAX), 1)
         }
     }
 }
 
-/// How long units taken from Redis may be spent: a 64th of the window, 10 ms to 2 s. It depends on the window
+/// How long units taken from Redis may be spent: a 128th of the window, 10 ms to 2 s. It depends on the window
 /// alone, so that all nodes count alike.
 pub(super) fn lease_length(window: Nanos) -> Nanos {
-    (window / 64).clamp(10_000_000, 2_000_000_000)
+    (window / 128).clamp(10_000_000, 2_000_000_000)
 }
 
 /// Reads an answer for `limits` limits; `None` for anything that is not one.

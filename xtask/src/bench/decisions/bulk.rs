@@ -15,6 +15,10 @@ use super::percentile;
 
 /// Longest wait for anything.
 const LONGEST: Duration = Duration::from_secs(60);
+/// Where the datagrams of banned clients go.
+const BANNED_PORT: u16 = 9001;
+/// Bans ordered at most beside a swap.
+const MOST_BANS: u16 = 20_000;
 /// From a day in 2001 on: ends of decisions lie in the far future, ids are unique.
 const START_MS: u64 = 1_000_000_000_000;
 
@@ -77,6 +81,10 @@ pub struct Swap {
     pub during: f64,
     /// The longest request while it lasted.
     pub longest: f64,
+    /// From an operator's order to the drop, in milliseconds, before.
+    pub bans_before: Vec<f64>,
+    /// The same while it lasted.
+    pub bans_during: Vec<f64>,
 }
 
 /// Swaps a list of `entries` networks for another, under requests.
@@ -92,7 +100,7 @@ pub fn feed(daemon: &Path, entries: u32) -> Result<Swap> {
     write_list(&list, old, entries, 0)?;
     cluster.nodes[0].start()?;
     let node = &cluster.nodes[0];
-    let sink = node.sink()?;
+    let (sink, banned_sink) = (node.sink()?, node.sink_at(BANNED_PORT)?);
     let passes = |client: Ipv4Addr| -> Result<bool> {
         let socket = cluster.datagrams(client)?;
         socket.send_to(b"x", node.sink_address())?;
@@ -106,6 +114,7 @@ pub fn feed(daemon: &Path, entries: u32) -> Result<Swap> {
     let swapping = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let load = scope.spawn(|| requests(&cluster, node, &stop, &swapping));
+        let orders = scope.spawn(|| bans(&cluster, node, &banned_sink, &stop, &swapping));
         std::thread::sleep(Duration::from_secs(3));
         let beside = list.with_extension("new");
         write_list(&beside, new, entries, entries)?;
@@ -121,7 +130,11 @@ pub fn feed(daemon: &Path, entries: u32) -> Result<Swap> {
         stop.store(true, Ordering::Relaxed);
         let (mut before, mut during) =
             load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (bans_before, bans_during) =
+            orders.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(Swap {
+            bans_before,
+            bans_during,
             seconds: outcome?,
             before: percentile(&mut before, 99.0),
             during: percentile(&mut during, 99.0),
@@ -141,6 +154,31 @@ fn write_list(path: &Path, client: Ipv4Addr, entries: u32, skip: u32) -> Result<
 }
 
 type Times = (Vec<f64>, Vec<f64>);
+
+/// Bans one client after the other and watches its datagrams die; milliseconds from the order to the drop.
+fn bans(
+    cluster: &Cluster,
+    node: &Node,
+    sink: &std::net::UdpSocket,
+    stop: &AtomicBool,
+    swapping: &AtomicBool,
+) -> Result<Times> {
+    let (mut before, mut during) = (Vec::new(), Vec::new());
+    for number in 0..MOST_BANS {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let is_during = swapping.load(Ordering::Relaxed);
+        let client = Cluster::client(1000 + number);
+        let ordered = Instant::now();
+        let answer = post(node, "/v1/bans", format!("{{\"scope\":\"{client}\"}}").as_bytes())?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "the ban is refused: {answer:.300}");
+        let to = std::net::SocketAddr::new(node.address(), BANNED_PORT);
+        let took = super::reach::watch(cluster, client, &[(sink, to)], ordered)?;
+        if is_during { &mut during } else { &mut before }.extend(took);
+    }
+    Ok((before, during))
+}
 
 /// Requests one after the other; their times before and during the swap, in milliseconds.
 fn requests(cluster: &Cluster, node: &Node, stop: &AtomicBool, swapping: &AtomicBool) -> Result<Times> {

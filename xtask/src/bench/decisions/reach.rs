@@ -1,7 +1,7 @@
 //! From the deciding request to the first dropped packet, on the node that decides and on the others.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,9 @@ pub fn measure(daemon: &Path, nodes: u8, offenders: u16) -> Result<Vec<Vec<f64>>
             })?;
         }
     }
-    let sinks: Vec<UdpSocket> = cluster.nodes.iter().map(Node::sink).collect::<Result<_>>()?;
+    let sockets: Vec<UdpSocket> = cluster.nodes.iter().map(Node::sink).collect::<Result<_>>()?;
+    let addresses = cluster.nodes.iter().map(Node::sink_address);
+    let sinks: Vec<(&UdpSocket, SocketAddr)> = sockets.iter().zip(addresses).collect();
     let mut times = vec![Vec::new(); cluster.nodes.len()];
     for number in 0..offenders {
         let client = Cluster::client(256 + number);
@@ -70,7 +72,12 @@ fn exchange(stream: &mut TcpStream) -> Result<Instant> {
 }
 
 /// Milliseconds from `decided` to the first datagram that each node's kernel drops.
-fn watch(cluster: &Cluster, client: Ipv4Addr, sinks: &[UdpSocket], decided: Instant) -> Result<Vec<f64>> {
+pub fn watch(
+    cluster: &Cluster,
+    client: Ipv4Addr,
+    sinks: &[(&UdpSocket, SocketAddr)],
+    decided: Instant,
+) -> Result<Vec<f64>> {
     let socket = cluster.datagrams(client)?;
     // A full queue is not a drop of the gateway's: the sender waits for nothing.
     socket.set_nonblocking(true)?;
@@ -78,20 +85,20 @@ fn watch(cluster: &Cluster, client: Ipv4Addr, sinks: &[UdpSocket], decided: Inst
     let mut through = vec![0; sinks.len()];
     loop {
         let mut all_silent = true;
-        for (number, node) in cluster.nodes.iter().enumerate() {
+        for (number, (sink, to)) in sinks.iter().enumerate() {
             if sent[number].len() - through[number] >= SILENCE {
                 continue;
             }
             all_silent = false;
             let datagram = (sent[number].len() as u64).to_le_bytes();
             let at = Instant::now();
-            if socket.send_to(&datagram, node.sink_address()).is_ok() {
+            if socket.send_to(&datagram, to).is_ok() {
                 sent[number].push(at);
             }
             while at.elapsed() < PACE {
                 std::hint::spin_loop();
             }
-            drain(&sinks[number], client, &mut through[number]);
+            drain(sink, client, &mut through[number]);
         }
         if all_silent {
             break;
@@ -103,7 +110,7 @@ fn watch(cluster: &Cluster, client: Ipv4Addr, sinks: &[UdpSocket], decided: Inst
     // What was on its way still counts as through.
     std::thread::sleep(Duration::from_millis(2));
     let mut times = Vec::new();
-    for (number, sink) in sinks.iter().enumerate() {
+    for (number, (sink, _)) in sinks.iter().enumerate() {
         drain(sink, client, &mut through[number]);
         let first = sent[number].get(through[number]).context("the datagrams got through after all")?;
         times.push(first.saturating_duration_since(decided).as_secs_f64() * 1000.0);

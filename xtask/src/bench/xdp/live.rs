@@ -4,10 +4,10 @@
 //! softirq of its cable, on the last alone. The client opens a connection for each request at a rate that leaves most of
 //! its core idle: what is measured is what the flood does to it, not how much it can do.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,12 @@ use gateway_tests::{CLEAN, Gateway, Lab, Netns, Settings, run as command, text};
 
 use super::super::report::{Report, Row};
 use super::janitor::Janitor;
+use super::sender::{PACKETS, Sender};
 
-/// Packets of one flood.
-const PACKETS: u32 = 1_000_000;
 /// The port that the flood of random sources aims at: closed by policy, which refuses new connections.
 const CLOSED: u16 = 9;
+/// Each kind has the machine for as long as this, in turns, so that what else the machine does disturbs each alike.
+const SLICE: Duration = Duration::from_secs(1);
 /// Longest that a request may take to count as answered.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -42,12 +43,16 @@ impl Seen {
         self.latencies.len() as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }
 
-    /// A request that was not answered took as long as it could.
     fn p99(&self) -> f64 {
+        self.percentile(99)
+    }
+
+    /// A request that was not answered took as long as it could.
+    fn percentile(&self, percent: usize) -> f64 {
         let mut all = self.latencies.clone();
         all.resize(self.sent, PATIENCE.as_secs_f64() * 1e3);
         all.sort_by(f64::total_cmp);
-        all.get((all.len() * 99 / 100).min(all.len().saturating_sub(1))).copied().unwrap_or(0.0)
+        all.get((all.len() * percent / 100).min(all.len().saturating_sub(1))).copied().unwrap_or(0.0)
     }
 }
 
@@ -59,17 +64,31 @@ struct Sent {
     seconds: f64,
 }
 
+/// What is beside the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    /// Nothing.
+    Quiet,
+    /// The same sender on the same core, into another cable whose end drops everything with a bare XDP_DROP: what a flood
+    /// costs the machine before any gateway has a part in it.
+    Elsewhere,
+    /// SYNs from random sources to a port that policy closes.
+    Random,
+    /// SYNs from random sources to the gateway's own port.
+    Syn,
+}
+
+const BESIDE: [Beside; 4] = [Beside::Quiet, Beside::Elsewhere, Beside::Random, Beside::Syn];
+/// The floods that reach the gateway.
+const FLOODS: [(Beside, &str); 2] = [(Beside::Random, "random sources"), (Beside::Syn, "SYN")];
+
 /// Figures of one mode of the gateway.
 #[derive(Debug, Default)]
 struct Figures {
-    quiet: Seen,
-    beside: [Seen; 2],
-    sent: [Sent; 2],
+    seen: [Seen; BESIDE.len()],
+    sent: [Sent; BESIDE.len()],
 }
 
-/// The two floods: flags, port, name.
-const FLOODS: [(&str, u16, &str); 2] =
-    [("syn", CLOSED, "random sources"), ("syn", Settings::HTTP_PORT, "SYN")];
 const MODES: [&str; 3] = ["off", "observe", "enforce"];
 
 /// How to measure.
@@ -80,7 +99,7 @@ pub struct Plan<'a> {
     pub sender: &'a Path,
     /// Turns of each mode.
     pub rounds: u32,
-    /// Length of the quiet run, and least length of a run beside a flood.
+    /// Slices of each kind in a turn, each of a second or as long as a flood takes.
     pub seconds: u32,
     /// Requests a second.
     pub rate: u32,
@@ -99,62 +118,85 @@ pub fn run(plan: &Plan<'_>, report: &mut Report, janitor: &mut Janitor) -> Resul
     pin(std::process::id(), &format!("0-{}", cores - 1))?;
     let figures = measured?;
     let mut met = true;
-    for (number, (_, _, name)) in FLOODS.iter().enumerate() {
-        for (mode, figures) in MODES.iter().zip(&figures) {
-            let (quiet, beside, sent) = (&figures.quiet, &figures.beside[number], &figures.sent[number]);
+    for (mode, figures) in MODES.iter().zip(&figures) {
+        let of = |beside: Beside| (&figures.seen[beside as usize], &figures.sent[beside as usize]);
+        let (quiet, elsewhere) = (of(Beside::Quiet).0, of(Beside::Elsewhere));
+        for (flood, name) in FLOODS {
+            let (seen, sent) = of(flood);
             if *mode == "enforce" {
-                let rows = [
-                    Row::at_least(
-                        &format!("live: {name} flood, answered"),
-                        beside.success() * 100.0,
-                        "%",
-                        quiet.success() * 100.0,
-                        0.9,
-                        "quiet run",
-                    ),
-                    Row::at_most(
-                        &format!("live: {name} flood, p99"),
-                        beside.p99(),
-                        "ms",
-                        quiet.p99(),
-                        1.1,
-                        "quiet run",
-                    ),
-                ];
-                for row in rows {
+                for row in rows(name, quiet, elsewhere.0, seen) {
                     met &= row.met;
                     report.add(row);
                 }
             }
-            report.note(format!(
-                "live, {mode}, {name} flood: {:.2} Mpps sent, {:.2} Mpps dropped; client {:.0} req/s answered ({:.2}% of {}), \
-                 p99 {:.2} ms; quiet {:.0} req/s ({:.2}%), p99 {:.2} ms",
-                sent.packets / sent.seconds / 1e6,
-                sent.dropped / sent.seconds / 1e6,
-                beside.rate(),
-                beside.success() * 100.0,
-                beside.sent,
-                beside.p99(),
-                quiet.rate(),
-                quiet.success() * 100.0,
-                quiet.p99()
-            ));
+            report.note(format!("live, {mode}, {name} flood: {}; client {}", rates(sent), told(seen)));
         }
+        report.note(format!("live, {mode}, quiet: client {}", told(quiet)));
+        report.note(format!(
+            "live, {mode}, the flood into another cable's bare XDP_DROP: {:.2} Mpps sent; client {}",
+            elsewhere.1.packets / elsewhere.1.seconds / 1e6,
+            told(elsewhere.0)
+        ));
     }
     report.note(format!(
-        "live: {} requests a second, each on a connection of its own; gateway, origin and client on core {ours}, flood of \
-         {PACKETS} packets at a time on core {theirs}; {} rounds",
-        plan.rate, plan.rounds
+        "live: {} requests a second, each on a connection of its own; gateway, origin and client on core {ours}, floods of \
+         {PACKETS} packets at a time on core {theirs}; {} rounds of {} slices of a second of each kind, in turns",
+        plan.rate, plan.rounds, plan.seconds
     ));
     Ok(met)
+}
+
+/// The goals of a flood: as many answers as in the quiet slices, and as fast; and as fast as beside a flood that is none of
+/// the gateway's business.
+fn rows(name: &str, quiet: &Seen, elsewhere: &Seen, seen: &Seen) -> [Row; 4] {
+    let case = |what: &str| format!("live: {name} flood, {what}");
+    let (answered, before) = (seen.success() * 100.0, quiet.success() * 100.0);
+    [
+        Row::at_least(&case("answered"), answered, "%", before, 0.9, "quiet"),
+        Row::at_least(&case("requests a second"), seen.rate(), "req/s", quiet.rate(), 0.9, "quiet"),
+        Row::at_most(&case("p99"), seen.p99(), "ms", quiet.p99(), 1.1, "quiet"),
+        Row::at_most(&case("p99"), seen.p99(), "ms", elsewhere.p99(), 1.1, "flood elsewhere"),
+    ]
+}
+
+fn rates(sent: &Sent) -> String {
+    let mpps = |packets: f64| packets / sent.seconds.max(f64::MIN_POSITIVE) / 1e6;
+    format!("{:.2} Mpps sent, {:.2} Mpps dropped", mpps(sent.packets), mpps(sent.dropped))
+}
+
+fn told(seen: &Seen) -> String {
+    format!(
+        "{:.0} req/s answered ({:.2}% of {}), p50 {:.2} ms, p99 {:.2} ms",
+        seen.rate(),
+        seen.success() * 100.0,
+        seen.sent,
+        seen.percentile(50),
+        seen.p99()
+    )
 }
 
 fn measure(plan: &Plan<'_>, ours: &str, theirs: &str, janitor: &mut Janitor) -> Result<[Figures; 3]> {
     let mut all: [Figures; 3] = Default::default();
     let lab = scene()?;
+    let nowhere = Netns::new()?;
+    nowhere.cable(("sink", &["10.78.0.1/24"]), &lab.attacker, ("eth1", &["10.78.0.2/24"]))?;
+    command(lab.attacker.command("ethtool").args(["-K", "eth1", "gro", "on"]))?;
+    let sink = Sender::start(&nowhere, plan.sender, theirs, &["sink", "drop"])?;
+    janitor.watch(sink.id())?;
     let link = text(lab.gateway.command("ip").args(["-o", "link", "show", Lab::ATTACKER.interface]))?;
     let mac =
         link.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).context("a MAC address")?;
+    let (to, count) = (Lab::ATTACKER.gateway().to_string(), PACKETS.to_string());
+    let sender = |interface: &str, port: u16| {
+        let port = port.to_string();
+        Sender::start(&lab.attacker, plan.sender, theirs, &[interface, "syn", mac, &to, &port, &count])
+    };
+    // In the order of the floods in BESIDE.
+    let mut senders =
+        [sender("eth1", CLOSED)?, sender("eth0", CLOSED)?, sender("eth0", Settings::HTTP_PORT)?];
+    for sender in &senders {
+        janitor.watch(sender.id())?;
+    }
     for round in 1..=plan.rounds {
         for (mode, figures) in MODES.iter().zip(&mut all) {
             eprintln!("live frames, round {round} of {}, {mode} ...", plan.rounds);
@@ -165,34 +207,45 @@ fn measure(plan: &Plan<'_>, ours: &str, theirs: &str, janitor: &mut Janitor) -> 
             pin(id, ours)?;
             // Warm: the first requests open what later ones find.
             client(&lab.clean, plan.rate, &AtomicBool::new(false), 1.0, &mut Seen::default())?;
-            let quiet = f64::from(plan.seconds);
-            client(&lab.clean, plan.rate, &AtomicBool::new(false), quiet, &mut figures.quiet)?;
-            for (number, (kind, port, _)) in FLOODS.iter().enumerate() {
-                let mut sender = Sender::start(&lab.attacker, plan.sender, theirs, kind, mac, *port)?;
-                janitor.watch(sender.child.id())?;
-                let before = dropped(&gateway)?;
-                let done = AtomicBool::new(false);
-                let (seen, sent) = (&mut figures.beside[number], &mut figures.sent[number]);
-                std::thread::scope(|scope| {
-                    let client = scope.spawn(|| client(&lab.clean, plan.rate, &done, f64::MAX, seen));
-                    let started = Instant::now();
-                    let mut flooded = Ok(());
-                    while flooded.is_ok() && started.elapsed() < Duration::from_secs(plan.seconds.into()) {
-                        flooded = sender.flood().map(|seconds| {
-                            sent.packets += f64::from(PACKETS);
-                            sent.seconds += seconds;
-                        });
-                    }
-                    done.store(true, Ordering::Relaxed);
-                    client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
-                    flooded
-                })?;
-                sent.dropped += (dropped(&gateway)? - before) as f64;
+            for _ in 0..plan.seconds {
+                for beside in BESIDE {
+                    let number = beside as usize;
+                    let (seen, sent) = (&mut figures.seen[number], &mut figures.sent[number]);
+                    let Some(sender) = number.checked_sub(1).and_then(|number| senders.get_mut(number))
+                    else {
+                        client(&lab.clean, plan.rate, &AtomicBool::new(false), SLICE.as_secs_f64(), seen)?;
+                        continue;
+                    };
+                    let before = dropped(&gateway)?;
+                    slice(&lab.clean, plan.rate, sender, seen, sent)?;
+                    sent.dropped += (dropped(&gateway)? - before) as f64;
+                }
             }
             gateway.stop()?;
         }
     }
+    drop(senders);
+    drop(sink);
     Ok(all)
+}
+
+/// The client beside floods of one kind, for a second and as long as the last one takes.
+fn slice(space: &Netns, rate: u32, sender: &mut Sender, seen: &mut Seen, sent: &mut Sent) -> Result<()> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| client(space, rate, &done, f64::MAX, seen));
+        let started = Instant::now();
+        let mut flooded = Ok(());
+        while flooded.is_ok() && started.elapsed() < SLICE {
+            flooded = sender.flood().map(|seconds| {
+                sent.packets += f64::from(PACKETS);
+                sent.seconds += seconds;
+            });
+        }
+        done.store(true, Ordering::Relaxed);
+        client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
+        flooded
+    })
 }
 
 /// The usual scene, with a way back for answers to sources that do not exist, as on the internet.
@@ -269,51 +322,4 @@ fn request(to: SocketAddr) -> Result<()> {
     stream.read_to_end(&mut answer)?;
     ensure!(answer.starts_with(b"HTTP/1.1 200"), "another answer");
     Ok(())
-}
-
-/// The sender of floods, a process on its own core.
-struct Sender {
-    child: Child,
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Sender {
-    fn start(space: &Netns, program: &Path, core: &str, kind: &str, mac: &str, port: u16) -> Result<Self> {
-        let mut child = space
-            .command("taskset")
-            .args(["-c", core])
-            .arg(program)
-            .args(["eth0", kind, mac, &Lab::ATTACKER.gateway().to_string()])
-            .args([port.to_string(), PACKETS.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the sender of floods")?;
-        let orders = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().context("its output")?);
-        let mut sender = Self { child, orders, answers };
-        ensure!(sender.line()? == "ready", "the sender of floods did not start");
-        Ok(sender)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        Ok(line.trim().to_owned())
-    }
-
-    /// Sends one flood; the seconds that it took.
-    fn flood(&mut self) -> Result<f64> {
-        self.orders.as_mut().context("its input")?.write_all(b"\n")?;
-        self.line()?.parse().context("the sender of floods ended")
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        // Without input it removes its pins and ends.
-        drop(self.orders.take());
-        let _ended = self.child.wait();
-    }
 }

@@ -3,7 +3,12 @@
 use super::{ActionContext, ActionError, collection::list_of};
 use crate::{
     collections::Change as StoreChange,
-    compile::{Ruleset, rule::Operand, template::Template},
+    compile::{
+        Ruleset,
+        rule::Operand,
+        settled::{Fixed, Known},
+        template::{Segment, Template},
+    },
     engine::core::Core,
     operators::parse_integer,
     variables::{
@@ -91,6 +96,55 @@ fn operand(text: &str, cx: &mut ActionContext<'_>) -> Operand {
         (Some(literal), _) => Operand::Number(parse_integer(literal)),
         (_, Some(key)) => Operand::Tx(key),
         _ => Operand::Template(template),
+    }
+}
+
+impl SetVar {
+    /// Whether what it does is known at load, where TX is; `can_expand` says it of a text with macros.
+    pub(crate) fn can_settle(&self, can_expand: &mut dyn FnMut(&Template) -> bool) -> bool {
+        matches!(self.target, Target::Tx(_))
+            && match &self.change {
+                Change::SetNumber(_) | Change::Remove => true,
+                Change::Set(template) => can_expand(template),
+                Change::Add(operand) | Change::Subtract(operand) => !matches!(operand, Operand::Template(_)),
+            }
+    }
+
+    /// Does it to TX as it is known at load.
+    pub(crate) fn settle(&self, known: &mut Known) {
+        let Target::Tx(key) = self.target else { return };
+        let value = match &self.change {
+            Change::Remove => return known.set(key, None),
+            Change::SetNumber(number) => Fixed::Number(*number),
+            Change::Add(operand) => {
+                let now = known.number(key).unwrap_or(0);
+                Fixed::Number(now.saturating_add(known.operand(operand).unwrap_or(0)))
+            }
+            Change::Subtract(operand) => {
+                let now = known.number(key).unwrap_or(0);
+                Fixed::Number(now.saturating_sub(known.operand(operand).unwrap_or(0)))
+            }
+            Change::Set(template) => match template.only_tx() {
+                Some(other) => known.get(other).unwrap_or(Fixed::Text { from: 0, to: 0 }),
+                None => known.expand(template),
+            },
+        };
+        known.set(key, Some(value));
+    }
+
+    /// Whether it may change the TX variable of that key and name.
+    pub(crate) fn may_change(&self, key: u32, name: &[u8]) -> bool {
+        match &self.target {
+            Target::Tx(own) => *own == key,
+            // The text before the first macro has to be how the name begins.
+            Target::TxNamed(template) => match template.segments.first() {
+                Some(Segment::Text(text)) => {
+                    name.get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text))
+                }
+                _ => true,
+            },
+            Target::Collection(..) => false,
+        }
     }
 }
 

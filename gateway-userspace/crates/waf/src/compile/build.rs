@@ -7,11 +7,13 @@ use super::{
     draft::{self, Chain, Drafts, Finding, Link, Matcher},
     flow,
     gate::Gate,
+    levels::Levels,
     merge::{Merged, merge},
     pipeline::{PIPELINES_MAX, Pipelines},
     rule::{Check, Exclusion, Operand, Rule, RuleSetBits, Target, TargetRemoval},
     selector::selector,
     settings::Settings,
+    settled::Settled,
     symbols::Symbols,
     template::Template,
 };
@@ -88,16 +90,29 @@ pub(super) fn build(
     let mut targets = builder.rules.iter().flat_map(|r| &r.targets);
     let reads_uploads = targets.any(|t| t.variable == Variable::FilesTmpContent);
     let mut next_plan = 0;
-    let plans = std::array::from_fn(|phase| {
+    let plans: [Option<PhasePlan>; 5] = std::array::from_fn(|phase| {
         let order = flow.phases.get(phase).filter(|_| options.prefilter)?;
         PhasePlan::new(order, &builder.rules, &builder.pipelines, &mut next_plan)
     });
-    let gates = std::array::from_fn(|p| {
+    let mut gates: [Vec<Gate>; 5] = std::array::from_fn(|p| {
         flow.phases[p].iter().map(|n| Gate::new(&builder.rules[*n as usize])).collect()
     });
+    let beginning =
+        plans[0].as_ref().and_then(|plan| Settled::find(&flow.phases[0], &builder.rules, &gates[0], plan));
+    let covered = beginning.as_ref().map(|(at, settled)| (*at, settled.to));
+    let levels = std::array::from_fn(|p| {
+        plans[p].as_ref()?;
+        let covered = covered.filter(|_| p == 0);
+        Levels::find(&flow.phases[p], &builder.rules, &mut gates[p], covered, &builder.symbols.tx)
+    });
+    if let Some((at, _)) = &beginning {
+        gates[0][*at] = Gate::Settled;
+    }
     Ruleset {
         gates,
         plans,
+        settled: beginning.map(|(_, settled)| settled),
+        levels,
         rules: builder.rules,
         phases: flow.phases,
         pipelines: builder.pipelines,

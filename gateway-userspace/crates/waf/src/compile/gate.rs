@@ -22,6 +22,8 @@ pub(crate) enum Gate {
     Compare(Compare),
     /// The rule can only match when there are so many of a list.
     Count(Count),
+    /// The rule is the first of the beginning that is settled at load.
+    Settled,
 }
 
 /// How many values of a list there are, of all names or of one.
@@ -44,6 +46,8 @@ pub(crate) struct Compare {
     operand: Right,
     /// Where the phase goes on when it holds, for a rule that does nothing but skip.
     pub skip_to: Option<u32>,
+    /// Whether the phase's levels stand for it.
+    pub is_level: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +88,7 @@ impl Gate {
             count: target.count,
             operand,
             skip_to,
+            is_level: false,
         })
     }
 }
@@ -127,6 +132,27 @@ impl Count {
 }
 
 impl Compare {
+    /// The TX key on the left.
+    pub(crate) fn key(&self) -> u32 {
+        self.key
+    }
+
+    /// The number on the right, where a value and no count is compared with one.
+    pub(crate) fn number(&self) -> Option<i64> {
+        match self.operand {
+            Right::Number(number) if !self.count => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Whether a comparison with a [`number`](Self::number) holds for a value.
+    pub(crate) fn holds_for(&self, value: Option<i64>) -> bool {
+        match (value, self.number()) {
+            (Some(value), Some(number)) => self.comparison.holds(value, number) != self.negated,
+            _ => false,
+        }
+    }
+
     /// Whether the comparison holds now.
     #[inline]
     pub(crate) fn holds(&self, tx: &Tx, arena: &Arena) -> bool {

@@ -4,11 +4,13 @@ mod build;
 mod draft;
 mod flow;
 pub(crate) mod gate;
+pub(crate) mod levels;
 mod merge;
 pub(crate) mod pipeline;
 pub(crate) mod rule;
 mod selector;
 pub(crate) mod settings;
+pub(crate) mod settled;
 pub(crate) mod symbols;
 pub(crate) mod template;
 
@@ -16,9 +18,11 @@ use std::sync::Arc;
 
 use self::{
     gate::Gate,
+    levels::Levels,
     pipeline::Pipelines,
     rule::{Rule, RuleSetBits, TargetRemoval},
     settings::Settings,
+    settled::Settled,
     symbols::Symbols,
 };
 pub(crate) use selector::selector;
@@ -88,6 +92,10 @@ pub struct Ruleset {
     pub(crate) score_keys: [Option<u32>; 6],
     /// The screens of the phases, where the prefilter is on.
     pub(crate) plans: [Option<PhasePlan>; 5],
+    /// What the defaults at the beginning come to, where the prefilter is on.
+    pub(crate) settled: Option<Settled>,
+    /// The levels of the phases, where the prefilter is on.
+    pub(crate) levels: [Option<Levels>; 5],
 }
 
 impl Ruleset {

@@ -7,9 +7,17 @@ use super::{
 };
 use crate::{
     actions::Disruptive,
-    compile::{Ruleset, gate::Gate, rule::Outcome},
+    compile::{
+        Ruleset,
+        gate::Gate,
+        rule::Outcome,
+        settled::{Fixed, Matched, Settled},
+    },
     lang::ast::EngineMode,
-    variables::Variable,
+    variables::{
+        Variable,
+        store::{Item, ItemName, Value},
+    },
 };
 
 /// The number of the logging phase.
@@ -37,6 +45,10 @@ impl Core {
         self.phase = phase;
         let order = rules.phases.get(phase as usize - 1).map_or(&[][..], |o| o);
         let gates = rules.gates.get(phase as usize - 1).map_or(&[][..], |g| g);
+        let levels = rules.levels.get(phase as usize - 1).and_then(Option::as_ref);
+        // Who watches or records everything gets to see each rule.
+        let may_leap = self.observer.is_none() && !self.records_all;
+        let mut levelled = false;
         let mut allowed_by = None;
         self.screen_phase(phase, rules);
         let mut at = 0;
@@ -44,26 +56,43 @@ impl Core {
             && let Some(&number) = order.get(place)
         {
             at = place + 1;
-            if let Some(Gate::Count(gate)) = gates.get(place)
-                && !self.has_removals_of(gate.variable)
-                && !gate.holds(&self.store)
-            {
-                continue;
+            let mut gate = gates.get(place).copied().unwrap_or(Gate::Open);
+            if let (Gate::Settled, Some(settled)) = (gate, &rules.settled) {
+                if may_leap && !self.removes_any() && self.settle(settled) {
+                    at = settled.to as usize;
+                    continue;
+                }
+                gate = settled.first;
             }
-            if let Some(Gate::Compare(gate)) = gates.get(place)
-                && !self.has_removals_of(Variable::Tx)
-            {
-                if !gate.holds(&self.tx, &self.arena) {
+            match gate {
+                Gate::Count(gate) if !self.has_removals_of(gate.variable) && !gate.holds(&self.store) => {
                     continue;
                 }
-                if let Some(to) = gate.skip_to
-                    && self.observer.is_none()
-                    && !self.records_all
-                    && !(self.any_removed && self.removed.has(number))
-                {
-                    at = to as usize;
-                    continue;
+                Gate::Compare(gate) if !self.has_removals_of(Variable::Tx) => {
+                    if gate.is_level
+                        && may_leap
+                        && !levelled
+                        && !self.removes_any()
+                        && let Some(levels) = levels
+                    {
+                        let value = self.tx.number(&self.arena, levels.key);
+                        levelled = self.keep_level(levels.mask(value), place);
+                        if levelled {
+                            continue;
+                        }
+                    }
+                    if !gate.holds(&self.tx, &self.arena) {
+                        continue;
+                    }
+                    if let Some(to) = gate.skip_to
+                        && may_leap
+                        && !(self.any_removed && self.removed.has(number))
+                    {
+                        at = to as usize;
+                        continue;
+                    }
                 }
+                _ => {}
             }
             self.reach(place);
             if (self.any_removed && self.removed.has(number)) || !self.observed_chain(number, rules) {
@@ -81,8 +110,42 @@ impl Core {
             if self.engine == EngineMode::Off {
                 break;
             }
+            if levelled && self.removes_any() {
+                // A gate may be among what was taken away.
+                self.forget_level(at);
+                levelled = false;
+            }
         }
         self.phase_ends(allowed_by.and_then(|n| rules.rules.get(n as usize)).map_or(0, |r| r.info.id))
+    }
+
+    /// Whether a `ctl` action took rules away, or TX from some.
+    #[inline]
+    fn removes_any(&self) -> bool {
+        self.any_removed || self.has_removals_of(Variable::Tx)
+    }
+
+    /// Takes over what the beginning comes to, if it holds for this transaction.
+    fn settle(&mut self, settled: &Settled) -> bool {
+        if settled.absent.iter().any(|key| self.tx.get(*key).is_some()) {
+            return false;
+        }
+        let texts = self.arena.data(&settled.texts);
+        let value = |fixed: Fixed| match fixed {
+            Fixed::Number(number) => Value::Int(number),
+            Fixed::Text { from, to } => Value::Bytes(texts.part(from as usize, to as usize)),
+        };
+        for (key, fixed) in &settled.changes {
+            match fixed {
+                Some(fixed) => self.tx.set(*key, value(*fixed)),
+                None => self.tx.remove(*key),
+            }
+        }
+        if let Some(Matched { key, value: fixed, is_count }) = settled.matched {
+            let (variable, name) = (Variable::Tx, ItemName::Tx(key));
+            self.matched_last = Some(Item { variable, name, value: value(fixed), is_count });
+        }
+        true
     }
 
     fn observed_chain(&mut self, number: u32, rules: &Ruleset) -> bool {

@@ -13,7 +13,7 @@ use crate::{
     },
     operators::EvalContext,
     prefilter::{
-        plan::{PhasePlan, Plan, leaves_alone},
+        plan::{PhasePlan, Plan, leaves_alone, value_comes_again},
         screen::{Asked, Memo, Places},
         seen::Seen,
     },
@@ -34,6 +34,8 @@ pub(crate) struct Screening {
     places: Places,
     /// The rules of the phase to look at, by their place.
     possible: Vec<u64>,
+    /// The same before a level took some away.
+    before_level: Vec<u64>,
     /// The rules that match the value at hand.
     found: Vec<u64>,
     /// What the value at hand becomes, and the rules that look at it so.
@@ -64,6 +66,7 @@ impl Default for Screening {
             routes: vec![RouteSlot::default(); ROUTE_SLOTS],
             places: Places::new(ROUTE_SLOTS),
             possible: Vec::new(),
+            before_level: Vec::new(),
             found: Vec::new(),
             forms: Vec::new(),
             forms_used: 0,
@@ -94,6 +97,30 @@ impl Core {
         self.screening.as_ref().map_or(Some(from), |screening| screening.next(from))
     }
 
+    /// Leaves, from a place on, only the places of the mask; false where nothing is screened.
+    pub(crate) fn keep_level(&mut self, mask: &[u64], from: usize) -> bool {
+        match &mut self.screening {
+            Some(screening) if screening.is_on => {
+                screening.before_level.clone_from(&screening.possible);
+                let masks = mask.iter().copied().chain(std::iter::repeat(0));
+                for (word, (possible, mask)) in screening.possible.iter_mut().zip(masks).enumerate() {
+                    *possible &= mask | !from_place(word, from);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// From a place on, takes back what [`keep_level`](Self::keep_level) did.
+    pub(crate) fn forget_level(&mut self, from: usize) {
+        if let Some(Screening { possible, before_level, .. }) = self.screening.as_deref_mut() {
+            for (word, (possible, before)) in possible.iter_mut().zip(before_level).enumerate() {
+                *possible |= *before & from_place(word, from);
+            }
+        }
+    }
+
     /// Notes that the rule at a place of the phase is looked at.
     #[inline]
     pub(crate) fn reach(&mut self, place: usize) {
@@ -119,7 +146,11 @@ impl Core {
         for (variable, plan) in &phase.scalars {
             let value = self.scalar(*variable);
             let value = self.value_bytes(value);
-            self.screen_value(value, plan, phase, screening, rules);
+            if value_comes_again(*variable) {
+                self.screen_known(value, plan, phase, screening, rules);
+            } else {
+                self.screen_value(value, plan, phase, screening, rules);
+            }
         }
         for list in &phase.lists {
             for at in 0..self.store.list(list.list).len() {
@@ -259,6 +290,14 @@ impl Core {
         let mut context = EvalContext::default();
         (operator.evaluate(self.arena.get(form), &mut context) != rule.negated)
             || context.pattern_limit_exceeded
+    }
+}
+
+/// The bits of a word that are for places from one on.
+fn from_place(word: usize, from: usize) -> u64 {
+    match from.checked_sub(word * 64) {
+        None => u64::MAX,
+        Some(bit) => u32::try_from(bit).ok().and_then(|bit| u64::MAX.checked_shl(bit)).unwrap_or(0),
     }
 }
 

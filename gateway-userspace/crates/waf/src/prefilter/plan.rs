@@ -70,7 +70,7 @@ pub(crate) struct Route {
 }
 
 impl PhasePlan {
-    /// The plan of a phase; none when nothing in it can be screened. `next_id` numbers the plans of a rule set.
+    /// The plan of a phase; none when it has no rules. `next_id` numbers the plans of a rule set.
     pub(crate) fn new(
         order: &[u32],
         rules: &[Rule],
@@ -92,7 +92,7 @@ impl PhasePlan {
                 _ => insert(&mut unscreened, place as u32),
             }
         }
-        if screened.is_empty() {
+        if order.is_empty() {
             return None;
         }
         let mut sources: BTreeMap<(Source, Option<u32>), Routes> = BTreeMap::new();
@@ -113,6 +113,11 @@ impl PhasePlan {
             plan.add_source(source, name, routes, next_id);
         }
         Some(plan)
+    }
+
+    /// Whether the rule at a place is looked at in any case.
+    pub(crate) fn is_unscreened(&self, place: usize) -> bool {
+        self.unscreened.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
     }
 
     fn add_source(&mut self, source: Source, name: Option<u32>, routes: Routes, next_id: &mut u32) {
@@ -179,6 +184,15 @@ const LISTS: [List; 12] = [
 fn comes_again(list: List, by_name: bool) -> bool {
     by_name && matches!(list, List::ArgsGet | List::ArgsPost | List::RequestCookies)
         || matches!(list, List::RequestHeaders | List::ResponseHeaders)
+}
+
+/// Whether many requests have the same value there.
+pub(crate) fn value_comes_again(variable: Variable) -> bool {
+    use Variable as V;
+    matches!(
+        variable,
+        V::RequestMethod | V::RequestProtocol | V::ResponseContentType | V::ResponseProtocol | V::StatusLine
+    )
 }
 
 fn is_settled_list(list: List) -> bool {

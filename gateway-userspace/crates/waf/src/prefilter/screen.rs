@@ -504,7 +504,7 @@ fn has(bits: &[u64], number: u32) -> bool {
     bits.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
 }
 
-pub(super) fn insert(bits: &mut [u64], number: u32) {
+pub(crate) fn insert(bits: &mut [u64], number: u32) {
     if let Some(word) = bits.get_mut(number as usize / 64) {
         *word |= 1 << (number % 64);
     }

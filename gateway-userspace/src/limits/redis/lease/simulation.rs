@@ -87,10 +87,10 @@ struct Node {
 impl World {
     fn new(seed: u64, algorithm: Algorithm, quota: u32, reading: Reading) -> Self {
         let rule = Rule::new(algorithm, quota, Duration::from_nanos(WINDOW), (quota / 4).max(1));
-        let (_, window, burst) = counted_there(&rule);
+        let there = counted_there(&rule);
         Self {
             rule,
-            counted: Rule::new(algorithm, quota, Duration::from_nanos(window), burst),
+            counted: Rule::new(algorithm, quota, Duration::from_micros(there.window_us), there.burst),
             there: State::default(),
             nodes: vec![Node::default(); 1 + seed as usize % 10],
             events: BinaryHeap::new(),

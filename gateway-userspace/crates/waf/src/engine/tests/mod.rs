@@ -6,6 +6,7 @@ mod directives;
 mod flow;
 mod limits;
 mod persistent;
+mod settled;
 mod targets;
 
 use std::sync::Arc;
