@@ -24,7 +24,10 @@ pub(super) async fn serve(
     let Some((bound, acceptor)) = shared.listeners.get(listener) else { return };
     let _ = socket.set_nodelay(true);
     let site = shared.pipeline.site();
-    let (stream, peer) = match acceptor.establish(socket, peer, |addr| site.trust.trusts(addr)).await {
+    // What a connection needs for a while only is on the heap while it needs it: the task is as large as its largest state
+    // for as long as it lives, and most connections are idle most of the time.
+    let established = Box::pin(acceptor.establish(socket, peer, |addr| site.trust.trusts(addr))).await;
+    let (stream, peer) = match established {
         Ok(established) => established,
         Err(error) => {
             let failure = error.failure();
@@ -49,7 +52,7 @@ pub(super) async fn serve(
     };
     if context.peer.tls.as_ref().is_some_and(|tls| tls.is_h2) {
         shared.numbers.h2_opened();
-        h2::serve(stream, bytes::Bytes::new(), context, &site.http).await;
+        Box::pin(h2::serve(stream, bytes::Bytes::new(), context, &site.http)).await;
         return;
     }
     shared.numbers.h1_opened();
@@ -57,9 +60,9 @@ pub(super) async fn serve(
         h1::End::Closed => {}
         h1::End::Http2(stream, read, context) => {
             shared.numbers.h2_opened();
-            h2::serve(*stream, read, context, &site.http).await;
+            Box::pin(h2::serve(*stream, read, context, &site.http)).await;
         }
-        h1::End::Upgraded(tunnel) => tunnel.run().await,
+        h1::End::Upgraded(tunnel) => Box::pin(tunnel.run()).await,
     }
 }
 

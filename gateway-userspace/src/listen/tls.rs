@@ -62,6 +62,8 @@ pub fn server_config(
         Some(file) => Arc::new(TicketKeys::load(file, audience)?),
         None => rustls::crypto::aws_lc_rs::Ticketer::new()?,
     };
+    // Our order of suites: a client of TLS 1.2 can't choose a weaker one than it must.
+    config.ignore_client_order = true;
     // One ticket a handshake: clients rarely use the second, and it costs an encryption and bytes.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))

@@ -11,8 +11,11 @@ use super::stage::Stage;
 const SLOW: u32 = 400;
 /// How long it attacks, in seconds.
 const SECONDS: u32 = 15;
-/// A clean client that waits longer than this is not served.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// A clean client that waits longer than this is not served. An attack that works makes it wait for as long as the attack
+/// goes on, or for ever; a busy machine alone for a second or two.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long the attacker may take beyond its time: it closes its connections one by one.
+const MARGIN: Duration = Duration::from_secs(120);
 
 /// One way of being slow (`-H` headers, `-B` body, `-R` ranges, `-X` reading), with a clean client all the while.
 pub fn slow(stage: &Stage, way: &str) -> Result<String> {
@@ -35,7 +38,7 @@ pub fn slow(stage: &Stage, way: &str) -> Result<String> {
         .context("starting slowhttptest")?;
     let out = child.stdout.take().context("no output")?;
     let reader = std::thread::spawn(move || std::io::read_to_string(out));
-    let until = Instant::now() + Duration::from_secs(u64::from(SECONDS) + 30);
+    let until = Instant::now() + Duration::from_secs(u64::from(SECONDS)) + MARGIN;
     let (mut served, mut worst, mut most) = (0u32, Duration::ZERO, 0);
     let verdict = loop {
         match stage.clean_request() {
@@ -71,10 +74,15 @@ pub fn slow(stage: &Stage, way: &str) -> Result<String> {
     ))
 }
 
-/// Every check of testssl.sh; nothing above low.
+/// How long testssl.sh may take.
+const SCAN: Duration = Duration::from_secs(540);
+
+/// The checks of testssl.sh that judge a server: protocols, kinds of ciphers, forward secrecy, preferences, certificate,
+/// headers, known weaknesses; nothing above low. It does not pretend to be clients.
 pub fn testssl(stage: &Stage) -> Result<String> {
     let report = stage.folder.join("testssl.json");
-    let out = Command::new("testssl")
+    let out = Command::new("timeout")
+        .args([&SCAN.as_secs().to_string(), "testssl", "-p", "-s", "-f", "-P", "-S", "-h", "-U"])
         .args(["--quiet", "--color", "0", "--warnings", "batch", "--nodns", "min", "--ip", "127.0.0.1"])
         .arg("--add-ca")
         .arg(stage.ca())
@@ -84,6 +92,9 @@ pub fn testssl(stage: &Stage) -> Result<String> {
         .stdin(Stdio::null())
         .output()
         .context("starting testssl (Debian package testssl.sh)")?;
+    if out.status.code() == Some(124) {
+        bail!("testssl.sh did not end within {SCAN:?}");
+    }
     let text = std::fs::read_to_string(&report)
         .with_context(|| format!("testssl wrote no report: {}", String::from_utf8_lossy(&out.stdout)))?;
     let findings: Vec<serde_json::Value> = serde_json::from_str(&text).context("testssl's report")?;

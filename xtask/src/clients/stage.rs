@@ -134,7 +134,7 @@ impl Stage {
     pub fn clean_request(&self) -> Result<Duration> {
         let start = Instant::now();
         let mut stream = TcpStream::connect(("127.0.0.1", self.plain))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(15)))?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;

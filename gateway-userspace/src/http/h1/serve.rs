@@ -52,11 +52,12 @@ pub(in crate::http) async fn serve(stream: Stream, context: Context) -> End {
             }
             Head::Http2 => return connection.into_http2(),
             Head::Refused(denial) => {
-                connection.refuse(&denial).await;
+                Box::pin(connection.refuse(&denial)).await;
                 return End::Closed;
             }
             Head::Request(head, framing, wants_continue) => {
-                let next = connection.answer(*head, framing, wants_continue, &http.http).await;
+                // On the heap while it is answered: see `http::connection`.
+                let next = Box::pin(connection.answer(*head, framing, wants_continue, &http.http)).await;
                 match next {
                     Next::Read => {}
                     Next::Close => {

@@ -58,6 +58,7 @@ fn limits_refuse_and_tell() {
         let response = client.response().expect("a response");
         assert_eq!(response.status(), status, "{path}");
         assert_eq!(response.field("ratelimit"), Some("\"p\";r=1;t=2"), "{path}");
+        assert_eq!(response.code(), if status == 429 { "rate_limited" } else { "" }, "{path}");
         let expected = (status == 429).then_some("7");
         assert_eq!(response.field("retry-after"), expected, "{path}");
     }

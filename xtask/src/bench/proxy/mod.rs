@@ -1,5 +1,9 @@
 //! `cargo xtask bench proxy`: the gateway as a plain proxy beside nginx and HAProxy, on one origin.
 //!
+//! nginx and HAProxy tell upstreams and clients what the gateway tells them with its defaults (forwarding fields, request
+//! id, trace context, security headers): the same job is compared. An nginx that tells the least runs beside them, for
+//! notes.
+//!
 //! Each proxy gets one worker on the first core; the origin (nginx) and the load generators share the
 //! second. The proxies run at the same time and are loaded in turn, several rounds; the figure of a case is
 //! the median of its rounds. Beside the proxies the origin is loaded directly: where a proxy comes near that,
@@ -67,7 +71,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         add_rows(&mut report, name, &stage.peers, &medians);
     }
     for peer in &stage.peers {
-        if peer.name == "origin" {
+        if peer.name == "origin" || peer.name == peers::BARE {
             continue;
         }
         let bytes = load::idle_memory(peer, 1000)?;
@@ -112,6 +116,12 @@ fn add_rows(report: &mut Report, case: &str, peers: &[Peer], figures: &[Figures]
                 ours.p50_ms, ours.p99_ms, peer.p50_ms, peer.p99_ms
             ));
         }
+    }
+    if let Some(bare) = of(peers::BARE) {
+        report.note(format!(
+            "{case}: an nginx that adds one field and no other: {:.0} req/s, {:.1} us/req",
+            bare.rate, bare.cpu_micros
+        ));
     }
     if let Some(origin) = of("origin")
         && origin.rate > 0.0

@@ -97,7 +97,10 @@ impl Stage {
         let mut stage = Self { peers: Vec::new(), folder };
         let f = stage.folder.clone();
         stage.add("origin", 18080, 18440, CLIENT_CORE, nginx(&f, "origin", &origin(&f))?)?;
-        stage.add("nginx", 18081, 18441, PROXY_CORE, nginx(&f, "nginx", &nginx_proxy(&f))?)?;
+        let same = nginx_proxy(&f, 18081, 18441, NGINX_FIELDS);
+        stage.add("nginx", 18081, 18441, PROXY_CORE, nginx(&f, "nginx", &same)?)?;
+        let bare = nginx_proxy(&f, 18084, 18444, NGINX_BARE);
+        stage.add(BARE, 18084, 18444, PROXY_CORE, nginx(&f, "bare", &bare)?)?;
         stage.add("haproxy", 18082, 18442, PROXY_CORE, haproxy(&f)?)?;
         stage.add("gateway", 18083, 18443, PROXY_CORE, ours(&f, gateway)?)?;
         Ok(stage)
@@ -195,15 +198,40 @@ fn origin(folder: &Path) -> String {
     )
 }
 
-fn nginx_proxy(folder: &Path) -> String {
+/// What the gateway tells upstreams and clients with its defaults, in nginx's words: the same job is compared.
+const NGINX_FIELDS: &str = "proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Real-IP $remote_addr;\n\
+     proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;\n\
+     proxy_set_header Forwarded \"for=$remote_addr;host=\\\"$http_host\\\";proto=$scheme\";\n\
+     proxy_set_header X-Request-Id $request_id; proxy_set_header traceparent \"00-$request_id-00f067aa0ba902b7-01\";\n\
+     add_header X-Request-Id $request_id; add_header X-Content-Type-Options nosniff;\n\
+     add_header X-Frame-Options SAMEORIGIN; add_header Referrer-Policy strict-origin-when-cross-origin;";
+/// The least that a proxy tells.
+const NGINX_BARE: &str = "proxy_set_header X-Forwarded-For $remote_addr;";
+/// The name of the nginx that tells the least; it has no goal.
+pub const BARE: &str = "bare nginx";
+
+fn nginx_proxy(folder: &Path, plain: u16, tls: u16, fields: &str) -> String {
     format!(
         "upstream o {{ server 127.0.0.1:18080; keepalive 64; keepalive_requests 1000000; }}\n\
-         server {{ listen 127.0.0.1:18081; listen 127.0.0.1:18441 ssl http2; {}\n\
+         server {{ listen 127.0.0.1:{plain}; listen 127.0.0.1:{tls} ssl http2; {}\n\
          location / {{ proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
-         proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; }} }}",
+         proxy_set_header Host $host; {fields} }} }}",
         tls_lines(folder)
     )
 }
+
+/// As [`NGINX_FIELDS`], in HAProxy's words.
+const HAPROXY_FIELDS: &str = "  unique-id-format %{+X}o%rt%Ts%pid%rc%ci%cp\n\
+     \x20 http-request set-header X-Forwarded-For %[src]\n  http-request set-header X-Real-IP %[src]\n\
+     \x20 http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]\n\
+     \x20 http-request set-header X-Forwarded-Host %[req.hdr(host)]\n\
+     \x20 http-request set-header Forwarded for=%[src];host=\\\"%[req.hdr(host)]\\\";proto=%[ssl_fc,iif(https,http)]\n\
+     \x20 http-request set-header X-Request-Id %[unique-id]\n\
+     \x20 http-request set-header traceparent 00-4bf92f3577b34da6a3ce929d0e0e4736-%[rand(1000000)]-01\n\
+     \x20 http-response set-header X-Request-Id %[unique-id]\n\
+     \x20 http-response set-header X-Content-Type-Options nosniff\n\
+     \x20 http-response set-header X-Frame-Options SAMEORIGIN\n\
+     \x20 http-response set-header Referrer-Policy strict-origin-when-cross-origin\n";
 
 fn haproxy(folder: &Path) -> Result<Command> {
     let conf = folder.join("haproxy.cfg");
@@ -212,8 +240,8 @@ fn haproxy(folder: &Path) -> Result<Command> {
         &conf,
         format!(
             "global\n  nbthread 1\n  maxconn 8192\n\
-             defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  option forwardfor\n  http-reuse always\n\
-             frontend f\n  bind 127.0.0.1:18082\n  bind 127.0.0.1:18442 ssl crt {} alpn h2,http/1.1\n  default_backend o\n\
+             defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  http-reuse always\n\
+             frontend f\n{HAPROXY_FIELDS}  bind 127.0.0.1:18082\n  bind 127.0.0.1:18442 ssl crt {} alpn h2,http/1.1\n  default_backend o\n\
              backend o\n  server o 127.0.0.1:18080 pool-max-conn 64\n",
             pem.display()
         ),
