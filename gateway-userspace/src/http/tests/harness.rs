@@ -226,7 +226,8 @@ impl Gateway {
         let certificates =
             Arc::new(Certificates::load(&edge.tls.certificates, &provider, 0).expect("certificates"));
         let numbers = Arc::new(listen::TlsNumbers::default());
-        let bound = listen::bind(&edge.listeners, Vec::new()).expect("free ports");
+        // A port that is free for TCP may be taken for UDP.
+        let bound = (0..20).find_map(|_| listen::bind(&edge.listeners, Vec::new()).ok()).expect("free ports");
         let addresses = bound.iter().map(|b| b.local).collect();
         let listeners: Vec<_> = bound
             .into_iter()
