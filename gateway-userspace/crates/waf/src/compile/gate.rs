@@ -1,9 +1,8 @@
 //! Gates: rules that compare one TX variable with a number, as CRS's paranoia levels do by the hundred, or ask how many
 //! headers of a name there are. A phase asks them from a table of their own, without touching the rule.
 
-use super::rule::{Check, Operand, Rule, Selector, Target};
+use super::rule::{Check, Operand, Rule, Selector};
 use crate::{
-    actions::Disruptive,
     operators::Comparison,
     variables::{
         Variable,
@@ -59,30 +58,16 @@ enum Right {
 impl Gate {
     /// The gate of a chain that begins with `rule`.
     pub(crate) fn new(rule: &Rule) -> Self {
-        let [target] = &*rule.targets else { return Self::Open };
-        let (Selector::Tx(key), Variable::Tx) = (&target.selector, target.variable) else {
-            return Self::count(rule, target).unwrap_or(Self::Open);
-        };
+        let Some((target, key)) = rule.single_tx() else { return Self::count(rule).unwrap_or(Self::Open) };
         let Check::Number { comparison, operand } = &rule.check else { return Self::Open };
         let operand = match operand {
             Operand::Number(number) => Right::Number(*number),
             Operand::Tx(key) => Right::Tx(*key),
             Operand::Template(_) => return Self::Open,
         };
-        if rule.pipeline != 0 || !rule.exclusions.is_empty() {
-            return Self::Open;
-        }
-        let outcome = &rule.outcome;
-        let only_skips = rule.next.is_none()
-            && rule.on_match.is_empty()
-            && !rule.capture
-            && !outcome.log
-            && !outcome.audit
-            && rule.info.severity.is_none()
-            && outcome.disruptive == Disruptive::Pass;
-        let skip_to = outcome.skip_to.filter(|_| only_skips);
+        let skip_to = rule.outcome.skip_to.filter(|_| rule.is_quiet() && rule.on_match.is_empty());
         Self::Compare(Compare {
-            key: *key,
+            key,
             comparison: *comparison,
             negated: rule.negated,
             count: target.count,
@@ -94,7 +79,8 @@ impl Gate {
 }
 
 impl Gate {
-    fn count(rule: &Rule, target: &Target) -> Option<Self> {
+    fn count(rule: &Rule) -> Option<Self> {
+        let [target] = &*rule.targets else { return None };
         let View::Values([list]) = view(target.variable) else { return None };
         let name = match &target.selector {
             Selector::All => None,

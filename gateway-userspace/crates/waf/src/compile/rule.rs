@@ -35,6 +35,29 @@ pub(crate) struct Rule {
     pub outcome: Outcome,
 }
 
+impl Rule {
+    /// The one target of a rule that looks at one TX variable as it is, or at how many there are of it, and its key.
+    pub(crate) fn single_tx(&self) -> Option<(&Target, u32)> {
+        match &*self.targets {
+            [target @ Target { variable: Variable::Tx, selector: Selector::Tx(key), .. }]
+                if self.pipeline == 0 && self.exclusions.is_empty() =>
+            {
+                Some((target, *key))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether nothing comes of a match but its actions and a leap: no chain, no record, no end.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let Outcome { disruptive, log, audit, .. } = &self.outcome;
+        self.next.is_none()
+            && !self.capture
+            && self.info.severity.is_none()
+            && (*disruptive == Disruptive::Pass && !log && !audit)
+    }
+}
+
 /// What a chain does when all of it matched.
 #[derive(Debug)]
 pub(crate) struct Outcome {

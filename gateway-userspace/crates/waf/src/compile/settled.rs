@@ -8,14 +8,11 @@ use std::collections::BTreeMap;
 
 use super::{
     gate::Gate,
-    rule::{Check, Operand, Outcome, Rule, Selector},
+    rule::{Check, Operand, Rule},
     template::{Segment, Template},
 };
 use crate::{
-    actions::{Action, Disruptive},
-    operators::parse_integer,
-    prefilter::plan::PhasePlan,
-    variables::{Variable, tx::VALUE_MAX_BYTES},
+    actions::Action, operators::parse_integer, prefilter::plan::PhasePlan, variables::tx::VALUE_MAX_BYTES,
 };
 
 /// Fewer rules that match are not worth it.
@@ -112,24 +109,16 @@ fn rule_at<'a>(place: usize, order: &[u32], rules: &'a [Rule]) -> Option<&'a Rul
 
 /// Whether nothing but TX variables changes when the rule matches, and nothing is said about it.
 fn is_plain(rule: &Rule) -> bool {
-    let Outcome { disruptive, skip, log, audit, .. } = &rule.outcome;
-    rule.next.is_none()
-        && !rule.capture
-        && rule.info.severity.is_none()
-        && (*disruptive == Disruptive::Pass && *skip == 0 && !log && !audit)
+    rule.is_quiet()
+        && rule.outcome.skip == 0
         && rule.on_match.iter().all(|action| matches!(action, Action::SetVar(_)))
 }
 
 fn reads_tx_only(rule: &Rule) -> bool {
-    match (&rule.check, &*rule.targets) {
-        (Check::Always, _) => true,
-        (Check::Number { .. }, [target]) => {
-            target.variable == Variable::Tx
-                && matches!(target.selector, Selector::Tx(_))
-                && rule.pipeline == 0
-                && rule.exclusions.is_empty()
-        }
-        _ => false,
+    match &rule.check {
+        Check::Always => true,
+        Check::Number { .. } => rule.single_tx().is_some(),
+        Check::Operator { .. } => false,
     }
 }
 
@@ -164,8 +153,8 @@ impl Known {
             return Answer::Unknown;
         }
         let mut matched = None;
-        if let (Check::Number { comparison, operand }, [target]) = (&rule.check, &*rule.targets)
-            && let Selector::Tx(key) = target.selector
+        if let Check::Number { comparison, operand } = &rule.check
+            && let Some((target, key)) = rule.single_tx()
         {
             let Some(right) = self.operand(operand) else { return Answer::Unknown };
             let left = match (target.count, self.number(key)) {

@@ -6,7 +6,7 @@ use crate::{
     compile::{
         Ruleset,
         pipeline::PipelineId,
-        rule::{Check, Operand, Rule, Selector, Target},
+        rule::{Check, Operand, Rule, Target},
     },
     operators::{Comparison, EvalContext, MAX_CAPTURES, Operator, parse_integer},
     transformations::{Outcome, Transformation},
@@ -60,7 +60,7 @@ impl Core {
                 true
             }
             Check::Number { comparison, operand } => {
-                match single_number(rule).filter(|_| !self.has_removals_of(Variable::Tx)) {
+                match rule.single_tx().filter(|_| !self.has_removals_of(Variable::Tx)) {
                     Some(target) => self.evaluate_single(rule, target, *comparison, operand, rules),
                     None => {
                         let operand = self.operand(operand, rules);
@@ -111,12 +111,11 @@ impl Core {
     fn evaluate_single(
         &mut self,
         rule: &Rule,
-        target: &Target,
+        (target, key): (&Target, u32),
         comparison: Comparison,
         operand: &Operand,
         rules: &Ruleset,
     ) -> bool {
-        let Selector::Tx(key) = target.selector else { return false };
         let number = match (target.count, self.tx.number(&self.arena, key)) {
             (true, found) => i64::from(found.is_some()),
             (false, Some(number)) => number,
@@ -315,15 +314,5 @@ impl Core {
             let (name, value) = (self.arena.data(name.as_bytes()), self.arena.data(value.as_bytes()));
             self.push_named(List::Geo, name, value, rules);
         }
-    }
-}
-
-/// The target of a rule that compares one TX variable as it is.
-fn single_number(rule: &Rule) -> Option<&Target> {
-    match &*rule.targets {
-        [target] if rule.pipeline == 0 && rule.exclusions.is_empty() => {
-            (target.variable == Variable::Tx && matches!(target.selector, Selector::Tx(_))).then_some(target)
-        }
-        _ => None,
     }
 }
