@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::drops::drop_reason;
 use crate::admin::ApiError;
-use crate::kernel::{Captured, CapturedPacket, Kernel, Reason, interface_name};
+use crate::kernel::{Captured, CapturedPacket, Kernel, interface_name};
 
 /// A capture that nobody asks about for this long ends: its command was killed.
 const LEASE: Duration = Duration::from_secs(10);
@@ -86,14 +87,7 @@ impl Captures {
     /// # Errors
     /// Another one runs, or a reason is none.
     pub fn start(&self, kernel: &Kernel, wanted: &Start) -> Result<Part, ApiError> {
-        let reasons = wanted
-            .reasons
-            .iter()
-            .map(|name| {
-                let found = Reason::ALL.iter().find(|reason| reason.name() == name && reason.is_drop());
-                found.copied().ok_or_else(|| ApiError::bad(format!("`{name}` is no reason of a drop")))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let reasons = wanted.reasons.iter().map(|name| drop_reason(name)).collect::<Result<Vec<_>, _>>()?;
         let mut state = self.state();
         if state.session.as_ref().is_some_and(|session| session.heard.elapsed() < LEASE) {
             return Err(ApiError::refused(

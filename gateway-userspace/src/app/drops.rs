@@ -77,6 +77,15 @@ struct Told {
     event: DropEvent,
 }
 
+/// The reason of a drop that has this name.
+///
+/// # Errors
+/// None has.
+pub fn drop_reason(name: &str) -> Result<Reason, ApiError> {
+    let found = Reason::ALL.iter().find(|reason| reason.name() == name && reason.is_drop());
+    found.copied().ok_or_else(|| ApiError::bad(format!("`{name}` is no reason of a drop")))
+}
+
 impl Drops {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,11 +108,7 @@ impl Drops {
     /// # Errors
     /// A reason is none.
     pub async fn next(&self, wanted: &Wanted) -> Result<Page, ApiError> {
-        for name in &wanted.reasons {
-            if !Reason::ALL.iter().any(|reason| reason.name() == name && reason.is_drop()) {
-                return Err(ApiError::bad(format!("`{name}` is no reason of a drop")));
-            }
-        }
+        wanted.reasons.iter().try_for_each(|name| drop_reason(name).map(drop))?;
         let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
         loop {
             let page = self.page(wanted);
