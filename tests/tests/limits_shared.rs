@@ -106,7 +106,8 @@ impl Cluster {
 fn late(folder: &Scratch, clock: &str) -> Result<std::path::PathBuf> {
     let daemon = daemon()?;
     let script = format!(
-        "#!/bin/sh\nFAKETIME_DONT_FAKE_MONOTONIC=1 exec faketime -f '{clock}' '{}' \"$@\"\n",
+        "#!/bin/sh\nLD_PRELOAD=$(echo /usr/lib/*/faketime/libfaketime.so.1) FAKETIME='{clock}' \\\n\
+         FAKETIME_DONT_FAKE_MONOTONIC=1 exec '{}' \"$@\"\n",
         daemon.display()
     );
     let file = folder.write("gateway-late", &script)?;
