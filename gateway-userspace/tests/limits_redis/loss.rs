@@ -2,25 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::node::Node;
+use super::node::nodes;
 use super::server::Server;
-
-fn limits(server: &Server, nodes: u32, limit: &str) -> String {
-    format!(
-        "[limit_store]\nredis = [\"127.0.0.1:{}\"]\nnodes = {nodes}\ndeadline = \"200ms\"\n\
-         [[limits]]\nname = \"l\"\n{limit}",
-        server.port
-    )
-}
-
-async fn nodes(server: &Server, count: usize, limit: &str) -> Vec<Node> {
-    let text = limits(server, count as u32, limit);
-    let nodes: Vec<Node> = (0..count).map(|_| Node::new(&text)).collect();
-    for node in &nodes {
-        node.until_usable(true).await;
-    }
-    nodes
-}
 
 const CLIENT: &str = "192.0.2.1";
 
@@ -28,7 +11,7 @@ const CLIENT: &str = "192.0.2.1";
 async fn what_is_given_back_late_is_taken_from_nobody() {
     for forget in ["FLUSHALL", "DEL rl:{a:192.0.2.1}"] {
         let server = Server::single();
-        let nodes = nodes(&server, 3, "quota = 400\nwindow = \"1m\"").await;
+        let nodes = nodes(&server, 3, "200ms", "quota = 400\nwindow = \"1m\"").await;
         // More than half is used, so that unspent units are worth giving back, and a lease was just taken.
         assert_eq!(nodes[0].passed(CLIENT, "", 260).await, 260, "{forget}");
         let commands = || nodes[0].metric("gateway_limits_redis_commands_total");
@@ -56,7 +39,7 @@ async fn in_the_window_of_a_loss_at_most_one_quota_more_is_admitted() {
     const QUOTA: usize = 200;
     let server = Server::single();
     let window = Duration::from_secs(2);
-    let nodes = nodes(&server, 3, "quota = 200\nwindow = \"2s\"").await;
+    let nodes = nodes(&server, 3, "200ms", "quota = 200\nwindow = \"2s\"").await;
     let started = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for node in nodes.clone() {
@@ -95,7 +78,7 @@ async fn a_cost_of_the_whole_burst_is_had_by_who_has_rested() {
         let limit = format!(
             "quota = {quota}\nwindow = \"10s\"\nburst = {burst}\nalgorithm = \"gcra\"\ncost = {burst}"
         );
-        let nodes = nodes(&server, 2, &limit).await;
+        let nodes = nodes(&server, 2, "200ms", &limit).await;
         let client = format!("198.51.100.{burst}");
         let started = Instant::now();
         assert!(nodes[0].ask(&client, "", Some(200)).await, "{limit}");

@@ -8,6 +8,27 @@ use gateway::config::Config;
 use gateway::limits::{Clock, Decision, LimitRequest, Limiter, Outcome};
 use http::{HeaderMap, HeaderValue};
 
+use super::server::Server;
+
+/// The configuration of a node among `nodes` that share one limit at the server.
+pub fn settings(server: &Server, nodes: usize, deadline: &str, limit: &str) -> String {
+    format!(
+        "[limit_store]\nredis = [\"127.0.0.1:{}\"]\nnodes = {nodes}\ndeadline = \"{deadline}\"\n\
+         [[limits]]\nname = \"shared\"\n{limit}",
+        server.port
+    )
+}
+
+/// So many of them, connected.
+pub async fn nodes(server: &Server, count: usize, deadline: &str, limit: &str) -> Vec<Node> {
+    let text = settings(server, count, deadline, limit);
+    let nodes: Vec<Node> = (0..count).map(|_| Node::new(&text)).collect();
+    for node in &nodes {
+        node.until_usable(true).await;
+    }
+    nodes
+}
+
 /// Limits with a clock of their own.
 #[derive(Clone)]
 pub struct Node {

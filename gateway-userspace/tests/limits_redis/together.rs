@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::node::Node;
+use super::node::{Node, nodes, settings};
 use super::server::Server;
 
 /// Runs nodes at a rate each for a time; gives when requests were admitted.
@@ -46,28 +46,11 @@ fn most_in_a_window(admitted: &[Instant], window: Duration) -> usize {
     most
 }
 
-fn limits(server: &Server, nodes: u32, limit: &str) -> String {
-    format!(
-        "[limit_store]\nredis = [\"127.0.0.1:{}\"]\nnodes = {nodes}\ndeadline = \"100ms\"\n\
-         [[limits]]\nname = \"shared\"\n{limit}",
-        server.port
-    )
-}
-
-async fn nodes(server: &Server, count: u32, limit: &str) -> Vec<Node> {
-    let text = limits(server, count, limit);
-    let nodes: Vec<Node> = (0..count).map(|_| Node::new(&text)).collect();
-    for node in &nodes {
-        node.until_usable(true).await;
-    }
-    nodes
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_nodes_admit_the_quota_and_no_more() {
     let server = Server::single();
     let window = Duration::from_secs(2);
-    let nodes = nodes(&server, 10, "quota = 400\nwindow = \"2s\"").await;
+    let nodes = nodes(&server, 10, "100ms", "quota = 400\nwindow = \"2s\"").await;
     let (admitted, _) = load(&nodes, 60, Duration::from_secs(8)).await;
     let most = most_in_a_window(&admitted, window);
     assert!(most <= 400, "{most} of 400 in one window");
@@ -79,7 +62,7 @@ async fn ten_nodes_admit_the_quota_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clocks_that_disagree_admit_no_more() {
     let server = Server::single();
-    let text = limits(&server, 3, "quota = 100\nwindow = \"2s\"");
+    let text = settings(&server, 3, "100ms", "quota = 100\nwindow = \"2s\"");
     let hour = Duration::from_hours(1);
     let nodes = [Node::new(&text), Node::ahead(&text, hour), Node::ahead(&text, hour * 24 * 365)];
     for node in &nodes {
@@ -94,7 +77,8 @@ async fn clocks_that_disagree_admit_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gcra_keeps_its_spacing_across_nodes() {
     let server = Server::single();
-    let nodes = nodes(&server, 3, "quota = 100\nwindow = \"1s\"\nburst = 20\nalgorithm = \"gcra\"").await;
+    let nodes =
+        nodes(&server, 3, "100ms", "quota = 100\nwindow = \"1s\"\nburst = 20\nalgorithm = \"gcra\"").await;
     let (admitted, _) = load(&nodes, 100, Duration::from_secs(4)).await;
     for (i, from) in admitted.iter().enumerate() {
         for (n, to) in admitted[i..].iter().enumerate() {
@@ -108,7 +92,7 @@ async fn gcra_keeps_its_spacing_across_nodes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hot_key_is_asked_for_rarely_and_a_cold_one_once() {
     let server = Server::single();
-    let nodes = nodes(&server, 3, "quota = 10000000\nwindow = \"1m\"").await;
+    let nodes = nodes(&server, 3, "100ms", "quota = 10000000\nwindow = \"1m\"").await;
     let before: u64 = nodes.iter().map(|n| n.metric("gateway_limits_redis_commands_total")).sum();
     let (admitted, asked) = load(&nodes, 1_000, Duration::from_secs(3)).await;
     let commands =
