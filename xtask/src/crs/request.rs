@@ -26,13 +26,14 @@ fn build_one(parts: &Parts, uri: &str) -> Vec<u8> {
         }
     }
     if any(&headers, "Content-Type", |value| value.to_lowercase().contains("multipart/form-data;")) {
-        data = line_feeds_to_crlf(&data);
+        data = line_feeds_to_crlf(&data, parts.is_old);
     }
     if parts.autocomplete_headers {
         if !has(&headers, "Connection") {
             headers.push(("Connection".to_owned(), "close".to_owned()));
         }
-        if !has(&headers, "Content-Length") && (!data.is_empty() || may_have_body(&parts.method)) {
+        let may_have_body = !parts.is_old && may_have_body(&parts.method);
+        if !has(&headers, "Content-Length") && (!data.is_empty() || may_have_body) {
             headers.push(("Content-Length".to_owned(), data.len().to_string()));
         }
     }
@@ -61,10 +62,11 @@ fn may_have_body(method: &str) -> bool {
         || method.ends_with("DELETE")
 }
 
-fn line_feeds_to_crlf(data: &[u8]) -> Vec<u8> {
+/// `spare_crlf`: line ends that are CRLF already stay so, as in suites of CRS 3.
+fn line_feeds_to_crlf(data: &[u8], spare_crlf: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() + data.len() / 16);
     for &byte in data {
-        if byte == b'\n' {
+        if byte == b'\n' && !(spare_crlf && out.last() == Some(&b'\r')) {
             out.push(b'\r');
         }
         out.push(byte);
@@ -127,6 +129,7 @@ mod tests {
             headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             data: data.map(|d| d.as_bytes().to_vec()),
             autocomplete_headers,
+            is_old: false,
         }
     }
 
@@ -173,6 +176,19 @@ mod tests {
             let built = build(&Input::Parts(parts));
             assert_eq!(built.len(), 1);
             assert_eq!(String::from_utf8_lossy(&built[0]), expected);
+        }
+    }
+
+    #[test]
+    fn suites_of_crs_3_change_less() {
+        let multipart = ("Content-Type", "multipart/form-data; boundary=b");
+        let rows = [
+            (parts("POST", &[multipart], Some("--b\r\nx\n"), false), "--b\r\nx\r\n"),
+            (parts("POST", &[], None, true), "POST /x HTTP/1.1\r\nConnection: close\r\n\r\n"),
+        ];
+        for (parts, end) in rows {
+            let built = build(&Input::Parts(Parts { is_old: true, ..parts }));
+            assert!(String::from_utf8_lossy(&built[0]).ends_with(end), "{end:?}");
         }
     }
 

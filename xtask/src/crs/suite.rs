@@ -57,6 +57,8 @@ pub struct Parts {
     pub data: Option<Vec<u8>>,
     /// Whether Connection, Content-Length and Content-Type are added.
     pub autocomplete_headers: bool,
+    /// Whether the test has the schema of CRS 3, whose runner changed less of a body.
+    pub is_old: bool,
 }
 
 /// The expectations of a stage.
@@ -131,20 +133,21 @@ fn read_test(test: &Node, rule: &str, index: usize) -> Test {
         (None, Some(id)) => format!("{rule}-{id}"),
         (None, None) => format!("{rule}-{}", index + 1),
     };
+    let is_old = test.get("test_title").is_some();
     let stages = test
         .get("stages")
         .map(Node::items)
         .filter(|stages| !stages.is_empty())
         .ok_or_else(|| anyhow!("the test has no stages"))
-        .and_then(|stages| stages.iter().map(read_stage).collect());
+        .and_then(|stages| stages.iter().map(|stage| read_stage(stage, is_old)).collect());
     Test { name, stages }
 }
 
-fn read_stage(stage: &Node) -> Result<Stage> {
+fn read_stage(stage: &Node, is_old: bool) -> Result<Stage> {
     let stage = stage.get("stage").unwrap_or(stage);
     let input = stage.get("input").ok_or_else(|| anyhow!("the stage has no input"))?;
     let output = stage.get("output").ok_or_else(|| anyhow!("the stage has no output"))?;
-    Ok(Stage { input: read_input(input)?, output: read_output(output)? })
+    Ok(Stage { input: read_input(input, is_old)?, output: read_output(output)? })
 }
 
 /// What a test says that nobody here reads makes it fail: it may be what the test is about.
@@ -157,7 +160,7 @@ fn refuse_unknown(node: &Node, what: &str, known: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn read_input(input: &Node) -> Result<Input> {
+fn read_input(input: &Node, is_old: bool) -> Result<Input> {
     const KNOWN: [&str; 18] = [
         "dest_addr",
         "port",
@@ -190,9 +193,9 @@ fn read_input(input: &Node) -> Result<Input> {
     if let Some(raw) = nonempty("raw_request") {
         return Ok(Input::Raw(raw.as_bytes().to_vec()));
     }
-    let data = match (nonempty("encoded_data"), text("data")) {
+    let data = match (nonempty("encoded_data"), input.get("data")) {
         (Some(encoded), _) => Some(base64_text(encoded).context("encoded_data")?),
-        (None, Some(data)) => Some(template::expand(data).into_bytes()),
+        (None, Some(data)) => Some(template::expand(&lines(data)?).into_bytes()),
         (None, None) => None,
     };
     let uris = match input.get("uris").map(Node::items) {
@@ -211,7 +214,14 @@ fn read_input(input: &Node) -> Result<Input> {
         headers: read_headers(input)?,
         data,
         autocomplete_headers: autocomplete,
+        is_old,
     }))
+}
+
+/// A body: text, or the list of its lines that suites of CRS 3 may give.
+fn lines(data: &Node) -> Result<String> {
+    let lines: Option<Vec<&str>> = data.items().iter().map(Node::text).collect();
+    Ok(lines.ok_or_else(|| anyhow!("data is neither text nor a list of lines"))?.join("\r\n"))
 }
 
 fn read_headers(input: &Node) -> Result<Vec<(String, String)>> {
@@ -333,6 +343,17 @@ mod tests {
     }
 
     #[test]
+    fn a_body_may_be_a_list_of_lines() {
+        let test = only(
+            "tests:\n- test_title: 1-2\n  stages:\n  - input:\n      data: [a, '', b]\n    output: {}\n",
+        );
+        let stages = test.stages.expect("readable");
+        assert!(
+            matches!(&stages[0].input, Input::Parts(parts) if parts.is_old && parts.data.as_deref() == Some(b"a\r\n\r\nb"))
+        );
+    }
+
+    #[test]
     fn what_cannot_be_read_is_a_failing_test() {
         let rows = [
             "tests:\n- test_id: 1\n",
@@ -341,6 +362,7 @@ mod tests {
             "tests:\n- stages:\n  - input: {}\n    output: {surprise: 1}\n",
             "tests:\n- stages:\n  - input: {}\n    output: {log: {surprise: 1}}\n",
             "tests:\n- stages:\n  - input: {surprise: 1}\n    output: {}\n",
+            "tests:\n- stages:\n  - input: {data: {a: b}}\n    output: {}\n",
             "nothing: 1\n",
         ];
         for source in rows {

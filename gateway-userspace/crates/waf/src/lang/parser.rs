@@ -10,7 +10,7 @@ use super::{
     directives::{self, Known},
     lines::{LogicalLine, logical_lines},
     targets,
-    words::{self, Word},
+    words::{self, Quoting, Word},
 };
 use crate::{compile::Entry, source::FileSource};
 
@@ -88,8 +88,9 @@ impl Parser<'_> {
 
     fn text(&mut self, name: &str, text: &str, depth: usize) {
         let file = self.begin_file(name).file;
+        let quoting = Quoting::of(text);
         for line in logical_lines(text) {
-            match words::split(&line.text) {
+            match words::split(&line.text, quoting) {
                 Ok(words) => {
                     let rule_id = None;
                     self.directive(&mut Line { source: &line, file, depth, words: &words, rule_id });

@@ -7,9 +7,35 @@ pub(super) struct Word {
     pub offset: usize,
 }
 
-/// Splits at white space. Inside of quotes a backslash before the quote stands for the quote; every other backslash
-/// stays, as patterns need it. `Err` is the offset of a quote that nothing closes.
-pub(super) fn split(line: &str) -> Result<Vec<Word>, usize> {
+/// Whose reading of backslashes a file is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quoting {
+    /// ModSecurity v3: a backslash before the quote stands for the quote, every other one stays, as patterns need it.
+    Own,
+    /// Apache's reader of its configuration, which hands the rules to ModSecurity v2: two backslashes are one as well.
+    Apache,
+}
+
+impl Quoting {
+    /// How every file of CRS 3 begins. Its patterns and its tests are made for Apache; CRS 4 writes `\x5c` instead.
+    const CRS_3: &str = "OWASP ModSecurity Core Rule Set ver.3.";
+    /// Lines at the top of a file in which that may stand.
+    const HEAD_LINES: usize = 5;
+
+    /// The reading that a file of this text is made for.
+    pub fn of(text: &str) -> Self {
+        let mut head = text.lines().take(Self::HEAD_LINES);
+        let is_crs_3 = head.any(|line| {
+            line.trim_start()
+                .strip_prefix('#')
+                .is_some_and(|comment| comment.trim_start().starts_with(Self::CRS_3))
+        });
+        if is_crs_3 { Self::Apache } else { Self::Own }
+    }
+}
+
+/// Splits at white space. `Err` is the offset of a quote that nothing closes.
+pub(super) fn split(line: &str, quoting: Quoting) -> Result<Vec<Word>, usize> {
     let bytes = line.as_bytes();
     let mut words = Vec::new();
     let mut at = 0;
@@ -20,9 +46,7 @@ pub(super) fn split(line: &str) -> Result<Vec<Word>, usize> {
         let Some(&first) = bytes.get(at) else { return Ok(words) };
         if first == b'"' || first == b'\'' {
             let end = quoted_end(bytes, at + 1, first).ok_or(at)?;
-            let text = line[at + 1..end]
-                .replace(['\\', first as char].iter().collect::<String>().as_str(), quote(first));
-            words.push(Word { text, offset: at + 1 });
+            words.push(Word { text: unescaped(&line[at + 1..end], first, quoting), offset: at + 1 });
             at = end + 1;
         } else {
             let end = bytes[at..].iter().position(u8::is_ascii_whitespace).map_or(bytes.len(), |n| at + n);
@@ -32,8 +56,18 @@ pub(super) fn split(line: &str) -> Result<Vec<Word>, usize> {
     }
 }
 
-fn quote(byte: u8) -> &'static str {
-    if byte == b'"' { "\"" } else { "'" }
+/// What stands between quotes, without the backslashes that only protect what follows.
+fn unescaped(text: &str, quote: u8, quoting: Quoting) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        let protects = char == '\\'
+            && chars
+                .peek()
+                .is_some_and(|&next| next == quote as char || (next == '\\' && quoting == Quoting::Apache));
+        out.push(if protects { chars.next().unwrap_or(char) } else { char });
+    }
+    out
 }
 
 /// Where the quote closes: the first one that an even number of backslashes stands before.
@@ -68,9 +102,27 @@ mod tests {
             ("X \"\"", Ok(&["X", ""])),
         ];
         for (line, expected) in rows {
-            let got = split(line).map(|words| words.into_iter().map(|w| w.text).collect::<Vec<_>>());
+            let got =
+                split(line, Quoting::Own).map(|words| words.into_iter().map(|w| w.text).collect::<Vec<_>>());
             let expected = expected.map(|e| e.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
             assert_eq!(got, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn files_of_crs_3_are_read_as_apache_reads_them() {
+        let rows = [
+            ("# -----\n# OWASP ModSecurity Core Rule Set ver.3.3.4\n", Quoting::Apache),
+            ("# OWASP CRS ver.4.28.0\n", Quoting::Own),
+            ("# \n\n\n\n\n# OWASP ModSecurity Core Rule Set ver.3.3.4\n", Quoting::Own),
+            ("SecAction \"msg:'OWASP ModSecurity Core Rule Set ver.3.'\"", Quoting::Own),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Quoting::of(text), expected, "{text}");
+        }
+        for (quoting, expected) in [(Quoting::Apache, r#"[^\]\"\d"#), (Quoting::Own, r#"[^\\]\\"\d"#)] {
+            let words = split(r#""[^\\]\\\"\d""#, quoting).map(|words| words[0].text.clone());
+            assert_eq!(words.as_deref(), Ok(expected), "{quoting:?}");
         }
     }
 }
