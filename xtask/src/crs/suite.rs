@@ -220,7 +220,10 @@ fn read_input(input: &Node, is_old: bool) -> Result<Input> {
 
 /// A body: text, or the list of its lines that suites of CRS 3 may give.
 fn lines(data: &Node) -> Result<String> {
-    let lines: Option<Vec<&str>> = data.items().iter().map(Node::text).collect();
+    let lines: Option<Vec<&str>> = match data {
+        Node::Map(_) => None,
+        data => data.items().iter().map(Node::text).collect(),
+    };
     Ok(lines.ok_or_else(|| anyhow!("data is neither text nor a list of lines"))?.join("\r\n"))
 }
 
