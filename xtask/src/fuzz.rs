@@ -3,7 +3,7 @@
 //! On a nightly toolchain where there is one; else on the workspace's own, which is told to accept the flags that only nightly has.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,9 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
         command
             .current_dir(&paths.root)
             .env("CARGO_TARGET_DIR", paths.target.join("fuzz"))
-            .args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "--sanitizer", &args.sanitizer, &name, "--"])
+            .args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "--sanitizer", &args.sanitizer, &name])
+            .args(corpora(&folder, &name)?)
+            .arg("--")
             .args([
                 format!("-max_total_time={}", args.seconds),
                 "-timeout=10".to_owned(),
@@ -72,6 +74,15 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
         bail!("these targets found something: {} (see tests/fuzz/artifacts)", failed.join(", "));
     }
     Ok(())
+}
+
+/// Where a target's inputs are: what it finds is kept in the first folder, which stays on this machine; the second holds the few that
+/// reach most, and is part of the project.
+fn corpora(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
+    let found = folder.join("corpus").join(name);
+    std::fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
+    let seeds = folder.join("seeds").join(name);
+    Ok(if seeds.is_dir() { vec![found, seeds] } else { vec![found] })
 }
 
 /// What became of one target.

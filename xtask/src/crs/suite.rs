@@ -114,7 +114,8 @@ fn read_file(path: &Path) -> Vec<Test> {
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let root = fs::read_to_string(path).map_err(anyhow::Error::from).and_then(|text| Node::parse(&text));
     match root.with_context(|| format!("cannot read {}", path.display())) {
-        Ok(root) => tests(&root, &stem),
+        Ok(Some(root)) => tests(&root, &stem),
+        Ok(None) => Vec::new(),
         Err(error) => vec![Test { name: stem, stages: Err(error) }],
     }
 }
@@ -321,7 +322,7 @@ mod tests {
     use super::*;
 
     fn only(source: &str) -> Test {
-        let mut tests = tests(&Node::parse(source).expect("YAML"), "stem");
+        let mut tests = tests(&Node::parse(source).expect("YAML").expect("a document"), "stem");
         assert_eq!(tests.len(), 1, "{source}");
         tests.remove(0)
     }

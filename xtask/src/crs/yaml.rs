@@ -23,17 +23,17 @@ pub enum Node {
 }
 
 impl Node {
-    /// Parses the first document of `text`.
+    /// Parses the first document of `text`; none where there are only comments.
     ///
     /// # Errors
     /// Not YAML, too deep, an unknown alias, or a mapping key that is not a scalar.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str) -> Result<Option<Self>> {
         let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new() };
         loop {
             match reader.next()? {
                 Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
-                Event::StreamEnd | Event::DocumentEnd => bail!("the file has no document"),
-                event => return reader.node(event, 0),
+                Event::StreamEnd | Event::DocumentEnd => return Ok(None),
+                event => return reader.node(event, 0).map(Some),
             }
         }
     }
@@ -139,21 +139,22 @@ mod tests {
             ("a: |\n  one\n  two\n", "one\ntwo\n"),
         ];
         for (source, expected) in rows {
-            let node = Node::parse(source).expect(source);
+            let node = Node::parse(source).expect(source).expect("a document");
             assert_eq!(node.get("a").and_then(Node::text), Some(expected), "{source}");
         }
     }
 
     #[test]
     fn aliases_repeat_their_anchor() {
-        let node = Node::parse("a: &x [1, 2]\nb: *x").expect("parses");
+        let node = Node::parse("a: &x [1, 2]\nb: *x").expect("parses").expect("a document");
         assert_eq!(node.get("a"), node.get("b"));
     }
 
     #[test]
     fn broken_files_are_errors() {
-        for source in ["", "a: [1", "a: *nowhere"] {
+        for source in ["a: [1", "a: *nowhere"] {
             assert!(Node::parse(source).is_err(), "{source}");
         }
+        assert_eq!(Node::parse("# nothing to see\n").ok(), Some(None));
     }
 }
