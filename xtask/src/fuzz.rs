@@ -131,7 +131,7 @@ fn report(outcomes: &[Outcome]) {
 }
 
 /// The names of tests/fuzz/targets/*.rs or tests/fuzz/fuzz_targets/*.rs.
-fn targets(folder: &std::path::Path) -> Result<Vec<String>> {
+fn targets(folder: &Path) -> Result<Vec<String>> {
     let mut names: Vec<String> = ["fuzz_targets", "targets"]
         .iter()
         .filter_map(|name| std::fs::read_dir(folder.join(name)).ok())
