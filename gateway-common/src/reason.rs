@@ -241,6 +241,17 @@ impl Modes {
         }
     }
 
+    /// True when one of these parts does anything at all: one test of the word's bits.
+    #[inline(always)]
+    pub const fn any(self, parts: &[Part]) -> bool {
+        let (mut mask, mut i) = (0, 0);
+        while i < parts.len() {
+            mask |= 3 << (parts[i] as u32 * 2);
+            i += 1;
+        }
+        self.0 & mask != 0
+    }
+
     /// The same modes with one part changed.
     #[must_use]
     pub const fn with(self, part: Part, mode: Mode) -> Self {
@@ -270,6 +281,8 @@ mod tests {
         assert_eq!(modes.get(Part::Limits), Mode::Observe);
         assert_eq!(modes.get(Part::Feeds), Mode::Off);
         assert_eq!(Modes(u32::MAX).get(Part::Bans), Mode::Off);
+        assert!(modes.any(&[Part::Limits]) && modes.any(&[Part::Feeds, Part::Bans]));
+        assert!(!modes.any(&[Part::Feeds]) && !Modes::OFF.any(Part::ALL));
     }
 
     #[test]

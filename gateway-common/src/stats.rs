@@ -5,8 +5,9 @@ use crate::{
     reason::{BAN_REASONS, PROTOS, REASONS},
 };
 
-/// What the checks know of the packet under judgement. It lies in the CPU's record, not on the stack, so that
-/// functions which the verifier checks on their own reach it without a pointer being handed over.
+/// What is known of the packet under judgement, for functions which the verifier checks on their own: it lies in the CPU's record,
+/// so that they reach it without a pointer being handed over. Time and protocol class are written for every packet, the
+/// rest only before such a function is called (ADR 0053).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Scene {

@@ -23,26 +23,24 @@ pub fn near_v4(source: u32) -> bool {
 /// The ban on an IPv4 source.
 #[inline(always)]
 pub fn check_v4(control: &Control, jiffies: u64, source: u32) -> Finding {
-    let Some(word) = MARKS4.get(marks::v4_word(source)) else { return Finding::NONE };
-    let field = word >> marks::v4_shift(source);
-    if field & (marks::HOSTS | marks::PREFIX) == 0 {
+    let now = expiry_now(jiffies, control.expiry_shift);
+    let found = find_host(control, source, now);
+    if found != 0 {
+        return Finding::from_word(found);
+    }
+    // Whether there is any ban on a prefix is known before it is asked which /24s one touches.
+    if control.lengths4 == 0 {
         return Finding::NONE;
     }
-    let now = expiry_now(jiffies, control.expiry_shift);
-    if field & marks::HOSTS != 0 {
-        let found = find_host(control, source, now);
-        if found != 0 {
-            return Finding::from_word(found);
-        }
+    let Some(word) = MARKS4.get(marks::v4_word(source)) else { return Finding::NONE };
+    if word >> marks::v4_shift(source) & marks::PREFIX == 0 {
+        return Finding::NONE;
     }
-    if field & marks::PREFIX != 0 {
-        return Finding::from_word(find_prefix(control, source, now));
-    }
-    Finding::NONE
+    Finding::from_word(find_prefix(control, source, now))
 }
 
-/// The ban on a single IPv4 address, as a word of [`Finding`]. In a /24 with a banned host most others end at the hashed mark,
-/// before the table, which is larger than the caches.
+/// The ban on a single IPv4 address, as a word of [`Finding`]. Most that have none end at the hashed mark, before the table, which
+/// is larger than the caches.
 #[inline(always)]
 fn find_host(control: &Control, source: u32, now: u32) -> u64 {
     let places = host_places(&control.key, source, control.host_mask);

@@ -21,15 +21,7 @@ pub fn sample(ctx: *mut xdp_md, record: &mut CpuStats, word: u64, dropped: bool)
         return;
     }
     record.event_left -= 1;
-    // Bans and feeds come before the transport header is looked at.
-    if record.scene.ports == 0 && record.scene.tcp_flags == 0 {
-        let word = look::look_further(ctx);
-        if word != 0 {
-            record.scene.ports = word as u32;
-            record.scene.tcp_flags = (word >> 32) as u32 & 0xff;
-            record.scene.protocol = (word >> 40) as u32 & 0xff;
-        }
-    }
+    look::look_further(ctx);
     let Some(mut entry) = EVENTS.reserve_untyped::<DropRecord>(0) else {
         record.events_lost += 1;
         return;

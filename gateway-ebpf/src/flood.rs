@@ -5,32 +5,26 @@ use aya_ebpf::{
     helpers::generated::bpf_get_smp_processor_id,
 };
 use gateway_common::{
-    control::Control,
     flood::{self, COLUMNS, ROWS},
     gcra,
-    packet::{TCP, is_new_connection},
     ports::COOKIES,
-    reason::{Mode, Modes, Part, Reason},
-    stats::{CpuStats, Scene},
+    reason::{Mode, Part, Reason},
+    stats::CpuStats,
 };
 
 use crate::{
-    allow, cookie,
+    allow::{self, Source},
+    cookie,
     limit::exchange,
     maps::{CONTROL, GATE, PORTS, SKETCH},
-    scene,
-    verdict::{Finding, carry_out, finish, pass},
+    scene::{self, Judged},
+    verdict::{Finding, carry_out, count, pass},
 };
-
-/// True for a TCP segment that asks for a new connection.
-#[inline(always)]
-pub fn is_syn(scene: &Scene) -> bool {
-    scene.protocol == u32::from(TCP) && is_new_connection(scene.tcp_flags as u8)
-}
 
 /// Counts a packet of an untracked source; true when the source has sent too many in this window.
 #[inline(always)]
-pub fn heavy(control: &Control, record: &CpuStats, hash: u64) -> bool {
+pub fn heavy(judged: &Judged, hash: u64) -> bool {
+    let control = judged.control;
     if control.heavy == 0 {
         return false;
     }
@@ -39,7 +33,7 @@ pub fn heavy(control: &Control, record: &CpuStats, hash: u64) -> bool {
         let Some(sketch) = SKETCH.get_ptr_mut(bpf_get_smp_processor_id()) else { return false };
         &mut *sketch
     };
-    let window = record.scene.jiffies >> (control.window_shift & 31);
+    let window = judged.jiffies >> (control.window_shift & 31);
     if sketch.window != window {
         empty_sketch(window);
     }
@@ -79,7 +73,8 @@ pub extern "C" fn empty_sketch(window: u64) -> u64 {
 /// Takes one new connection out of the gate; true when there is none left for now. CPUs take a few at once, so that they
 /// seldom meet at the one word that counts for the whole host.
 #[inline(always)]
-pub fn gate_shut(control: &Control, record: &mut CpuStats) -> bool {
+pub fn gate_shut(judged: &Judged, record: &mut CpuStats) -> bool {
+    let (control, jiffies) = (judged.control, judged.jiffies);
     if control.gate.cost == 0 {
         return false;
     }
@@ -87,7 +82,6 @@ pub fn gate_shut(control: &Control, record: &mut CpuStats) -> bool {
         record.gate_left -= 1;
         return false;
     }
-    let jiffies = record.scene.jiffies;
     if record.gate_refused == jiffies {
         return true;
     }
@@ -108,29 +102,36 @@ pub fn gate_shut(control: &Control, record: &mut CpuStats) -> bool {
 }
 
 /// What becomes of a new connection that finds the gate shut: a cookie where the port is protected, else refusal.
-/// `plain`: offset of the IP header if the TCP header follows it directly, else zero. Exported, so that the verifier checks
+/// `plain`: offset of the IP header if the TCP header follows it directly, else zero; `port`: the destination. Exported, so that the verifier checks
 /// it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn refuse(ctx: *mut xdp_md, plain: u64) -> u32 {
+pub extern "C" fn refuse(ctx: *mut xdp_md, plain: u64, port: u64) -> u32 {
     let (Some(record), Some(control)) = (scene::record(), CONTROL.get(0)) else { return XDP_PASS };
-    let port = record.scene.ports & 0xffff;
+    let port = port as u32 & 0xffff;
+    let judged = Judged::read_back(ctx, control, record);
+    let source = Source::of(record.scene.source);
     let protected =
         plain != 0 && PORTS.get(COOKIES + port / 64).is_some_and(|word| word >> (port % 64) & 1 != 0);
     if protected {
-        let enforce = Modes(record.scene.modes).get(Part::Flood) == Mode::Enforce;
-        if enforce && !allow::allowed(&record.scene) {
-            let v6 = u64::from(record.scene.source.as_v4().is_none());
+        let enforce = judged.modes.get(Part::Flood) == Mode::Enforce;
+        if enforce && !allow::allowed(source) {
+            let v6 = u64::from(source.v4.is_none());
             match cookie::answer_syn(ctx, plain, v6) {
-                cookie::SENT => return finish(record, Reason::SynCookie as u32, XDP_TX),
-                cookie::NOT_NEEDED => return pass(record, Reason::Clean),
+                cookie::SENT => {
+                    count(record, Reason::SynCookie as u32, judged.length);
+                    return XDP_TX;
+                }
+                cookie::NOT_NEEDED => return pass(&judged, record, Reason::Clean),
                 _ => {}
             }
         } else if !enforce {
             let finding = Finding::new(Reason::SynCookie);
-            return carry_out(ctx, control, record, finding).unwrap_or_else(|| pass(record, Reason::Clean));
+            return carry_out(&judged, record, source, Part::Flood, finding)
+                .unwrap_or_else(|| pass(&judged, record, Reason::Clean));
         }
     }
     let finding = Finding::new(Reason::SynGate);
-    carry_out(ctx, control, record, finding).unwrap_or_else(|| pass(record, Reason::Clean))
+    carry_out(&judged, record, source, Part::Flood, finding)
+        .unwrap_or_else(|| pass(&judged, record, Reason::Clean))
 }

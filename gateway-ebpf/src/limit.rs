@@ -11,10 +11,9 @@ use gateway_common::{
 };
 
 use crate::{
-    allow,
-    flood::is_syn,
+    allow::{self, Source},
     maps::{CELLS, CONTROL, KNOWN, LIMITS},
-    scene,
+    scene::{self, Judged},
 };
 
 /// Reasons of the three limits, in the order of their kinds.
@@ -31,11 +30,19 @@ const OVER: u64 = 0;
 const WITHIN: u64 = 1;
 
 /// The reason to drop the packet of the scene and its class, as a word of a finding; or zero, or [`UNTRACKED`].
-/// `hash`: of the source (its /64 for IPv6). `near`: a policy prefix may match it.
+/// `hash`: of the source (its /64 for IPv6). `near`: a policy prefix may match it. `syn`: it asks for a new connection.
 #[inline(always)]
-pub fn check(control: &Control, record: &mut CpuStats, hash: u64, near: bool) -> u64 {
+pub fn check(
+    judged: &Judged,
+    record: &mut CpuStats,
+    source: Source,
+    hash: u64,
+    near: bool,
+    syn: bool,
+) -> u64 {
+    let control = judged.control;
     let mut class = 0;
-    if near && let Some(policy) = allow::policy(&record.scene) {
+    if near && let Some(policy) = allow::policy(source) {
         if policy.flags & ALLOW != 0 {
             return 0;
         }
@@ -45,7 +52,7 @@ pub fn check(control: &Control, record: &mut CpuStats, hash: u64, near: bool) ->
     let [packets, bytes, connections] = &limits.limits;
     // In a flood of ever new sources most have no cell and get none: that is known before the cells are looked at.
     if spent(record)
-        && (packets.cost | bytes.cost != 0 || (connections.cost != 0 && is_syn(&record.scene)))
+        && (packets.cost | bytes.cost != 0 || (connections.cost != 0 && syn))
         && !KNOWN
             .get(hash as u32 & control.cell_mask)
             .is_none_or(|bytes| gcra::may_know(*bytes, gcra::fingerprint(hash)))
@@ -54,7 +61,7 @@ pub fn check(control: &Control, record: &mut CpuStats, hash: u64, near: bool) ->
         return UNTRACKED;
     }
     let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return 0 };
-    let now = gcra::now(record.scene.jiffies);
+    let now = gcra::now(judged.jiffies);
     let matched = u64::from(class) << 32 | (Part::Limits as u64) << 16;
     if limits.penalty != 0 && barred(bucket, hash, now) != 0 {
         return Reason::Penalty as u64 | matched;
@@ -66,9 +73,9 @@ pub fn check(control: &Control, record: &mut CpuStats, hash: u64, near: bool) ->
     }
     if state == WITHIN && bytes.cost != 0 {
         over = FIRST_REASON + 1;
-        state = spend(bucket, hash, 1, now, bytes, u64::from(record.scene.length), class, record);
+        state = spend(bucket, hash, 1, now, bytes, u64::from(judged.length), class, record);
     }
-    if state == WITHIN && connections.cost != 0 && is_syn(&record.scene) {
+    if syn && state == WITHIN && connections.cost != 0 {
         over = FIRST_REASON + 2;
         state = spend(bucket, hash, 2, now, connections, 1, class, record);
     }
@@ -292,5 +299,8 @@ fn bar(control: &Control, bucket: *mut CellBucket, hash: u64, now: u64, penalty:
 pub fn exchange(place: *mut u64, old: u64, new: u64) -> bool {
     // SAFETY: a word of a map element. Sequentially consistent, as weaker orders are miscompiled for BPF
     // (llvm/llvm-project#210280) and cost the same.
-    unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(place, old, new).1 }
+    // The word found is compared here: the flag that comes beside it would be made a number first.
+    unsafe {
+        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(place, old, new).0 == old
+    }
 }

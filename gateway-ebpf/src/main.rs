@@ -31,6 +31,7 @@ mod look;
 mod maps;
 mod packet;
 mod port;
+mod rare;
 mod scene;
 mod verdict;
 

@@ -1,18 +1,18 @@
 //! Port policy. TCP is judged on the packet that opens a connection, so replies to the host's own connections pass.
 
 use gateway_common::{
-    packet::{ICMP, ICMP6, TCP, UDP, is_new_connection},
+    packet::{ICMP, ICMP6, TCP, UDP},
     ports,
     reason::Reason,
 };
 
 use crate::{maps::PORTS, verdict::Finding};
 
-/// The finding, if the destination is closed.
+/// The finding, if the destination is closed. `syn`: a TCP segment that asks for a new connection.
 #[inline(always)]
-pub fn closed(protocol: u8, destination: u16, flags: u8) -> Finding {
+pub fn closed(protocol: u8, destination: u16, syn: bool) -> Finding {
     let (first, index, reason) = match protocol {
-        TCP if !is_new_connection(flags) => return Finding::NONE,
+        TCP if !syn => return Finding::NONE,
         TCP => (ports::TCP, u32::from(destination), Reason::Port),
         UDP => (ports::UDP, u32::from(destination), Reason::Port),
         ICMP => (ports::ICMP, u32::from(destination >> 8), Reason::IcmpType),

@@ -5,12 +5,15 @@ use aya_ebpf::bindings::{
     xdp_md,
 };
 use gateway_common::{
-    control::Control,
-    reason::{BAN_REASONS, BanReason, Mode, PARTS, PROTOS, REASONS, Reason},
+    reason::{BAN_REASONS, BanReason, Mode, PARTS, PROTOS, Part, REASONS, Reason},
     stats::CpuStats,
 };
 
-use crate::{allow, capture, events, scene};
+use crate::{
+    allow::{self, Source},
+    capture, events,
+    scene::{self, Judged},
+};
 
 /// Something a check has against a packet, in one word: reason, the ban's reason, the part, which entry.
 #[derive(Clone, Copy)]
@@ -31,6 +34,12 @@ impl Finding {
     #[inline(always)]
     pub fn new(reason: Reason) -> Self {
         Self::ban(reason, BanReason::Unspecified.code(), 0)
+    }
+
+    /// A finding of a packet that breaks its format; `fault`: the code of the reason.
+    #[inline(always)]
+    pub fn malformed(fault: u32) -> Self {
+        Self(u64::from(fault) | (Part::Malformed as u64) << 16)
     }
 
     /// As a number, to cross a function boundary.
@@ -55,30 +64,34 @@ impl Finding {
 /// What [`weigh`] says when the next check may look.
 const CONTINUE: u32 = u32::MAX;
 
-/// Carries out a finding: `Some` action ends the packet's way, `None` lets the next check look.
+/// Carries out a finding: `Some` action ends the packet's way, `None` lets the next check look. `part`: that which found it.
 ///
 /// A packet of a flood has nothing to ask: its source is not near the allowlist, the part enforces, the budget of events is
 /// spent and nobody captures. That case is done on the spot, the rest is left to [`weigh`].
 #[inline(always)]
 pub fn carry_out(
-    ctx: *mut xdp_md,
-    control: &Control,
+    judged: &Judged,
     record: &mut CpuStats,
+    source: Source,
+    part: Part,
     finding: Finding,
 ) -> Option<u32> {
     let word = finding.word();
-    let scene = &record.scene;
-    let enforce = scene.modes >> ((word >> 16 & (PARTS as u64 - 1)) * 2) & 3 == Mode::Enforce as u32;
-    let spent = record.event_tick == scene.jiffies && record.event_left == 0;
-    if enforce && spent && control.capture_reasons == 0 && !allow::near(scene) {
+    let spent = record.event_tick == judged.jiffies && record.event_left == 0;
+    if judged.modes.get(part) == Mode::Enforce
+        && spent
+        && judged.control.capture_reasons == 0
+        && !allow::near(source)
+    {
         record.events_lost += 1;
-        let reason = word as u32 & (REASONS as u32 - 1);
-        if reason == Reason::BanHost as u32 || reason == Reason::BanPrefix as u32 {
+        if part as u8 == Part::Bans as u8 {
             record.bans[(word >> 8) as usize & (BAN_REASONS - 1)] += 1;
         }
-        return Some(finish(record, reason, XDP_DROP));
+        count(record, word as u32, judged.length);
+        return Some(XDP_DROP);
     }
-    match weigh(ctx, word) {
+    judged.write_down(record, source);
+    match weigh(judged.ctx, word) {
         CONTINUE => None,
         XDP_DROP => Some(XDP_DROP),
         _ => Some(XDP_PASS),
@@ -92,8 +105,10 @@ pub extern "C" fn weigh(ctx: *mut xdp_md, word: u64) -> u32 {
     let Some(record) = scene::record() else { return XDP_PASS };
     let reason = word as u32 & (REASONS as u32 - 1);
     let ban_reason = (word >> 8) as u32 & 15;
-    if allow::allowed(&record.scene) {
-        return finish(record, Reason::Allowed as u32, XDP_PASS);
+    let length = record.scene.length;
+    if allow::allowed(Source::of(record.scene.source)) {
+        count(record, Reason::Allowed as u32, length);
+        return XDP_PASS;
     }
     let part = (word >> 16) as u32 & (PARTS as u32 - 1);
     let drop = record.scene.modes >> (part * 2) & 3 == Mode::Enforce as u32;
@@ -108,20 +123,21 @@ pub extern "C" fn weigh(ctx: *mut xdp_md, word: u64) -> u32 {
     if reason == Reason::BanHost as u32 || reason == Reason::BanPrefix as u32 {
         record.bans[ban_reason as usize] += 1;
     }
-    finish(record, reason, XDP_DROP)
+    count(record, reason, length);
+    XDP_DROP
 }
 
-/// Counts the verdict and returns the action.
+/// Counts a verdict.
 #[inline(always)]
-pub fn finish(record: &mut CpuStats, reason: u32, action: u32) -> u32 {
+pub fn count(record: &mut CpuStats, reason: u32, length: u32) {
     let reason = reason as usize & (REASONS - 1);
     record.packets[reason][record.scene.proto as usize & (PROTOS - 1)] += 1;
-    record.bytes[reason] += u64::from(record.scene.length);
-    action
+    record.bytes[reason] += u64::from(length);
 }
 
 /// Counts a packet that passes.
 #[inline(always)]
-pub fn pass(record: &mut CpuStats, reason: Reason) -> u32 {
-    finish(record, reason as u32, XDP_PASS)
+pub fn pass(judged: &Judged, record: &mut CpuStats, reason: Reason) -> u32 {
+    count(record, reason as u32, judged.length);
+    XDP_PASS
 }

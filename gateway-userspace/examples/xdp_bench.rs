@@ -1,6 +1,7 @@
 //! Measures the XDP program in the kernel and prints one JSON object; `cargo xtask bench xdp` runs it and makes the
 //! table. Arguments: `--peer NAME=PIN` names another, pinned, XDP program that takes its turns (there may be several);
-//! `--only WORD` keeps the cases with that word in their names; `--rounds N` and `--repeat N` set the turns of each case and the runs of a turn.
+//! `--against OBJECT` has another compiled object, with the same maps, take its turns in every case beside the one built in,
+//! and `--object OBJECT` measures that one in place of it; `--only WORD` keeps the cases with that word in their names; `--rounds N` and `--repeat N` set the turns of each case and the runs of a turn.
 //!
 //! All programs take turns within one process, so that a noisy machine disturbs each alike; a ratio is the median of
 //! the ratios of single rounds.
@@ -23,6 +24,8 @@ use serde_json::json;
 /// What to measure, and how often.
 struct Plan {
     peers: Vec<(String, PathBuf)>,
+    object: Option<PathBuf>,
+    against: Option<PathBuf>,
     only: String,
     /// Turns of each case.
     rounds: usize,
@@ -32,7 +35,14 @@ struct Plan {
 
 impl Plan {
     fn from_arguments() -> Result<Self> {
-        let mut plan = Self { peers: Vec::new(), only: String::new(), rounds: 15, repeat: 400_000 };
+        let mut plan = Self {
+            peers: Vec::new(),
+            object: None,
+            against: None,
+            only: String::new(),
+            rounds: 15,
+            repeat: 400_000,
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             let value = arguments.next().with_context(|| format!("{name} wants a value"))?;
@@ -41,10 +51,14 @@ impl Plan {
                     let (name, pin) = value.split_once('=').context("--peer wants NAME=PIN")?;
                     plan.peers.push((name.to_owned(), pin.into()));
                 }
+                "--object" => plan.object = Some(value.into()),
+                "--against" => plan.against = Some(value.into()),
                 "--only" => plan.only = value,
                 "--rounds" => plan.rounds = value.parse()?,
                 "--repeat" => plan.repeat = value.parse()?,
-                other => bail!("{other}: there are --peer, --only, --rounds and --repeat"),
+                other => {
+                    bail!("{other}: there are --peer, --object, --against, --only, --rounds and --repeat")
+                }
             }
         }
         ensure!(plan.rounds > 0 && plan.repeat > 0, "nothing would be measured");
@@ -56,6 +70,8 @@ impl Plan {
     }
 }
 
+/// Marks the cases of the other object.
+const AGAINST: &str = " (against)";
 /// What the ratios are to.
 const BASES: [&str; 2] = ["empty program", "random source generator"];
 /// Bans of each family.
@@ -73,9 +89,10 @@ struct Side {
 }
 
 impl Side {
-    fn new(name: &str) -> Result<Self> {
+    fn new(name: &str, object: Option<&PathBuf>) -> Result<Self> {
         let root = PathBuf::from(format!("/sys/fs/bpf/gateway-bench-{name}-{}", std::process::id()));
-        let config = KernelConfig { pin_root: root.clone(), ..KernelConfig::default() };
+        let config =
+            KernelConfig { pin_root: root.clone(), object: object.cloned(), ..KernelConfig::default() };
         let kernel = Kernel::open(&config).context("the XDP bench needs root")?;
         Ok(Self { kernel, root })
     }
@@ -101,28 +118,36 @@ struct Case<'a> {
 fn main() -> Result<()> {
     let plan = Plan::from_arguments()?;
     let mut figures = BTreeMap::new();
-    let empty = Side::new("empty")?;
-    let full = Side::new("full")?;
-    load_bans(&full.kernel, &mut figures)?;
-    load_feed(&full.kernel, &mut figures)?;
-    configure(&full.kernel)?;
-    // Its maps hold no bans and no feed; the limit is for the case that is over it.
-    empty.kernel.set_limits(&low(), &[])?;
+    let (empty, full) = sides("", plan.object.as_ref(), &mut figures)?;
+    let against = match &plan.against {
+        Some(object) => Some(sides("against-", Some(object), &mut BTreeMap::new())?),
+        None => None,
+    };
     for (map, bytes) in full.kernel.status()?.memory {
         figures.insert(format!("memory_{map}"), bytes as f64);
     }
     if let Some(count) = full.kernel.verified_instructions() {
         figures.insert("verified_instructions".into(), f64::from(count));
     }
-    let cases = cases(&empty, &full)?;
+    let mut all = vec![("", cases(&empty, &full)?)];
+    if let Some((empty, full)) = &against {
+        all.push((AGAINST, cases(empty, full)?));
+    }
     let mut rounds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for round in 0..=plan.rounds {
-        for case in cases.iter().filter(|case| plan.wants(case.name)) {
-            case.side.kernel.set_modes(case.modes);
-            let run = case.side.kernel.test_run_of(case.program, &case.packet, plan.repeat)?;
-            // The first round warms up.
-            if round > 0 {
-                rounds.entry(case.name.to_owned()).or_default().push(run.each.as_nanos() as f64);
+        for number in 0..all[0].1.len() {
+            for (whose, cases) in &all {
+                let case = &cases[number];
+                if !plan.wants(case.name) {
+                    continue;
+                }
+                case.side.kernel.set_modes(case.modes);
+                let run = case.side.kernel.test_run_of(case.program, &case.packet, plan.repeat)?;
+                // The first round warms up.
+                if round > 0 {
+                    let each = rounds.entry(format!("{}{whose}", case.name)).or_default();
+                    each.push(run.each.as_nanos() as f64);
+                }
             }
         }
         for (name, pin) in &plan.peers {
@@ -154,6 +179,18 @@ fn main() -> Result<()> {
     }
     println!("{}", json!({"cases": rows, "figures": figures}));
     Ok(())
+}
+
+/// A side without bans and feeds, and one with as many as there is room for.
+fn sides(name: &str, object: Option<&PathBuf>, figures: &mut BTreeMap<String, f64>) -> Result<(Side, Side)> {
+    let empty = Side::new(&format!("{name}empty"), object)?;
+    let full = Side::new(&format!("{name}full"), object)?;
+    load_bans(&full.kernel, figures)?;
+    load_feed(&full.kernel, figures)?;
+    configure(&full.kernel)?;
+    // The limit is for the case that is over it.
+    empty.kernel.set_limits(&low(), &[])?;
+    Ok((empty, full))
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -231,7 +268,7 @@ fn load_bans(kernel: &Kernel, figures: &mut BTreeMap<String, f64>) -> Result<()>
         let started = Instant::now();
         let applied = kernel.apply(batch);
         figures.insert(format!("load_1m_{family}_ms"), started.elapsed().as_secs_f64() * 1e3);
-        ensure!(applied.refused.is_empty(), "{} bans refused", applied.refused.len());
+        ensure!(applied.refused.is_empty(), "bans refused: {:?}", applied.refused);
     }
     for text in ["198.18.0.0/15", "2001:2::/48"] {
         kernel.ban(text.parse()?, Expiry::Never, BanReason::Manual)?;

@@ -42,7 +42,7 @@ pub fn link<S: Source + ?Sized>(packet: &S) -> Link {
         return Link::fault(Reason::Truncated);
     };
     let ether_type = header.u16(12);
-    if !is_tag(ether_type) {
+    if ether_type == IPV4 || ether_type == IPV6 || !is_tag(ether_type) {
         return Link { ether_type, offset: ETHERNET, fault: None };
     }
     let Some(tag) = packet.window::<4>(ETHERNET) else { return Link::fault(Reason::Truncated) };

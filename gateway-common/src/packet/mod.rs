@@ -26,3 +26,6 @@ pub enum Fragment {
     /// A later one: no transport header.
     Later,
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,10 +80,49 @@ pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Header {
     }
 }
 
+/// The header at `offset` of what nearly every IPv4 packet is: without options, not a fragment. `None` for any other, and for one
+/// that ends early; [`header`] says what that is. The fault is left to [`plain_fault`], as the checks of the source come first.
+#[inline(always)]
+pub fn plain<S: Source + ?Sized>(packet: &S, offset: u32) -> Option<Header> {
+    let ip = packet.window::<{ MIN_HEADER as usize }>(offset)?;
+    // All of the fragment word but "don't fragment".
+    if ip.u8(0) != 0x45 || ip.half(6) & u16::from_ne_bytes([0x3f, 0xff]) != 0 {
+        return None;
+    }
+    Some(Header {
+        source: ip.u32(12),
+        destination: ip.u32(16),
+        protocol: ip.u8(9),
+        fragment: Fragment::Whole,
+        payload: offset + MIN_HEADER,
+        fault: None,
+        addressed: true,
+    })
+}
+
+/// What is wrong with a packet whose header at `offset` is [`plain`].
+#[inline(always)]
+pub fn plain_fault<S: Source + ?Sized>(packet: &S, offset: u32) -> Option<Reason> {
+    let Some(ip) = packet.window::<{ MIN_HEADER as usize }>(offset) else { return Some(Reason::Truncated) };
+    let total = ip.u16(2) as u32;
+    if total < MIN_HEADER {
+        Some(Reason::Ipv4Header)
+    } else if packet.length().is_some_and(|length| offset + total > length) {
+        Some(Reason::Truncated)
+    } else if bogus_source(ip.u32(12)) {
+        Some(Reason::BogusSource)
+    } else {
+        None
+    }
+}
+
 /// Sources that no router forwards: "this network" other than the unspecified address (which DHCP clients use),
 /// loopback, multicast, reserved and broadcast (RFC 6890, RFC 1122 section 3.2.1.3).
 #[inline(always)]
 pub const fn bogus_source(address: u32) -> bool {
-    let top = address >> 24;
-    top == 127 || top >= 224 || (top == 0 && address != 0)
+    // From 1.0.0.0 to 223.255.255.255: one comparison on the circle.
+    if address.wrapping_sub(1 << 24) < 223 << 24 {
+        return address >> 24 == 127;
+    }
+    address != 0
 }

@@ -1,10 +1,12 @@
 //! IPv6 and its extension headers (RFC 8200).
 
-use super::{Fragment, Source};
+use super::{Fragment, ICMP6, Source, TCP, UDP};
 use crate::{address::Wide, reason::Reason};
 
 /// Bytes of the fixed header.
 pub const FIXED_HEADER: u32 = 40;
+/// Hop limit of a packet that no router has forwarded, where the sender set it so (RFC 4861).
+pub const ON_LINK: u8 = 255;
 /// Extension headers that are followed.
 pub const MAX_EXTENSIONS: u32 = 6;
 
@@ -87,6 +89,21 @@ pub fn header<S: Source + ?Sized>(packet: &S, offset: u32) -> Header {
         fault,
         addressed: true,
     }
+}
+
+/// The header at `offset` of what nearly every IPv6 packet is: with TCP, UDP or ICMPv6 right behind it. `None` for any other, and
+/// for one without a whole header; [`header`] says what that is. The fault is left to [`plain_fault`], as the checks of the source come
+/// first.
+#[inline(always)]
+pub fn plain<S: Source + ?Sized>(packet: &S, offset: u32) -> Option<Header> {
+    let header = Header { fault: None, ..header(packet, offset) };
+    (header.addressed && matches!(header.next, TCP | UDP | ICMP6)).then_some(header)
+}
+
+/// What is wrong with a packet whose header at `offset` is [`plain`].
+#[inline(always)]
+pub fn plain_fault<S: Source + ?Sized>(packet: &S, offset: u32) -> Option<Reason> {
+    header(packet, offset).fault
 }
 
 /// Walks the extension headers that start at `offset` with protocol `next`.

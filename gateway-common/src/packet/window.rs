@@ -41,6 +41,12 @@ impl<'a, const N: usize> Window<'a, N> {
         u32::from_be_bytes(self.number(at))
     }
 
+    /// The two bytes at `at`, as the machine reads them: to be compared with [`u16::from_ne_bytes`] without turning them round.
+    #[inline(always)]
+    pub fn half(self, at: usize) -> u16 {
+        u16::from_ne_bytes(self.number(at))
+    }
+
     /// The big-endian 64 bits at `at`.
     #[inline(always)]
     pub fn u64(self, at: usize) -> u64 {

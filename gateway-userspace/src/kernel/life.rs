@@ -41,7 +41,7 @@ impl Kernel {
             // A daemon died while it filled these: nothing judges by them.
             remove_tree(&folder)?;
         }
-        let (loaded, feeds, carried) = match fill(&root, &folder, &shape, adopted) {
+        let (loaded, feeds, carried) = match fill(config, &folder, &shape, adopted) {
             Ok(filled) => filled,
             Err(error) => {
                 if !adopted && folder.exists() {
@@ -159,18 +159,18 @@ impl Kernel {
 
 /// Maps and programs of a generation; a new one with what stood in the newest before it.
 fn fill(
-    root: &Path,
+    config: &KernelConfig,
     folder: &Path,
     shape: &Shape,
     adopted: bool,
 ) -> Result<(Loaded, Feeds, Option<Carried>), KernelError> {
-    let mut loaded = Loaded::new(folder, shape, adopted)?;
+    let mut loaded = Loaded::new(folder, shape, adopted, config.object.as_deref())?;
     let mut feeds =
         loaded.feeds.take().ok_or_else(|| KernelError::Load { message: "no feed maps".into() })?;
     let mut carried = None;
     if !adopted {
         // One that is not complete holds nothing that was ever in force.
-        let old = carry::others(root, folder).into_iter().find(|old| carry::schema(old) != 0);
+        let old = carry::others(&config.pin_root, folder).into_iter().find(|old| carry::schema(old) != 0);
         if let Some(old) = old {
             carried = Some(carry::over(&old, &loaded, &mut feeds)?);
         }

@@ -235,10 +235,15 @@ pub type PolicyKey = Key<[u8; 16]>;
 impl Loaded {
     /// Loads the programs, with the maps pinned in `folder` or adopted from there. New maps count from
     /// [`complete`](Self::complete) on.
-    pub fn new(folder: &Path, shape: &Shape, adopted: bool) -> Result<Self, KernelError> {
+    pub fn new(
+        folder: &Path,
+        shape: &Shape,
+        adopted: bool,
+        object: Option<&Path>,
+    ) -> Result<Self, KernelError> {
         fs::create_dir_all(folder)
             .map_err(|error| KernelError::from_io(format!("making {}", folder.display()), error))?;
-        let mut ebpf = load_object(folder, shape)?;
+        let mut ebpf = load_object(folder, shape, object)?;
         check_maps(&ebpf, shape)?;
         let clock_program = load_program(&mut ebpf, "gateway_clock")?;
         let readings: Mapped<[AtomicU64; 2]> = mapped(&ebpf, "CLOCK", 1)?;
@@ -370,7 +375,7 @@ impl Loaded {
     }
 }
 
-fn load_object(folder: &Path, shape: &Shape) -> Result<Ebpf, KernelError> {
+fn load_object(folder: &Path, shape: &Shape, object: Option<&Path>) -> Result<Ebpf, KernelError> {
     let maps = shape.maps();
     let paths: Vec<PathBuf> = maps.iter().map(|(name, ..)| folder.join(name)).collect();
     let mut loader = EbpfLoader::new();
@@ -378,7 +383,11 @@ fn load_object(folder: &Path, shape: &Shape) -> Result<Ebpf, KernelError> {
     for ((name, count, _), path) in maps.iter().zip(&paths) {
         loader.map_max_entries(name, *count).map_pin_path(name, path.as_path());
     }
-    loader.load(OBJECT).map_err(|error| match &error {
+    let loaded = match object {
+        Some(path) => loader.load_file(path),
+        None => loader.load(OBJECT),
+    };
+    loaded.map_err(|error| match &error {
         EbpfError::MapError(MapError::CreateError { name, io_error, .. }) => {
             from_os(format!("making the BPF map {name}"), io_error.raw_os_error(), &error)
         }

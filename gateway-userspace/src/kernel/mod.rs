@@ -93,6 +93,8 @@ pub struct KernelConfig {
     pub capacity_feed_wide: u32,
     /// How long limits and port policy stay enforced without a heartbeat of the daemon.
     pub heartbeat_timeout: Duration,
+    /// Another compiled object in place of the one built in, to measure one beside the other: it must have the same maps.
+    pub object: Option<PathBuf>,
 }
 
 impl Default for KernelConfig {
@@ -105,6 +107,7 @@ impl Default for KernelConfig {
             capacity_feed_hosts: 1_000_000,
             capacity_feed_wide: 250_000,
             heartbeat_timeout: Duration::from_secs(5),
+            object: None,
         }
     }
 }
