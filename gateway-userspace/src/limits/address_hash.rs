@@ -32,26 +32,30 @@ impl AddressHash {
     /// The hash of the network that an address lies in.
     #[inline]
     pub(super) fn network(&self, addr: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Key {
-        let sums = match addr {
+        let (first, second) = match addr {
             IpAddr::V4(addr) => {
                 let network = addr.to_bits() & u32::MAX.unbounded_shl(32 - u32::from(ipv4_prefix));
-                self.v4.map(|[first, by]| first.wrapping_add(by.wrapping_mul(network.into())))
+                let sum = |[start, by]: [u128; 2]| start.wrapping_add(by.wrapping_mul(network.into()));
+                (sum(self.v4[0]), sum(self.v4[1]))
             }
             IpAddr::V6(addr) => {
                 let network = addr.to_bits() & u128::MAX.unbounded_shl(128 - u32::from(ipv6_prefix));
                 let (high, low) = (network >> 64, network & u128::from(u64::MAX));
-                self.v6.map(|[first, by_high, by_low]| {
-                    first.wrapping_add(by_high.wrapping_mul(high)).wrapping_add(by_low.wrapping_mul(low))
-                })
+                let sum = |[start, by_high, by_low]: [u128; 3]| {
+                    start.wrapping_add(by_high.wrapping_mul(high)).wrapping_add(by_low.wrapping_mul(low))
+                };
+                (sum(self.v6[0]), sum(self.v6[1]))
             }
         };
-        let [place, tag] = [0, 1].map(|n| {
-            let [xor, by] = self.last[n];
-            let product = u128::from((sums[n] >> 64) as u64 ^ xor) * u128::from(by);
-            product as u64 ^ (product >> 64) as u64
-        });
-        Key::new(u128::from(tag) << 64 | u128::from(place))
+        Key::of(fold(first, self.last[0]), fold(second, self.last[1]))
     }
+}
+
+/// The upper half of a sum, multiplied and folded.
+#[inline]
+fn fold(sum: u128, [xor, by]: [u64; 2]) -> u64 {
+    let product = u128::from((sum >> 64) as u64 ^ xor) * u128::from(by);
+    product as u64 ^ (product >> 64) as u64
 }
 
 #[cfg(test)]

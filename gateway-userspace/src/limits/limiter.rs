@@ -84,10 +84,10 @@ pub(super) enum Refused {
 
 /// A refusal before it is known how the limits stand.
 pub(super) struct Told {
-    limit: Arc<str>,
-    response: Response,
-    retry_after: Duration,
-    offence: Option<Persistence>,
+    pub(super) limit: Arc<str>,
+    pub(super) response: Response,
+    pub(super) retry_after: Duration,
+    pub(super) offence: Option<Persistence>,
 }
 
 impl Told {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::decision::{Decision, Permit, Refusal, Report, Reports, Standing};
 use super::in_force::InForce;
-use super::limiter::{Attempt, Check, Inner, Limiter, Moment, Refused, take, take_inlined};
+use super::limiter::{Attempt, Check, Inner, Limiter, Moment, Refused, Told, take, take_inlined};
 use super::pending::First;
 use super::policy::{Kind, Limit, Policy};
 use super::request::LimitRequest;
@@ -58,7 +58,6 @@ impl Limiter {
         Check::Done(Decision::Allowed(Permit { standing, holding: None, decided_at: now }))
     }
 
-    #[cold]
     fn one_lacked<'a>(
         &self,
         in_force: InForce,
@@ -67,14 +66,27 @@ impl Limiter {
         took: Took,
     ) -> Check<'a> {
         let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: false };
-        let mut plain = Plain { reports: Reports::new(), shadowed: 0, refused: None };
-        if let Some(limit) = in_force.limits.get(usize::from(index)) {
-            plain.lacked(&self.inner, limit, request, took, moment);
-        }
-        match plain.under(in_force, request.now) {
-            Attempt::Done(decision) => Check::Done(decision),
-            Attempt::Delay(wait, policy) => self.pending(request, First::Delay(wait, Arc::clone(&policy))),
-            Attempt::Ask(..) => unreachable!("a plain limit is in memory"),
+        let (remaining, reset) = (took.verdict.remaining, took.verdict.reset);
+        let mut standing = Standing { policy: in_force, reports: Reports::new(), shadowed: 0 };
+        let refused = standing.policy.limits.get(usize::from(index)).and_then(|limit| {
+            if limit.is_shadow() {
+                limit.metrics.shadowed.add();
+                standing.shadowed = 1_u64.unbounded_shl(index.into());
+                return None;
+            }
+            Some(self.inner.refused(request, limit, took, moment, None))
+        });
+        match refused {
+            None => {
+                Check::Done(Decision::Allowed(Permit { standing, holding: None, decided_at: request.now }))
+            }
+            Some(Refused::Delay(wait)) => {
+                self.pending(request, First::Delay(wait, Arc::clone(&standing.policy)))
+            }
+            Some(Refused::Told(Told { limit, response, retry_after, offence })) => {
+                standing.reports = Reports::One(Report { index, remaining, reset });
+                Check::Done(Decision::Refused(Refusal { limit, response, retry_after, offence, standing }))
+            }
         }
     }
 }

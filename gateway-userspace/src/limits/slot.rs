@@ -43,7 +43,7 @@ impl Slot {
     }
 
     /// Counts a refusal; tells the number of them where it makes an offence.
-    #[cold]
+    #[inline(never)]
     pub(super) fn refuse(&mut self, limit: &Limit, rate: &RateLimit, now: Nanos) -> Option<u16> {
         let now_s = seconds(now);
         let window_s = seconds(rate.rule.window()).max(1);

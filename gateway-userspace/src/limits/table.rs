@@ -47,7 +47,13 @@ const SALTED: u64 = !0 << 40;
 impl Key {
     /// A key from a hash.
     pub fn new(hash: u128) -> Self {
-        Self { place: hash as u64, tag: (hash >> 64) as u64 }
+        Self::of(hash as u64, (hash >> 64) as u64)
+    }
+
+    /// A key from the two halves of a hash.
+    #[inline]
+    pub(super) fn of(place: u64, tag: u64) -> Self {
+        Self { place, tag }
     }
 
     /// This key as one limit's: `salt` is the limit's own. It stays in its row.

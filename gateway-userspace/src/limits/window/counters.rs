@@ -61,7 +61,7 @@ impl Counters {
     }
 
     /// Time until `cost` fits: within this window if the current count allows it, else in the next.
-    #[cold]
+    #[inline(never)]
     fn wait(&self, rule: &Rule, cap: u32, cost: u32, left_of_window: Nanos) -> Nanos {
         let until = |count: u32, span: Nanos, allowed: u32| {
             if allowed >= count {

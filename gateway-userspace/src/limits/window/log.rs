@@ -132,7 +132,7 @@ impl Log {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn wait(&self, rule: &Rule, cap: u32, used: u32, cost: u32, now: Nanos) -> Nanos {
         if cost > cap || self.len == 0 {
             return rule.window;
