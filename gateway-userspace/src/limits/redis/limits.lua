@@ -98,19 +98,16 @@ for at = 1, #packed, ARGUMENT do
     l.tick, l.life, l.grain, l.marks, l.fill, l.used, l.now = tick, life, grain, marks, fill, used, tick_now
   elseif algorithm == 2 then
     local index, current, previous = floor(now / window), 0, 0
-    -- How far into its window the first unit of `current` came, and the part of its window that `previous` is spread over.
-    local began, span = 0, window
-    if #state == 32 then
-      local i, c, p, b, s = read('<dI4I4dd', state)
+    if #state == 16 then
+      local i, c, p = read('<dI4I4', state)
       if i >= index then
-        index, current, previous, began, span = i, c, p, b, s
+        index, current, previous = i, c, p
       elseif i == index - 1 then
-        previous, span = c, window - b
+        previous = c
       end
     end
     local rest = (index + 1) * window - max(now, index * window)
-    free = max(quota - current - ceil(previous * min(rest / span, 1)), 0)
-    l.began, l.span = began, span
+    free = max(quota - current - ceil(previous * rest / window), 0)
     l.index, l.current, l.previous, l.rest = index, current, previous, rest
   else
     local spacing, tat, last = window / quota, 0, 0
@@ -206,7 +203,6 @@ for i = 1, #limits do
     end
   elseif algorithm == 2 then
     if taken > 0 then
-      if l.current == 0 then l.began = window - l.rest end
       l.current = l.current + taken
     elseif back > 0 then
       local index = floor(want / window)
@@ -223,14 +219,13 @@ for i = 1, #limits do
       if room < 0 then
         wait = window
       elseif l.current <= room then
-        wait = max(ceil(l.rest - l.span * (room - l.current) / max(l.previous, 1)), 1)
+        wait = max(ceil(l.rest - window * (room - l.current) / max(l.previous, 1)), 1)
       else
-        wait = ceil(l.rest + window - min((window - l.began) * room / max(l.current, 1), window))
+        wait = ceil(l.rest + window - min(window * room / max(l.current, 1), window))
       end
     end
     if changed then
-      l.state = pack('<dI4I4dd', l.index, l.current, l.previous, l.began, l.span)
-      l.expires = (l.index + 2) * window
+      l.state, l.expires = pack('<dI4I4', l.index, l.current, l.previous), (l.index + 2) * window
     end
   else
     local spacing = l.spacing

@@ -1,6 +1,4 @@
-//! Two counters: the current window's, and the one before weighted by the part of it that still counts. It is taken to
-//! have come evenly from its first unit on, not from its beginning: who was silent and then sent a quota at the end of a
-//! window finds all of it counted in the next.
+//! Two counters: the current window's, and the one before weighted by the part of it that still counts.
 
 use super::{Nanos, Rule, Verdict};
 
@@ -10,10 +8,6 @@ pub struct Counters {
     index: u64,
     current: u32,
     previous: u32,
-    /// How far into its window the first unit of `current` came.
-    began: Nanos,
-    /// The part of its window that `previous` is spread over: from its first unit to the window's end.
-    span: Nanos,
 }
 
 impl Counters {
@@ -21,13 +15,10 @@ impl Counters {
     pub(super) fn take(&mut self, rule: &Rule, cap: u32, now: Nanos, cost: u32) -> Verdict {
         let into = self.advance(rule, now);
         let left_of_window = rule.window - into;
-        let weighted = share(self.previous, left_of_window, self.span);
+        let weighted = share(self.previous, left_of_window, rule.window);
         let free = cap.saturating_sub(self.current.saturating_add(weighted));
         if cost > free {
             return Verdict { ok: false, remaining: free, reset: self.wait(rule, cap, cost, left_of_window) };
-        }
-        if self.current == 0 {
-            self.began = into;
         }
         self.current += cost;
         Verdict { ok: true, remaining: free - cost, reset: left_of_window }
@@ -53,7 +44,6 @@ impl Counters {
         let index = rule.turn.divide(now);
         if index != self.index {
             self.previous = if index == self.index + 1 { self.current } else { 0 };
-            self.span = rule.window - self.began;
             self.current = 0;
             self.index = index;
         }
@@ -63,12 +53,9 @@ impl Counters {
     /// Time until `cost` fits: within this window if the current count allows it, else in the next.
     #[inline(never)]
     fn wait(&self, rule: &Rule, cap: u32, cost: u32, left_of_window: Nanos) -> Nanos {
-        let until = |count: u32, span: Nanos, allowed: u32| {
-            if allowed >= count {
-                return rule.window;
-            }
+        let until = |count: u32, allowed: u32| {
             // The stretch of the window, counted from its end, in which `count` weighs no more than `allowed`.
-            let stretch = u128::from(span) * u128::from(allowed) / u128::from(count.max(1));
+            let stretch = u128::from(rule.window) * u128::from(allowed) / u128::from(count.max(1));
             // What `share` may have rounded up.
             let rounding = (rule.window >> 30) + 4;
             u64::try_from(stretch).unwrap_or(u64::MAX).min(rule.window).saturating_sub(rounding)
@@ -76,9 +63,9 @@ impl Counters {
         match cap.checked_sub(cost) {
             None => rule.window,
             Some(room) if self.current <= room => {
-                left_of_window.saturating_sub(until(self.previous, self.span, room - self.current))
+                left_of_window.saturating_sub(until(self.previous, room - self.current))
             }
-            Some(room) => left_of_window + rule.window - until(self.current, rule.window - self.began, room),
+            Some(room) => left_of_window + rule.window - until(self.current, room),
         }
     }
 }

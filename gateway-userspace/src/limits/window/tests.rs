@@ -128,20 +128,24 @@ fn a_steady_load_gets_its_quota() {
     check(Algorithm::SlidingWindow, 1_000, 90, 89);
 }
 
-/// A quota at the end of a window and more at the beginning of the next: what two counters are known to let through.
+/// A quota right before the edge of a window and one after it: what two counters are known to let through, up to twice the
+/// quota, and the log is not.
 #[test]
-fn a_burst_around_the_edge_of_a_window_is_one_quota() {
+fn a_burst_around_the_edge_of_a_window() {
     let (second, quota) = (1_000_000_000, 100);
-    for algorithm in [Algorithm::SlidingWindow, Algorithm::WeightedCounters] {
+    for (algorithm, most) in [(Algorithm::SlidingWindow, 100), (Algorithm::WeightedCounters, 200)] {
         let rule = Rule::new(algorithm, quota, Duration::from_mins(1), quota);
         // A window of the counters begins at 1,700,000,040 s.
         for early in [1, 5, 20, 45] {
             let mut state = State::default();
             let edge = 1_700_000_040 * second;
-            let first = (0..200).filter(|_| state.take(&rule, edge - early * second, 1).ok).count();
-            let times = (0..60 - early).map(|after| edge + after * second);
-            let second = times.filter(|now| state.take(&rule, *now, 1).ok).count();
-            assert_eq!((first, second), (100, 0), "{algorithm:?}, {early} s before");
+            let before = (0..200).filter(|_| state.take(&rule, edge - early * second, 1).ok).count();
+            let times = (0..(60 - early) * 10).map(|tenth| edge + tenth * second / 10);
+            let after = times.filter(|now| state.take(&rule, *now, 1).ok).count();
+            assert!(
+                before == 100 && before + after <= most,
+                "{algorithm:?}, {early} s before: {after} after"
+            );
         }
     }
 }
