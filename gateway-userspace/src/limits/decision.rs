@@ -1,12 +1,14 @@
 //! What the limits say of a request, and what has to be done when its answer is known.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::in_force::InForce;
 use super::limiter::Inner;
-use super::policy::{InForce, Limit, Policy};
+use super::policy::{Limit, Policy};
 use super::redis::From;
 use super::request::Outcome;
 use super::table::Key;
@@ -30,7 +32,35 @@ pub struct Standing {
     pub(super) shadowed: u64,
 }
 
-pub(super) type Reports = SmallVec<[Report; 4]>;
+/// One report for each limit. One alone, which is the usual case, is not moved about in a list.
+pub(super) enum Reports {
+    One(Report),
+    Many(SmallVec<[Report; 4]>),
+}
+
+impl Reports {
+    pub(super) fn new() -> Self {
+        Self::Many(SmallVec::new())
+    }
+
+    pub(super) fn push(&mut self, report: Report) {
+        match self {
+            Self::One(first) => *self = Self::Many(SmallVec::from_slice(&[*first, report])),
+            Self::Many(reports) => reports.push(report),
+        }
+    }
+}
+
+impl Deref for Reports {
+    type Target = [Report];
+
+    fn deref(&self) -> &[Report] {
+        match self {
+            Self::One(report) => std::slice::from_ref(report),
+            Self::Many(reports) => reports,
+        }
+    }
+}
 
 /// How one limit stands.
 #[derive(Debug, Clone, Copy)]

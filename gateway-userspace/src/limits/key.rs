@@ -11,6 +11,7 @@ use aws_lc_rs::digest;
 use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
 
+use super::address_hash::AddressHash;
 use super::request::LimitRequest;
 use super::table::Key;
 use crate::client::IpNetwork;
@@ -54,37 +55,20 @@ impl KeySpec {
     }
 
     /// The hash of the request's key; `None` where the limit does not apply to it.
-    pub(super) fn hash(&self, request: &LimitRequest<'_>, secret: &Secret, spec: u64) -> Option<Key> {
+    #[inline]
+    pub(super) fn hash(&self, request: &LimitRequest<'_>, secret: &Secret, own: &Hashing) -> Option<Key> {
         if self.is_address {
-            return Some(self.hash_of_address(request.client.addr(), secret, spec));
+            return Some(own.addresses.network(request.client.addr(), self.ipv4_prefix, self.ipv6_prefix));
         }
-        // Gathered first: the hasher is at its best with one piece.
-        let mut bytes: SmallVec<[u8; 128]> = SmallVec::new();
-        bytes.extend_from_slice(&spec.to_le_bytes());
-        self.write(request, &mut |part| bytes.extend_from_slice(part))?;
-        Some(Key::new(secret.hasher().hash(&bytes).as_u128()))
+        self.hash_of_parts(request, secret, own.id)
     }
 
-    /// The usual key, in one go: the specification, the address's kind, and the bits of it that count.
-    fn hash_of_address(&self, addr: IpAddr, secret: &Secret, spec: u64) -> Key {
-        let mut bytes = [0_u8; 25];
-        bytes[..8].copy_from_slice(&spec.to_le_bytes());
-        let used = match addr {
-            IpAddr::V4(addr) => {
-                let network = addr.to_bits() & u32::MAX.unbounded_shl(32 - u32::from(self.ipv4_prefix));
-                bytes[8] = 4;
-                bytes[9..13].copy_from_slice(&network.to_be_bytes());
-                13
-            }
-            IpAddr::V6(addr) => {
-                let network = addr.to_bits() & u128::MAX.unbounded_shl(128 - u32::from(self.ipv6_prefix));
-                bytes[8] = 6;
-                bytes[9..].copy_from_slice(&network.to_be_bytes());
-                // What lies behind the network is zero, and the hash knows the length.
-                if self.ipv6_prefix <= 64 { 17 } else { 25 }
-            }
-        };
-        Key::new(secret.hasher().hash(&bytes[..used]).as_u128())
+    fn hash_of_parts(&self, request: &LimitRequest<'_>, secret: &Secret, id: u64) -> Option<Key> {
+        // Gathered first: the hasher is at its best with one piece.
+        let mut bytes: SmallVec<[u8; 128]> = SmallVec::new();
+        bytes.extend_from_slice(&id.to_le_bytes());
+        self.write(request, &mut |part| bytes.extend_from_slice(part))?;
+        Some(Key::new(secret.hasher().hash(&bytes).as_u128()))
     }
 
     /// The request's key as text, the same on every node.
@@ -235,10 +219,25 @@ impl Secret {
         Key::new(self.hasher().hash(format!("cleared by {nonce}").as_bytes()).as_u128())
     }
 
+    /// How the keys of a specification are hashed.
+    pub(super) fn hashing(self, spec: &KeySpec) -> Hashing {
+        let text = spec.text();
+        Hashing {
+            id: self.hash(&text) as u64,
+            addresses: AddressHash::new(|n| self.hash(&format!("{text} {n}"))),
+        }
+    }
+
     /// The keyed hash of a text.
     pub(super) fn hash(self, text: &str) -> u128 {
         self.hasher().hash(text.as_bytes()).as_u128()
     }
+}
+
+/// What the keys of one specification are hashed with: other for each.
+pub(super) struct Hashing {
+    id: u64,
+    addresses: AddressHash,
 }
 
 /// The first four bytes of the text's SHA-256: the same on every node.
@@ -261,7 +260,9 @@ mod tests {
     fn who_counts_together() {
         let check = |parts: &[&str], absent: Absent, a: Asked, b: Asked, together: Option<bool>| {
             let (spec, secret) = (spec(parts, absent), Secret::new([1, 2]));
-            let keys = [&a, &b].map(|asked| asked.with(|r| (spec.hash(r, &secret, 7), spec.redis_text(r))));
+            let own = secret.hashing(&spec);
+            let keys =
+                [&a, &b].map(|asked| asked.with(|r| (spec.hash(r, &secret, &own), spec.redis_text(r))));
             let got = match &keys {
                 [(None, None), (None, None)] => None,
                 [(Some(x), Some(p)), (Some(y), Some(q))] => {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::clock::Clock;
 use super::decision::{
     Decision, FromShared, Held, Holding, Permit, Persistence, Refusal, Report, Reports, Response, Standing,
 };
+use super::in_force::{Current, InForce};
 use super::key::Secret;
-use super::pending::Pending;
-use super::policy::{InForce, Kind, Limit, Places, Policy, RateLimit};
+use super::pending::{First, Pending};
+use super::policy::{Kind, Limit, Places, Policy, RateLimit};
 use super::redis::{From, Item, Looked, Question, Shared};
 use super::request::{LimitRequest, Outcome};
 use super::running::{Entered, Running};
@@ -44,7 +44,7 @@ pub enum Check<'a> {
 }
 
 pub(super) struct Inner {
-    pub(super) policy: ArcSwap<Policy>,
+    pub(super) policy: Current,
     pub(super) secret: Secret,
     pub(super) local: Table<Slot>,
     pub(super) shared: Option<Arc<Shared>>,
@@ -77,21 +77,21 @@ pub(super) struct Moment {
 }
 
 /// What becomes of a request that a limit has no room for.
-enum Refused {
+pub(super) enum Refused {
     Delay(Nanos),
     Told(Told),
 }
 
 /// A refusal before it is known how the limits stand.
-struct Told {
-    limit: Arc<str>,
-    response: Response,
-    retry_after: Duration,
-    offence: Option<Persistence>,
+pub(super) struct Told {
+    pub(super) limit: Arc<str>,
+    pub(super) response: Response,
+    pub(super) retry_after: Duration,
+    pub(super) offence: Option<Persistence>,
 }
 
 impl Told {
-    fn by(self, policy: InForce, reports: Reports, shadowed: u64) -> Refusal {
+    pub(super) fn by(self, policy: InForce, reports: Reports, shadowed: u64) -> Refusal {
         let Self { limit, response, retry_after, offence } = self;
         Refusal { limit, response, retry_after, offence, standing: Standing { policy, reports, shadowed } }
     }
@@ -120,7 +120,7 @@ impl Limiter {
     pub fn with_clock(limits: &Limits, random: [u64; 2], clock: Clock) -> Self {
         let secret = Secret::new(random);
         let inner = Inner {
-            policy: ArcSwap::from_pointee(Policy::new(limits, secret, None)),
+            policy: Current::new(Policy::new(limits, secret, None)),
             secret,
             local: Table::with_memory(limits.store.memory),
             shared: Shared::start(&limits.store, clock),
@@ -133,8 +133,7 @@ impl Limiter {
 
     /// Puts other limits in place. Limits that count the same as before go on with their counters.
     pub fn reload(&self, limits: &Limits) {
-        let old = self.inner.policy.load();
-        self.inner.policy.store(Arc::new(Policy::new(limits, self.inner.secret, Some(&old))));
+        self.inner.policy.replace(|old| Policy::new(limits, self.inner.secret, Some(old)));
     }
 
     /// Whether Redis is asked now, or its breaker open; `None` where no Redis is configured.
@@ -145,24 +144,44 @@ impl Limiter {
     /// Whether any limit asks for the country or the autonomous system of the client's address: looking them up for
     /// nothing is dear.
     pub fn places(&self) -> Places {
-        self.inner.policy.load().places
+        self.inner.policy.get().places
     }
 
     /// Decides on a request. Returns at once; a decision that has to wait is [`Check::Pending`].
     pub fn check<'a>(&self, request: &LimitRequest<'a>) -> Check<'a> {
-        let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
-        match self.inner.attempt(self.inner.policy.load(), request, moment) {
-            Attempt::Done(decision) => Check::Done(decision),
-            first => Check::Pending(Box::new(Pending::new(self.clone(), *request, first))),
+        let in_force = self.inner.policy.get();
+        let chosen = in_force.on_route(request.route);
+        if chosen.plain
+            && let [index] = chosen.limits[..]
+        {
+            return self.check_one(in_force, index, request);
         }
+        self.check_any(in_force, request)
+    }
+
+    fn check_any<'a>(&self, in_force: InForce, request: &LimitRequest<'a>) -> Check<'a> {
+        let moment = Moment { now: request.now, waited: Duration::ZERO, may_ask: self.inner.may_ask() };
+        match self.inner.attempt(in_force, request, moment) {
+            Attempt::Done(decision) => Check::Done(decision),
+            Attempt::Delay(wait, policy) => self.pending(request, First::Delay(wait, Arc::clone(&policy))),
+            Attempt::Ask(questions, policy) => {
+                self.pending(request, First::Ask(questions, Arc::clone(&policy)))
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn pending<'a>(&self, request: &LimitRequest<'a>, first: First) -> Check<'a> {
+        Check::Pending(Box::new(Pending::new(self.clone(), *request, first)))
     }
 
     /// Decides on a request, waiting where that is needed.
     pub async fn decide(&self, request: &LimitRequest<'_>) -> Decision {
-        match self.check(request) {
-            Check::Done(decision) => decision,
-            Check::Pending(pending) => pending.decide().await,
-        }
+        let pending = match self.check(request) {
+            Check::Done(decision) => return decision,
+            Check::Pending(pending) => pending,
+        };
+        pending.decide().await
     }
 }
 
@@ -180,6 +199,23 @@ impl Inner {
         moment: Moment,
     ) -> Attempt {
         let policy: &Arc<Policy> = &in_force;
+        let chosen = policy.on_route(request.route);
+        if chosen.plain {
+            let limits = &chosen.limits;
+            let plain = self.decide_plainly(policy, limits, request, moment);
+            return plain.under(in_force, moment.now);
+        }
+        self.attempt_any(in_force, request, moment)
+    }
+
+    fn attempt_any(
+        self: &Arc<Self>,
+        in_force: InForce,
+        request: &LimitRequest<'_>,
+        moment: Moment,
+    ) -> Attempt {
+        let policy: &Arc<Policy> = &in_force;
+        let chosen = policy.on_route(request.route);
         let now = moment.now;
         let mut taken: SmallVec<[Taken; 8]> = SmallVec::new();
         let mut reports = Reports::new();
@@ -189,7 +225,7 @@ impl Inner {
         // Limits with the same way to tell clients apart stand together: their key is hashed once, and their row locked once.
         let mut last: (Option<u16>, Option<Key>) = (None, None);
         let mut row: Option<Row<'_, Slot>> = None;
-        for limit in policy.on_route(request.route) {
+        for limit in policy.at(&chosen.limits) {
             let Some(spec) = policy.specs.get(usize::from(limit.spec)) else { continue };
             if !limit.applies(request, &spec.key) {
                 continue;
@@ -201,7 +237,7 @@ impl Inner {
             let cleared = clearances.and_then(|it| it.of(request));
             if last.0 != Some(limit.spec) {
                 row = None;
-                last = (Some(limit.spec), spec.key.hash(request, &self.secret, spec.id));
+                last = (Some(limit.spec), spec.key.hash(request, &self.secret, &spec.hashing));
             }
             let Some(base) = last.1 else { continue };
             // Who has passed a challenge has a quota of its own for it, on this node.
@@ -317,7 +353,7 @@ impl Inner {
         }
     }
 
-    fn give_back(&self, rate: &RateLimit, key: Key, taken: Nanos, now: Nanos, cost: u32) {
+    pub(super) fn give_back(&self, rate: &RateLimit, key: Key, taken: Nanos, now: Nanos, cost: u32) {
         self.local.update(key, seconds(now), |slot| {
             slot.state.give_back(&rate.rule, taken, now, cost);
             let verdict = slot.state.peek(&rate.rule, now, 0);
@@ -355,7 +391,7 @@ impl Inner {
         (!held.is_empty()).then(|| holding(held))
     }
 
-    fn refused(
+    pub(super) fn refused(
         &self,
         request: &LimitRequest<'_>,
         limit: &Limit,
@@ -426,7 +462,26 @@ impl Inner {
     }
 }
 
-fn take(row: &mut Row<'_, Slot>, limit: &Limit, rate: &RateLimit, key: Key, now: Nanos, cost: u32) -> Took {
+pub(super) fn take(
+    row: &mut Row<'_, Slot>,
+    limit: &Limit,
+    rate: &RateLimit,
+    key: Key,
+    now: Nanos,
+    cost: u32,
+) -> Took {
+    take_inlined(row, limit, rate, key, now, cost)
+}
+
+#[inline(always)]
+pub(super) fn take_inlined(
+    row: &mut Row<'_, Slot>,
+    limit: &Limit,
+    rate: &RateLimit,
+    key: Key,
+    now: Nanos,
+    cost: u32,
+) -> Took {
     row.update(key, seconds(now), |slot| {
         // A request that is paid for afterwards needs room for one unit at least.
         let took = if cost > 0 || slot.state.peek(&rate.rule, now, 1).ok {

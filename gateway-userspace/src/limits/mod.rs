@@ -4,15 +4,18 @@
 //! unless Redis has to be asked or the request is held back. What is let through carries a [`Permit`], to be
 //! settled when the answer is known.
 
+mod address_hash;
 mod clearance;
 mod clock;
 mod decision;
 mod dry_run;
 mod headers;
+mod in_force;
 mod key;
 mod limiter;
 mod metrics;
 mod pending;
+mod plain;
 mod policy;
 mod redis;
 mod request;

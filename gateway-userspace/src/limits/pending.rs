@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::Guard;
 use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::decision::Decision;
+use super::in_force::InForce;
 use super::limiter::{Attempt, Inner, Limiter, Moment, Questions};
 use super::policy::Policy;
 use super::request::LimitRequest;
@@ -22,12 +22,18 @@ const MAX_ROUNDS: usize = 8;
 pub struct Pending<'a> {
     limiter: Limiter,
     request: LimitRequest<'a>,
-    first: Attempt,
+    first: First,
     since: Instant,
 }
 
+/// What the first attempt came to, for whichever thread goes on with it.
+pub(super) enum First {
+    Delay(Nanos, Arc<Policy>),
+    Ask(Box<Questions>, Arc<Policy>),
+}
+
 impl<'a> Pending<'a> {
-    pub(super) fn new(limiter: Limiter, request: LimitRequest<'a>, first: Attempt) -> Self {
+    pub(super) fn new(limiter: Limiter, request: LimitRequest<'a>, first: First) -> Self {
         Self { limiter, request, first, since: Instant::now() }
     }
 
@@ -37,15 +43,13 @@ impl<'a> Pending<'a> {
         let Self { limiter, request, first, since } = *self;
         let inner = &limiter.inner;
         let deadline = inner.shared.as_ref().map_or(Duration::ZERO, |shared| shared.deadline());
-        let (mut attempt, mut waited, mut rounds) = (first, Duration::ZERO, 0);
+        let (mut next, mut waited, mut rounds) = (first, Duration::ZERO, 0);
         let mut redis_until = since + deadline;
         let mut place = None;
         loop {
             let mut may_ask = true;
-            let policy: Arc<Policy> = match attempt {
-                Attempt::Done(decision) => return decision,
-                Attempt::Delay(wait, policy) => {
-                    let policy = Guard::into_inner(policy);
+            let policy: Arc<Policy> = match next {
+                First::Delay(wait, policy) => {
                     if place.is_none() {
                         place = Some(Place::new(inner));
                     }
@@ -56,8 +60,7 @@ impl<'a> Pending<'a> {
                     redis_until = Instant::now() + deadline;
                     policy
                 }
-                Attempt::Ask(questions, policy) => {
-                    let policy = Guard::into_inner(policy);
+                First::Ask(questions, policy) => {
                     rounds += 1;
                     let answered = ask(inner, &policy, *questions);
                     let in_time = tokio::time::timeout_at(redis_until, answered).await;
@@ -67,7 +70,11 @@ impl<'a> Pending<'a> {
             };
             let may_ask = may_ask && inner.may_ask();
             let moment = Moment { now: later(request.now, since), waited, may_ask };
-            attempt = inner.attempt(Guard::from_inner(policy), &request, moment);
+            next = match inner.attempt(InForce::of(policy), &request, moment) {
+                Attempt::Done(decision) => return decision,
+                Attempt::Delay(wait, policy) => First::Delay(wait, Arc::clone(&policy)),
+                Attempt::Ask(questions, policy) => First::Ask(questions, Arc::clone(&policy)),
+            };
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::clearance::Clearances;
-use super::key::{KeySpec, Secret, stable_id};
+use super::key::{Hashing, KeySpec, Secret, stable_id};
 use super::metrics::LimitMetrics;
 use super::request::{LimitRequest, Outcome};
 use super::window::Rule;
@@ -17,9 +17,9 @@ use crate::config::limits::{Fallback, KeyPart, LimitMode, Measure, StoreKind};
 pub struct Policy {
     pub(super) limits: Vec<Limit>,
     pub(super) specs: Vec<Spec>,
-    routes: HashMap<String, Vec<u16>>,
+    routes: HashMap<String, Chosen>,
     /// For routes that no limit names.
-    rest: Vec<u16>,
+    rest: Chosen,
     /// Whether a limit asks where addresses are.
     pub(super) places: Places,
     /// Where limits challenge, if one does.
@@ -35,14 +35,18 @@ pub struct Places {
     pub asn: bool,
 }
 
-/// The policy in force, as a request holds it: free of the counter that all workers would share.
-pub(super) type InForce = arc_swap::Guard<Arc<Policy>>;
+/// The limits of a route, by their indices.
+#[derive(Default)]
+pub(super) struct Chosen {
+    pub(super) limits: Vec<u16>,
+    /// Whether all of them are [`Limit::plain`].
+    pub(super) plain: bool,
+}
 
 /// A way to tell clients apart, shared by the limits that have it in common.
 pub(super) struct Spec {
     pub(super) key: KeySpec,
-    /// Differs between specifications.
-    pub(super) id: u64,
+    pub(super) hashing: Hashing,
 }
 
 /// A limit, ready to decide with.
@@ -60,6 +64,9 @@ pub struct Limit {
     /// The same on every node, other when what is counted is other.
     pub(super) id: u32,
     exempt: Exempt,
+    /// Whether it is a rate in memory that looks at all requests of its routes, each at the same cost: what is decided the
+    /// shortest way.
+    pub(super) plain: bool,
     /// Whether each key is one client's address and nobody else's.
     pub(super) own: bool,
     /// Its item in `RateLimit-Policy`.
@@ -91,8 +98,8 @@ impl Policy {
         for limit in limits.iter().filter(|limit| limit.mode != LimitMode::Off) {
             let key = KeySpec::of(limit);
             let spec = specs.iter().position(|s| s.key == key).unwrap_or_else(|| {
-                let id = secret.hash(&key.text()) as u64;
-                specs.push(Spec { key, id });
+                let hashing = secret.hashing(&key);
+                specs.push(Spec { key, hashing });
                 specs.len() - 1
             });
             let metrics = old
@@ -105,7 +112,7 @@ impl Policy {
             limits: compiled,
             specs,
             routes: HashMap::new(),
-            rest: Vec::new(),
+            rest: Chosen::default(),
             places: Places::default(),
             clearances: None,
         };
@@ -126,9 +133,16 @@ impl Policy {
     }
 
     /// The limits that may apply on a route.
-    pub(super) fn on_route(&self, route: &str) -> impl Iterator<Item = &Limit> {
+    #[inline]
+    pub(super) fn on_route(&self, route: &str) -> &Chosen {
         let found = if self.routes.is_empty() { None } else { self.routes.get(route) };
-        found.unwrap_or(&self.rest).iter().filter_map(|index| self.limits.get(usize::from(*index)))
+        found.unwrap_or(&self.rest)
+    }
+
+    /// The limits at these indices.
+    #[inline]
+    pub(super) fn at(&self, indices: &[u16]) -> impl Iterator<Item = &Limit> {
+        indices.iter().filter_map(|index| self.limits.get(usize::from(*index)))
     }
 
     /// The limit of a name.
@@ -138,7 +152,7 @@ impl Policy {
 
     /// The indices of a route's limits: those that are asked for in Redis first, so that a request that has to
     /// wait has taken nothing yet.
-    fn select(&self, route: Option<&String>) -> Vec<u16> {
+    fn select(&self, route: Option<&String>) -> Chosen {
         let fits = |limit: &Limit| {
             let routes = &limit.config.scope.routes;
             routes.is_empty() || route.is_some_and(|name| routes.contains(name))
@@ -149,7 +163,8 @@ impl Policy {
             let limit = &self.limits[usize::from(*index)];
             (!limit.is_shared(), limit.spec, *index)
         });
-        chosen
+        let plain = self.at(&chosen).all(|limit| limit.plain);
+        Chosen { limits: chosen, plain }
     }
 }
 
@@ -190,15 +205,30 @@ impl Limit {
                 format!("\"{}\";q={};w={seconds}", limit.name, rate.rule.quota())
             }
         };
+        let exempt = Exempt::new(&limit.exempt);
+        let looks_at_all =
+            limit.scope.methods.is_empty() && limit.scope.hosts.is_empty() && exempt.is_empty();
+        let plain = match (&kind, &limit.measure) {
+            (Kind::Rate(rate), Measure::Rate(config)) => {
+                rate.store == StoreKind::Local
+                    && !rate.settles
+                    && config.cost.base > 0
+                    && config.cost.by_method.is_empty()
+                    && limit.action != config::Action::Challenge
+                    && looks_at_all
+            }
+            _ => false,
+        };
         Self {
             name: limit.name.as_str().into(),
+            plain,
             index,
             config: limit.clone(),
             kind,
             spec: spec as u16,
             salt: secret.hash(&identity),
             id: stable_id(&identity),
-            exempt: Exempt::new(&limit.exempt),
+            exempt,
             own: limit.key.contains(&KeyPart::Address) && limit.ipv4_prefix == 32 && limit.ipv6_prefix >= 64,
             policy_item,
             metrics,
@@ -211,6 +241,12 @@ impl Limit {
 
     pub(super) fn is_shadow(&self) -> bool {
         self.config.mode == LimitMode::Shadow
+    }
+
+    /// What a request pays up front that no other cost is named for.
+    #[inline]
+    pub(super) fn base_cost(&self) -> u32 {
+        if let Measure::Rate(rate) = &self.config.measure { rate.cost.base } else { 1 }
     }
 
     /// What the request pays up front.
@@ -263,6 +299,10 @@ impl Exempt {
         }
         let values = exempt.values.iter().map(|v| v.clone().into_bytes()).collect();
         Self { networks, values }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.values.is_empty()
     }
 
     fn covers(&self, request: &LimitRequest<'_>, key: &KeySpec) -> bool {

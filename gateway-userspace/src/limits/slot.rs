@@ -9,12 +9,13 @@ pub(super) const SECOND: Nanos = 1_000_000_000;
 
 /// The units admitted here, and how often more were asked for.
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
 pub struct Slot {
-    pub(super) state: State,
     /// When `refused` began to count, in seconds since the Unix epoch.
     refused_since_s: u32,
     /// Refusals since then, within about a window.
     refused: u16,
+    pub(super) state: State,
 }
 
 /// What came of asking for units.
@@ -27,6 +28,7 @@ pub(super) struct Took {
 
 impl Slot {
     /// Takes units from the share of one of `nodes`; 1 is the whole.
+    #[inline(always)]
     pub(super) fn take(
         &mut self,
         limit: &Limit,
@@ -41,6 +43,7 @@ impl Slot {
     }
 
     /// Counts a refusal; tells the number of them where it makes an offence.
+    #[inline(never)]
     pub(super) fn refuse(&mut self, limit: &Limit, rate: &RateLimit, now: Nanos) -> Option<u16> {
         let now_s = seconds(now);
         let window_s = seconds(rate.rule.window()).max(1);
@@ -53,6 +56,7 @@ impl Slot {
     }
 
     /// What eviction should know of this.
+    #[inline(always)]
     pub(super) fn mark(&self, rate: &RateLimit, verdict: &Verdict) -> Mark {
         let used = rate.rule.capacity().saturating_sub(verdict.remaining);
         let heat = if verdict.ok { (used as f32 * rate.heat) as u8 } else { u8::MAX };

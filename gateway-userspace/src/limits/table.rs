@@ -47,7 +47,13 @@ const SALTED: u64 = !0 << 40;
 impl Key {
     /// A key from a hash.
     pub fn new(hash: u128) -> Self {
-        Self { place: hash as u64, tag: (hash >> 64) as u64 }
+        Self::of(hash as u64, (hash >> 64) as u64)
+    }
+
+    /// A key from the two halves of a hash.
+    #[inline]
+    pub(super) fn of(place: u64, tag: u64) -> Self {
+        Self { place, tag }
     }
 
     /// This key as one limit's: `salt` is the limit's own. It stays in its row.
@@ -62,13 +68,66 @@ impl Key {
     }
 
     /// What a way says of a key: the 24 bits that choose its bucket, and as many others.
-    fn way_tag(self) -> u64 {
-        (self.place >> 40) << 24 | self.tag >> 40
+    fn way_tag(self) -> WayTag {
+        WayTag {
+            first: (self.place >> 40 << 8) as u32 | (self.tag >> 56) as u32,
+            rest: (self.tag >> 40) as u16,
+        }
+    }
+
+    /// All of it.
+    #[cfg(test)]
+    pub(super) fn parts(self) -> [u64; 2] {
+        [self.place, self.tag]
     }
 
     /// What its entry says besides.
     fn entry_tag(self) -> u16 {
         self.tag as u16
+    }
+}
+
+/// What a way says of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WayTag {
+    /// The bits that choose the bucket are the upper 24 of it.
+    first: u32,
+    rest: u16,
+}
+
+/// Eight ways on a cache line. Each has its key's tag and one more than the index of its entry, which `0` is of an empty way.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct Bucket {
+    first: [u32; WAYS],
+    rest: [u16; WAYS],
+    named: [u16; WAYS],
+}
+
+impl Bucket {
+    /// Ways that may have the tag: a byte each, of which the lowest bit is set.
+    #[inline]
+    fn alike(&self, tag: WayTag) -> u64 {
+        // All eight first, without a branch: which of them it is cannot be guessed.
+        let mut alike = [0_u8; WAYS];
+        for (alike, first) in alike.iter_mut().zip(self.first) {
+            *alike = u8::from(first == tag.first);
+        }
+        u64::from_le_bytes(alike)
+    }
+
+    fn tag(&self, way: usize) -> WayTag {
+        WayTag { first: self.first[way], rest: self.rest[way] }
+    }
+
+    fn set(&mut self, way: usize, tag: WayTag, named: u16) {
+        self.first[way] = tag.first;
+        self.rest[way] = tag.rest;
+        self.named[way] = named;
+    }
+
+    fn empty_way(&self) -> Option<usize> {
+        self.named.iter().position(|named| *named == 0)
     }
 }
 
@@ -81,25 +140,20 @@ pub struct Mark {
     pub expires_s: u32,
 }
 
-/// A value with what belongs to it.
+/// A value with what belongs to it, which stands before it: on one cache line with what a value begins with.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(32))]
 struct Entry<V> {
-    value: V,
     /// Of a free entry: the next free one, as a way names it.
     expires_s: u32,
     tag: u16,
     heat: u8,
+    value: V,
 }
 
 /// A part of the table under a lock of its own.
 struct Shard<V> {
-    /// Buckets of eight ways each from `first` on, where a cache line begins. A way has the key's tag in its upper 48 bits and in its
-    /// lower 16 one more than the entry's index; 0 is an empty way.
-    ways: Vec<u64>,
-    first: usize,
-    /// Buckets now, and at most.
-    buckets: usize,
+    buckets: Vec<Bucket>,
     most_buckets: usize,
     chunks: Vec<Vec<Entry<V>>>,
     /// Entries that there may be.
@@ -114,21 +168,10 @@ struct Shard<V> {
     hand: usize,
 }
 
-/// Memory for so many buckets, and where its first cache line begins.
-fn ways_of(buckets: usize) -> (Vec<u64>, usize) {
-    // Zeroed memory is not touched before it is used.
-    let ways = vec![0_u64; (buckets + 1) * WAYS];
-    let first = ways.as_ptr().align_offset(64).min(WAYS);
-    (ways, first)
-}
-
 impl<V: Copy + Default> Shard<V> {
     fn new(size: Size) -> Self {
-        let (ways, first) = ways_of(size.buckets);
         Self {
-            ways,
-            first,
-            buckets: size.buckets,
+            buckets: vec![Bucket::default(); size.buckets],
             most_buckets: size.most_buckets,
             chunks: Vec::new(),
             room: size.room,
@@ -140,35 +183,32 @@ impl<V: Copy + Default> Shard<V> {
         }
     }
 
-    fn bucket_of(&self, way_tag: u64) -> usize {
-        ((way_tag >> 24) as usize * self.buckets) >> 24
+    #[inline]
+    fn bucket_of(&self, tag: WayTag) -> usize {
+        ((tag.first >> 8) as usize * self.buckets.len()) >> 24
     }
 
-    fn bucket(&mut self, bucket: usize) -> &mut [u64] {
-        let at = self.first + bucket * WAYS;
-        &mut self.ways[at..at + WAYS]
-    }
-
+    #[inline]
     fn entry(&mut self, named: u16) -> &mut Entry<V> {
         let index = usize::from(named) - 1;
         &mut self.chunks[index / CHUNK][index % CHUNK]
     }
 
     /// The bucket of a key, its way in there, and the name of its entry.
+    #[inline(always)]
     fn find(&self, key: Key) -> Option<(usize, usize, u16)> {
         let (tag, more) = (key.way_tag(), key.entry_tag());
-        let bucket = self.bucket_of(tag);
-        let at = self.first + bucket * WAYS;
-        let ways: &[u64; WAYS] = self.ways.get(at..at + WAYS)?.try_into().ok()?;
-        // All eight first, without a branch: which of them it is cannot be guessed.
-        let like = |n: usize| u32::from(ways[n] >> 16 == tag && ways[n] as u16 != 0) << n;
-        let mut alike = (0..WAYS).fold(0_u32, |alike, n| alike | like(n));
+        let at = self.bucket_of(tag);
+        let bucket = self.buckets.get(at)?;
+        let mut alike = bucket.alike(tag);
         while alike != 0 {
-            let way = alike.trailing_zeros() as usize;
-            let named = ways[way] as u16;
-            let index = usize::from(named).wrapping_sub(1);
-            if self.chunks.get(index / CHUNK)?.get(index % CHUNK)?.tag == more {
-                return Some((bucket, way, named));
+            let way = alike.trailing_zeros() as usize / 8 % WAYS;
+            let named = bucket.named[way];
+            if bucket.rest[way] == tag.rest && named != 0 {
+                let index = usize::from(named - 1);
+                if self.chunks.get(index / CHUNK)?.get(index % CHUNK)?.tag == more {
+                    return Some((at, way, named));
+                }
             }
             alike &= alike - 1;
         }
@@ -181,13 +221,13 @@ impl<V: Copy + Default> Shard<V> {
         let tag = key.way_tag();
         let mut bucket = self.bucket_of(tag);
         // Half full, or one bucket is: while there may be more of them, nobody has to go for that.
-        while self.buckets < self.most_buckets
-            && (self.entries * 2 >= self.buckets * WAYS || self.bucket(bucket).iter().all(|word| *word != 0))
+        while self.buckets.len() < self.most_buckets
+            && (self.entries * 2 >= self.buckets.len() * WAYS || self.buckets[bucket].empty_way().is_none())
         {
             self.double();
             bucket = self.bucket_of(tag);
         }
-        let way = self.bucket(bucket).iter().position(|word| *word == 0).unwrap_or_else(|| {
+        let way = self.buckets[bucket].empty_way().unwrap_or_else(|| {
             let way = (0..WAYS).min_by_key(|way| self.rank(bucket, *way, now_s)).unwrap_or(0);
             self.push_out(bucket, way, now_s);
             way
@@ -196,22 +236,20 @@ impl<V: Copy + Default> Shard<V> {
             self.search(now_s);
             self.vacancy().unwrap_or(1)
         });
-        self.bucket(bucket)[way] = tag << 16 | u64::from(named);
-        *self.entry(named) = Entry { value: V::default(), expires_s: 0, tag: key.entry_tag(), heat: 0 };
+        self.buckets[bucket].set(way, tag, named);
+        *self.entry(named) = Entry { expires_s: 0, tag: key.entry_tag(), heat: 0, value: V::default() };
         self.entries += 1;
         named
     }
 
     /// Twice as many buckets. What lay in one lies in two then, so none gets too full.
     fn double(&mut self) {
-        let (ways, first) = ways_of(self.buckets * 2);
-        self.buckets *= 2;
-        self.first = first;
-        for word in std::mem::replace(&mut self.ways, ways) {
-            if word != 0 {
-                let bucket = self.bucket_of(word >> 16);
-                if let Some(empty) = self.bucket(bucket).iter_mut().find(|word| **word == 0) {
-                    *empty = word;
+        let doubled = vec![Bucket::default(); self.buckets.len() * 2];
+        for old in std::mem::replace(&mut self.buckets, doubled) {
+            for way in (0..WAYS).filter(|way| old.named[*way] != 0) {
+                let bucket = self.bucket_of(old.tag(way));
+                if let Some(empty) = self.buckets[bucket].empty_way() {
+                    self.buckets[bucket].set(empty, old.tag(way), old.named[way]);
                 }
             }
         }
@@ -237,7 +275,7 @@ impl<V: Copy + Default> Shard<V> {
 
     /// Who goes first: who is past its time, then who has used the least, then who expires the soonest.
     fn rank(&mut self, bucket: usize, way: usize, now_s: u32) -> (bool, u8, u32) {
-        let named = self.bucket(bucket)[way] as u16;
+        let named = self.buckets[bucket].named[way];
         let entry = self.entry(named);
         (entry.expires_s > now_s, entry.heat, entry.expires_s)
     }
@@ -246,7 +284,7 @@ impl<V: Copy + Default> Shard<V> {
     fn search(&mut self, now_s: u32) {
         let mut best: Option<((bool, u8, u32), usize, usize)> = None;
         let mut seen = 0;
-        let buckets = self.buckets;
+        let buckets = self.buckets.len();
         for step in 0..buckets {
             if seen >= WAYS || (seen > 0 && step >= MOST_SEARCHED) {
                 break;
@@ -254,7 +292,7 @@ impl<V: Copy + Default> Shard<V> {
             let bucket = self.hand;
             self.hand = (self.hand + 1) % buckets;
             for way in 0..WAYS {
-                if self.bucket(bucket)[way] != 0 {
+                if self.buckets[bucket].named[way] != 0 {
                     seen += 1;
                     let rank = self.rank(bucket, way, now_s);
                     if best.is_none_or(|(least, ..)| rank < least) {
@@ -269,14 +307,14 @@ impl<V: Copy + Default> Shard<V> {
     }
 
     fn push_out(&mut self, bucket: usize, way: usize, now_s: u32) {
-        let named = self.bucket(bucket)[way] as u16;
+        let named = self.buckets[bucket].named[way];
         self.evicted += u64::from(self.entry(named).expires_s > now_s);
         self.clear(bucket, way);
     }
 
     fn clear(&mut self, bucket: usize, way: usize) {
-        let named = self.bucket(bucket)[way] as u16;
-        self.bucket(bucket)[way] = 0;
+        let named = self.buckets[bucket].named[way];
+        self.buckets[bucket].named[way] = 0;
         let free = self.free;
         self.entry(named).expires_s = free.into();
         self.free = named;
@@ -286,7 +324,7 @@ impl<V: Copy + Default> Shard<V> {
     fn bytes(&self) -> usize {
         let last = self.chunks.last().map_or(0, Vec::capacity);
         let entries = self.chunks.len().saturating_sub(1) * CHUNK + last;
-        self.ways.len() * size_of::<u64>() + entries * size_of::<Entry<V>>()
+        self.buckets.len() * size_of::<Bucket>() + entries * size_of::<Entry<V>>()
     }
 }
 
@@ -341,6 +379,7 @@ impl<V: Copy + Default> Table<V> {
     }
 
     /// The row of a key, and of all that differ from it in their salt alone. Nobody else touches it until it is dropped.
+    #[inline]
     pub fn row(&self, key: Key) -> Row<'_, V> {
         // At most 2^16 of them: no salt changes these bits.
         let shard = key.place as usize & (self.shards.len() - 1);
@@ -379,11 +418,11 @@ impl<V: Copy + Default> Table<V> {
         for index in from..from.saturating_add(count.min(total)) {
             let index = index % total;
             let (mut shard, bucket) = (self.shards[index % shards].0.lock(), index / shards);
-            if bucket >= shard.buckets {
+            if bucket >= shard.buckets.len() {
                 continue;
             }
             for way in 0..WAYS {
-                if shard.bucket(bucket)[way] != 0 && !shard.rank(bucket, way, now_s).0 {
+                if shard.buckets[bucket].named[way] != 0 && !shard.rank(bucket, way, now_s).0 {
                     shard.clear(bucket, way);
                 }
             }
@@ -416,11 +455,13 @@ pub struct Row<'t, V> {
 
 impl<V: Copy + Default> Row<'_, V> {
     /// Whether the key lies here.
+    #[inline]
     pub fn holds(&self, key: Key) -> bool {
         (self.place ^ key.place) & !SALTED == 0
     }
 
     /// As [`Table::update`], for a key of this row.
+    #[inline(always)]
     pub fn update<R>(&mut self, key: Key, now_s: u32, change: impl FnOnce(&mut V) -> (R, Mark)) -> R {
         debug_assert!(self.holds(key), "a key of another row");
         let shard = &mut *self.shard;

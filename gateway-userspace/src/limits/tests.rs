@@ -214,7 +214,7 @@ fn shadows_refuse_nobody() {
     let Decision::Allowed(permit) = decide(&limiter, &Asked::from(A)) else { panic!("allowed") };
     assert_eq!(permit.standing().shadowed().map(|name| &**name).collect::<Vec<_>>(), ["s"]);
     assert!(permit.headers().is_empty(), "a shadow is not told");
-    let policy = limiter.inner.policy.load();
+    let policy = limiter.inner.policy.get();
     assert_eq!(policy.limits[0].metrics.shadowed.get(), 8);
 }
 
@@ -302,10 +302,11 @@ fn a_full_limit_and_a_free_one_together_take_nothing() {
          [[limits]]\nname = \"open\"\nconcurrency = 3\nkey = [\"host\"]",
     );
     let left = |asked: &Asked| {
-        let policy = limiter.inner.policy.load();
+        let policy = limiter.inner.policy.get();
         let of = |limit: &Limit| {
             let spec = &policy.specs[usize::from(limit.spec)];
-            let key = asked.with(|r| spec.key.hash(r, &limiter.inner.secret, spec.id)).expect("applies");
+            let key =
+                asked.with(|r| spec.key.hash(r, &limiter.inner.secret, &spec.hashing)).expect("applies");
             match &limit.kind {
                 policy::Kind::Rate(rate) => {
                     let slot = limiter.inner.local.get(key.salted(limit.salt)).unwrap_or_default();

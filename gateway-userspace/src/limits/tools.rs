@@ -160,7 +160,7 @@ impl Subject {
 impl Limiter {
     /// All limits that are not off.
     pub fn list(&self) -> Vec<LimitView> {
-        self.inner.policy.load().limits.iter().map(LimitView::of).collect()
+        self.inner.policy.get().limits.iter().map(LimitView::of).collect()
     }
 
     /// How a client stands with the limits that can be told from its parts, or with one of them. Takes nothing.
@@ -173,7 +173,7 @@ impl Limiter {
         limit: Option<&str>,
         now: Nanos,
     ) -> Result<Vec<KeyView>, ToolError> {
-        let policy = self.inner.policy.load_full();
+        let policy = Arc::clone(&self.inner.policy.get());
         let mut views = Vec::new();
         for (limit, key, text) in self.matching(&policy, subject, limit, now)? {
             let shared = self.inner.shared.as_ref().filter(|_| limit.is_shared());
@@ -219,7 +219,7 @@ impl Limiter {
         limit: Option<&str>,
         now: Nanos,
     ) -> Result<Vec<Arc<str>>, ToolError> {
-        let policy = self.inner.policy.load_full();
+        let policy = Arc::clone(&self.inner.policy.get());
         let mut names = Vec::new();
         let mut failed = None;
         for (limit, key, text) in self.matching(&policy, subject, limit, now)? {
@@ -247,7 +247,7 @@ impl Limiter {
         let chosen = policy.limits.iter().filter(|limit| name.is_none_or(|name| *limit.name == *name));
         let found = chosen.filter_map(|limit| {
             let spec = policy.specs.get(usize::from(limit.spec))?;
-            let key = spec.key.hash(&request, &self.inner.secret, spec.id)?;
+            let key = spec.key.hash(&request, &self.inner.secret, &spec.hashing)?;
             Some((limit, key.salted(limit.salt), spec.key.redis_text(&request)?))
         });
         Ok(found.collect())

@@ -132,8 +132,8 @@ pub enum Algorithm {
     /// A log of at most 32 marks: in no stretch of time as long as the window is more than the quota admitted.
     #[default]
     SlidingWindow,
-    /// Two counters, the older weighted by its share of the window: smallest, but it takes the older window for
-    /// even, and admits up to twice the quota around a burst.
+    /// Two counters, the older weighted by its share of the window: it takes the older window for
+    /// even, and where it is not admits up to twice the quota.
     WeightedCounters,
     /// The generic cell rate algorithm: `burst` at once, then evenly spaced at quota a window.
     Gcra,

@@ -27,8 +27,27 @@ local now = time[1] * 1000000 + time[2]
 local action, packed = ARGV[1], ARGV[2]
 local takes, gives = action == 'take', action == 'give'
 
--- Records: id (4), algorithm (1), when it expires in s (4), when it was begun in µs (8), length of the state (2), the state.
 local raw = call('GET', KEYS[1])
+
+-- The usual question, answered without any table: one sliding log of a client of whom nothing is known.
+if not raw and takes and #packed == ARGUMENT then
+  local id, algorithm, _, quota, _, need, divisor, _, _, window, want = read('<I4BBI4I4I4I4I4ddd', packed)
+  local taken = min(max(need, min(want, floor(quota / divisor))), quota)
+  if algorithm == 1 and need <= quota and taken > 0 then
+    local tick = ceil(window / TICKS)
+    local last = floor(now / tick)
+    local wait = (last + ceil(window / tick) + 1) * tick - now
+    local grain = ceil(quota / MARKS)
+    local count = ceil(taken / grain)
+    local latest = ceil((now + wait) / 1000000)
+    local text = pack('<I4BI4dHdI4H', id, 1, latest, now, 12 + 2 * count, last, taken - (count - 1) * grain, last % 65536)
+    if count > 1 then text = text .. rep(string.sub(text, -2), count - 1) end
+    call('SET', KEYS[1], text, 'PX', latest * 1000 - floor(now / 1000))
+    return { now, 1, taken, quota - taken, wait, 0 }
+  end
+end
+
+-- Records: id (4), algorithm (1), when it expires in s (4), when it was begun in µs (8), length of the state (2), the state.
 local records, order
 if raw then
   records, order = {}, {}

@@ -11,9 +11,10 @@ pub struct Counters {
 }
 
 impl Counters {
+    #[inline]
     pub(super) fn take(&mut self, rule: &Rule, cap: u32, now: Nanos, cost: u32) -> Verdict {
-        let now = self.advance(rule, now);
-        let left_of_window = (self.index + 1) * rule.window - now;
+        let into = self.advance(rule, now);
+        let left_of_window = rule.window - into;
         let weighted = share(self.previous, left_of_window, rule.window);
         let free = cap.saturating_sub(self.current.saturating_add(weighted));
         if cost > free {
@@ -24,7 +25,7 @@ impl Counters {
     }
 
     pub(super) fn give_back(&mut self, rule: &Rule, taken: Nanos, cost: u32) {
-        let index = taken / rule.window;
+        let index = rule.turn.divide(taken);
         if index == self.index {
             self.current = self.current.saturating_sub(cost);
         } else if index + 1 == self.index {
@@ -36,18 +37,21 @@ impl Counters {
         (self.index + 2).saturating_mul(rule.window)
     }
 
+    /// Turns to the window of `now`; gives how far into it that is.
+    #[inline]
     fn advance(&mut self, rule: &Rule, now: Nanos) -> Nanos {
         let now = now.max(self.index * rule.window);
-        let index = now / rule.window;
+        let index = rule.turn.divide(now);
         if index != self.index {
             self.previous = if index == self.index + 1 { self.current } else { 0 };
             self.current = 0;
             self.index = index;
         }
-        now
+        now - index * rule.window
     }
 
     /// Time until `cost` fits: within this window if the current count allows it, else in the next.
+    #[inline(never)]
     fn wait(&self, rule: &Rule, cap: u32, cost: u32, left_of_window: Nanos) -> Nanos {
         let until = |count: u32, allowed: u32| {
             // The stretch of the window, counted from its end, in which `count` weighs no more than `allowed`.
@@ -66,10 +70,11 @@ impl Counters {
     }
 }
 
-/// `count * part / whole`, rounded up.
+/// `count * part / whole`, rounded up, and `count` at most.
+#[inline]
 fn share(count: u32, part: Nanos, whole: Nanos) -> u32 {
-    if count == 0 {
-        return 0;
+    if count == 0 || part >= whole {
+        return count;
     }
     // 32 bits of the window are precise enough and keep this in 64 bits: it runs for each request.
     let shift = 64u32.saturating_sub(whole.leading_zeros()).saturating_sub(32);

@@ -1,5 +1,6 @@
 //! The generic cell rate algorithm (ITU-T I.371), in its virtual-scheduling form.
 
+use super::divisor::Divisor;
 use super::{Nanos, Rule, Verdict};
 
 /// The theoretical arrival time of the next unit.
@@ -14,6 +15,7 @@ pub struct Gcra {
 }
 
 impl Gcra {
+    #[inline]
     pub(super) fn take(&mut self, rule: &Rule, now: Nanos, cost: u32) -> Verdict {
         let (verdict, tat) = schedule(self.tat, now, rule.spacing, rule.burst, cost);
         if verdict.ok && cost > 0 {
@@ -24,12 +26,12 @@ impl Gcra {
     }
 
     pub(super) fn take_share(&mut self, rule: &Rule, nodes: u32, now: Nanos, cost: u32) -> Verdict {
-        let spacing = rule.spacing.saturating_mul(u64::from(nodes));
+        let spacing = Divisor::new(rule.spacing.get().saturating_mul(u64::from(nodes)));
         let (verdict, tat) = schedule(self.share_tat, now, spacing, rule.share(nodes), cost);
         if verdict.ok {
             self.share_tat = tat;
             // What the node admits by itself counts when all nodes are together again.
-            self.tat = self.tat.max(now).saturating_add(rule.spacing.saturating_mul(u64::from(cost)));
+            self.tat = self.tat.max(now).saturating_add(rule.spacing.get().saturating_mul(u64::from(cost)));
             self.last = now;
         }
         verdict
@@ -37,7 +39,7 @@ impl Gcra {
 
     pub(super) fn give_back(&mut self, rule: &Rule, taken: Nanos, cost: u32) {
         if self.last == taken {
-            self.tat = self.tat.saturating_sub(rule.spacing.saturating_mul(u64::from(cost)));
+            self.tat = self.tat.saturating_sub(rule.spacing.get().saturating_mul(u64::from(cost)));
         }
     }
 
@@ -46,11 +48,12 @@ impl Gcra {
     }
 }
 
-fn schedule(tat: Nanos, now: Nanos, spacing: Nanos, burst: u32, cost: u32) -> (Verdict, Nanos) {
-    let tolerance = spacing.saturating_mul(u64::from(burst));
+#[inline]
+fn schedule(tat: Nanos, now: Nanos, spacing: Divisor, burst: u32, cost: u32) -> (Verdict, Nanos) {
+    let tolerance = spacing.get().saturating_mul(u64::from(burst));
     let busy = tat.saturating_sub(now);
-    let after = busy.saturating_add(spacing.saturating_mul(u64::from(cost)));
-    let remaining = |busy: Nanos| (tolerance.saturating_sub(busy) / spacing) as u32;
+    let after = busy.saturating_add(spacing.get().saturating_mul(u64::from(cost)));
+    let remaining = |busy: Nanos| spacing.divide(tolerance.saturating_sub(busy)) as u32;
     if after > tolerance {
         let reset = after - tolerance;
         (Verdict { ok: false, remaining: remaining(busy), reset }, tat)

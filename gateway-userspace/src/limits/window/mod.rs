@@ -3,12 +3,13 @@
 //! Three ways to keep a count ([`Algorithm`]), one contract each:
 //! - [`log`]: in no stretch of time as long as the window are more than `quota` units admitted. Kept in at most
 //!   32 marks of `quota / 32` units, so it admits down to 97% of what an exact log would, never more.
-//! - [`counters`]: the well-known two weighted counters. Exact for an even load, no promise around bursts.
+//! - [`counters`]: the well-known two weighted counters. Exact for an even load; at most twice the quota in any.
 //! - [`gcra`]: in no stretch of time `t` are more than `burst + t * quota / window` units admitted.
 //!
 //! Time never runs backwards here: a `now` before the latest one seen counts as that one.
 
 mod counters;
+mod divisor;
 mod gcra;
 mod log;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use crate::config::limits::Algorithm;
 use crate::config::limits::Rate;
+use divisor::Divisor;
 
 /// Nanoseconds since the Unix epoch (enough until the year 2554), or a stretch of so many.
 pub type Nanos = u64;
@@ -33,13 +35,15 @@ pub struct Rule {
     burst: u32,
     window: Nanos,
     /// Logs: nanoseconds a tick.
-    tick: Nanos,
+    tick: Divisor,
     /// Logs: a mark of tick `s` is forgotten at tick `s + lifetime`.
     lifetime: u64,
     /// Logs: units a mark.
     grain: u32,
     /// GCRA: nanoseconds a unit, rounded up.
-    spacing: Nanos,
+    spacing: Divisor,
+    /// Counters: the window.
+    turn: Divisor,
 }
 
 impl Rule {
@@ -53,11 +57,12 @@ impl Rule {
             quota,
             burst: burst.max(1),
             window,
-            tick,
+            tick: Divisor::new(tick),
             // A unit admitted anywhere in tick s must be remembered until s's end plus the window.
             lifetime: window.div_ceil(tick) + 1,
             grain: quota.div_ceil(MARKS),
-            spacing: window.div_ceil(u64::from(quota)),
+            spacing: Divisor::new(window.div_ceil(u64::from(quota))),
+            turn: Divisor::new(window),
         }
     }
 
@@ -87,6 +92,7 @@ impl Rule {
     }
 
     /// The capacity that one of `nodes` has by itself: an even share, at least 1.
+    #[inline]
     pub fn share(&self, nodes: u32) -> u32 {
         if nodes <= 1 {
             return self.capacity().max(1);
@@ -128,23 +134,27 @@ pub struct Verdict {
 }
 
 impl State {
+    /// Nothing used, in the form that the rule counts in.
+    fn of(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::SlidingWindow => Self::Log(log::Log::default()),
+            Algorithm::WeightedCounters => Self::Counters(counters::Counters::default()),
+            Algorithm::Gcra => Self::Gcra(gcra::Gcra::default()),
+        }
+    }
+
+    #[inline(always)]
     fn ready(&mut self, rule: &Rule) {
-        let fits = matches!(
-            (&self, rule.algorithm),
+        match (&self, rule.algorithm) {
             (Self::Log(_), Algorithm::SlidingWindow)
-                | (Self::Counters(_), Algorithm::WeightedCounters)
-                | (Self::Gcra(_), Algorithm::Gcra)
-        );
-        if !fits {
-            *self = match rule.algorithm {
-                Algorithm::SlidingWindow => Self::Log(log::Log::default()),
-                Algorithm::WeightedCounters => Self::Counters(counters::Counters::default()),
-                Algorithm::Gcra => Self::Gcra(gcra::Gcra::default()),
-            };
+            | (Self::Counters(_), Algorithm::WeightedCounters)
+            | (Self::Gcra(_), Algorithm::Gcra) => {}
+            (_, algorithm) => *self = Self::of(algorithm),
         }
     }
 
     /// Takes `cost` units at `now` if all of them are to be had.
+    #[inline]
     pub fn take(&mut self, rule: &Rule, now: Nanos, cost: u32) -> Verdict {
         self.take_share(rule, 1, now, cost)
     }
@@ -152,6 +162,7 @@ impl State {
     /// As [`State::take`], where only an even share of one of `nodes` may be used: what a node admits by itself
     /// while it cannot ask the others. For a log and counters all that this state has seen counts against the
     /// share; GCRA keeps a second arrival time for it, `nodes` times as slow.
+    #[inline(always)]
     pub fn take_share(&mut self, rule: &Rule, nodes: u32, now: Nanos, cost: u32) -> Verdict {
         self.ready(rule);
         match self {
@@ -189,6 +200,7 @@ impl State {
     }
 
     /// When nothing of this will count any more.
+    #[inline]
     pub fn expires(&self, rule: &Rule) -> Nanos {
         match self {
             Self::Empty => 0,

@@ -128,6 +128,28 @@ fn a_steady_load_gets_its_quota() {
     check(Algorithm::SlidingWindow, 1_000, 90, 89);
 }
 
+/// A quota right before the edge of a window and one after it: what two counters are known to let through, up to twice the
+/// quota, and the log is not.
+#[test]
+fn a_burst_around_the_edge_of_a_window() {
+    let (second, quota) = (1_000_000_000, 100);
+    for (algorithm, most) in [(Algorithm::SlidingWindow, 100), (Algorithm::WeightedCounters, 200)] {
+        let rule = Rule::new(algorithm, quota, Duration::from_mins(1), quota);
+        // A window of the counters begins at 1,700,000,040 s.
+        for early in [1, 5, 20, 45] {
+            let mut state = State::default();
+            let edge = 1_700_000_040 * second;
+            let before = (0..200).filter(|_| state.take(&rule, edge - early * second, 1).ok).count();
+            let times = (0..(60 - early) * 10).map(|tenth| edge + tenth * second / 10);
+            let after = times.filter(|now| state.take(&rule, *now, 1).ok).count();
+            assert!(
+                before == 100 && before + after <= most,
+                "{algorithm:?}, {early} s before: {after} after"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_is_given_back_can_be_had_again() {
     let check = |algorithm: Algorithm, quota: u32| {
