@@ -7,10 +7,10 @@ use socket2::{Domain, Socket, Type};
 
 use super::harness::{Gateway, Options, Origin};
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+pub(super) const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// The answer over a new connection: status and code.
-fn ask(gateway: &Gateway, bytes: &str) -> (u16, String) {
+pub(super) fn ask(gateway: &Gateway, bytes: &str) -> (u16, String) {
     let mut client = gateway.connect();
     client.send(bytes);
     let response = client.response().expect("an answer");
@@ -24,7 +24,7 @@ fn before(servers: &str, more: &str) -> Gateway {
 }
 
 /// A server that is there and takes no connection: its queue is full.
-fn full_queue() -> (Socket, SocketAddr, Vec<TcpStream>) {
+pub(super) fn full_queue() -> (Socket, SocketAddr, Vec<TcpStream>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     socket.listen(0).expect("listens");
@@ -61,18 +61,6 @@ fn servers_that_cannot_be_reached() {
         got = ask(&gateway, GET);
     }
     assert_eq!(got, (503, "upstream_unhealthy".to_owned()));
-}
-
-#[test]
-fn plain_http_is_sent_to_https() {
-    let origin = Origin::hello();
-    let text = format!(
-        "[[listeners]]\naddress = \"127.0.0.1:0\"\nredirect_to_https = 8443\n[[upstreams]]\nservers = [\"{}\"]\n",
-        origin.address
-    );
-    let gateway = Gateway::start(&text, Options::default());
-    assert_eq!(ask(&gateway, GET), (308, "https_only".to_owned()));
-    assert!(origin.requests().is_empty());
 }
 
 #[test]
