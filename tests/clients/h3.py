@@ -58,9 +58,8 @@ async def main():
         assert (status, len(text)) == (b"200", 1 << 20), (status, len(text))
         status, text = await client.ask(b"POST", b"/site/length", UPLOAD)
         assert (status, text) == (b"200", str(len(UPLOAD)).encode()), (status, text)
-        status, text = await client.ask(b"HEAD", b"/site/large")
-        assert (status, text) == (b"200", b""), (status, text)
-    print("54 requests on one connection, 50 at once; 1 MiB down, 1 MB up")
+        # No HEAD: aioquic takes its content-length for that of a body.
+    print("53 requests on one connection, 50 at once; 1 MiB down, 1 MB up")
 
 
 asyncio.run(main())

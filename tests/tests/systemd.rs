@@ -195,7 +195,7 @@ fn a_socket_activated_service_is_handed_over_reloaded_and_restarted_without_a_lo
         turned
     })
     .inspect_err(|_| {
-        eprintln!("{}", std::fs::read_to_string(folder.path().join("gateway.log")).unwrap_or_default())
+        eprintln!("{}", std::fs::read_to_string(folder.path().join("gateway.log")).unwrap_or_default());
     })?;
     println!(
         "numbers: {} requests over {TURNS} hand-overs, reloads and restarts",
