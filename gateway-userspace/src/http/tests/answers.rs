@@ -64,6 +64,29 @@ fn servers_that_cannot_be_reached() {
 }
 
 #[test]
+fn hosts_routes_and_proxies_that_are_not_known() {
+    let origin = Origin::hello();
+    let text = format!(
+        "[client]\ntrusted_proxies = [\"127.0.0.0/8\"]\n[http]\nhosts = [\"a\"]\n\
+         [[listeners]]\naddress = \"127.0.0.1:0\"\n[[upstreams]]\nname = \"u\"\nservers = [\"{}\"]\n\
+         [[routes]]\nupstream = \"u\"\npath_prefix = \"/here\"\n",
+        origin.address
+    );
+    let gateway = Gateway::start(&text, Options::default());
+    let there = GET.replace("/ ", "/here ");
+    for (bytes, expected) in [
+        (there.replace("Host: a", "Host: b"), (421, "misdirected")),
+        (GET.to_owned(), (404, "no_route")),
+        (there.replace("\r\n\r\n", "\r\nX-Forwarded-For: nobody\r\n\r\n"), (400, "forwarded_header")),
+    ] {
+        let (status, code) = ask(&gateway, &bytes);
+        assert_eq!((status, code.as_str()), expected, "{bytes}");
+    }
+    assert!(origin.requests().is_empty());
+    assert_eq!(ask(&gateway, &there).0, 200);
+}
+
+#[test]
 fn paths_that_have_no_form() {
     let origin = Origin::hello();
     let gateway = Gateway::before(&origin, "");
