@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SOCKETS: u8 = b'S';
 const RELEASE: u8 = b'R';
 const DONE: u8 = b'D';
+/// Set in the environment of the process between the old one and its successor.
+const BETWEEN: &str = "GATEWAY_BETWEEN";
 
 /// Where a running gateway hands over.
 pub fn path(control: &Path) -> PathBuf {
@@ -155,28 +157,45 @@ async fn wait(
 
 /// Starts the program anew with the same arguments, to take over from this process.
 pub fn start_successor() {
-    let mut arguments = std::env::args_os();
-    let first = arguments.next().map(PathBuf::from);
-    // By the path it was started with: after an upgrade the new file is there.
-    let program = first.filter(|p| p.components().count() > 1).or_else(|| std::env::current_exe().ok());
-    let Some(program) = program else {
+    let Some(mut command) = again() else {
         tracing::error!("the program's own path is not known: start `gateway run --take-over` by hand");
         return;
     };
-    let mut command = Command::new(&program);
-    command.args(arguments.filter(|a| a != "--take-over")).arg("--take-over");
+    command.env(BETWEEN, "1");
     for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"] {
         command.env_remove(name);
     }
-    match privileges::while_inheritable(|| command.spawn()) {
-        Ok(mut child) => {
-            tracing::info!(pid = child.id(), program = %program.display(), "a new process was started to take over");
-            // A thread of its own: the end of this process doesn't wait for it.
-            std::thread::spawn(move || match child.wait() {
-                Ok(status) => tracing::error!(%status, "the new process ended, this one serves on"),
-                Err(e) => tracing::warn!("the new process can't be waited for: {e}"),
-            });
-        }
-        Err(e) => tracing::error!("{} can't be started: {e}", program.display()),
+    let program = command.get_program().to_os_string();
+    let program = program.display();
+    match privileges::while_inheritable(|| command.spawn()).and_then(|mut child| child.wait()) {
+        Ok(status) if status.success() => tracing::info!(%program, "a new process was started to take over"),
+        Ok(status) => tracing::error!(%status, "{program} didn't start, this process serves on"),
+        Err(e) => tracing::error!("{program} can't be started: {e}"),
     }
+}
+
+/// In the process between the old one and its successor: starts the latter, and is done then (`true`). So the successor
+/// is no child of the old process but of the service manager, which waits for the end of its own children only: any
+/// other main process it kills right after it has told it to stop.
+///
+/// # Errors
+/// When the successor can't be started.
+pub fn detach() -> io::Result<bool> {
+    if std::env::var_os(BETWEEN).is_none() {
+        return Ok(false);
+    }
+    let mut command = again().ok_or_else(|| io::Error::other("the program's own path is not known"))?;
+    command.env_remove(BETWEEN).spawn()?;
+    Ok(true)
+}
+
+/// The program with the arguments of this process, taking over.
+fn again() -> Option<Command> {
+    let mut arguments = std::env::args_os();
+    let first = arguments.next().map(PathBuf::from);
+    // By the path it was started with: after an upgrade the new file is there.
+    let program = first.filter(|p| p.components().count() > 1).or_else(|| std::env::current_exe().ok())?;
+    let mut command = Command::new(program);
+    command.args(arguments.filter(|a| a != "--take-over")).arg("--take-over");
+    Some(command)
 }

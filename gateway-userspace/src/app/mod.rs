@@ -50,6 +50,9 @@ const SWEEP: Duration = Duration::from_mins(1);
 /// What keeps it from starting, as a sentence with the remedy. Nothing is left half-started.
 pub fn run(args: &RunArgs) -> Result<(), AppError> {
     let RunArgs { config: args, take_over } = args;
+    if *take_over && handover::detach().map_err(AppError::TakeOver)? {
+        return Ok(());
+    }
     let checked = check(args)?;
     let log = telemetry::start(&checked.config.log).map_err(|e| AppError::Log(e.to_string()))?;
     checked.tell();

@@ -1,12 +1,10 @@
 //! HTTP/2, the client's side (RFC 9113), by hyper.
 
 use std::convert::Infallible;
-use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, Request, Response, Version};
@@ -14,7 +12,6 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming as HyperBody;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
 
 use super::activity::{Activity, Open, Verdict};
 use super::frames::Guarded;
@@ -25,7 +22,7 @@ use crate::config::edge::Http;
 use crate::listen::Stream;
 use crate::pipeline::{Finishing, Incoming};
 use crate::respond::{Afterwards, Denial, Reply};
-use crate::wire::{Body, BodyError, HeadError, Pace, keep_trailers};
+use crate::wire::{Body, BodyError, HeadError, keep_trailers};
 
 /// Flow-control window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -59,11 +56,7 @@ pub(super) async fn serve(stream: Stream, read: Bytes, context: Context, http: &
     let activity = Arc::new(Activity::new(http));
     let seen = Arc::clone(&activity);
     let context = Arc::new(context);
-    let limits = Limits {
-        headers: http.max_headers as usize,
-        target: http.max_uri_bytes as usize,
-        pace: Pace::new(http.body_timeout, http.min_rate),
-    };
+    let limits = Limits { headers: http.max_headers as usize, target: http.max_uri_bytes as usize };
     let service =
         hyper::service::service_fn(move |request| answer(Arc::clone(&context), request, limits, seen.open()));
     let io = TokioIo::new(Guarded::new(Prefixed { prefix: read, stream }));
@@ -101,7 +94,6 @@ pub(super) async fn serve(stream: Stream, read: Bytes, context: Context, http: &
 struct Limits {
     headers: usize,
     target: usize,
-    pace: Pace,
 }
 
 async fn answer(
@@ -124,7 +116,7 @@ async fn answer(
     let body = if handshake.is_some() || http_body::Body::is_end_stream(&body) {
         Body::Empty
     } else {
-        Body::stream(RequestBody::new(body, length.as_ref(), limits.pace))
+        Body::stream(RequestBody::new(body, length.as_ref()))
     };
     let incoming = Incoming {
         method: parts.method,
@@ -186,18 +178,16 @@ pub(super) fn remove_h1_fields(headers: &mut HeaderMap) {
     }
 }
 
-/// A request's body with its pause bounded.
+/// A request's body with its length, as far as that is told.
 struct RequestBody {
     body: HyperBody,
     left: Option<u64>,
-    pace: Pace,
-    timer: Pin<Box<Sleep>>,
 }
 
 impl RequestBody {
-    fn new(body: HyperBody, length: Option<&http::HeaderValue>, pace: Pace) -> Self {
+    fn new(body: HyperBody, length: Option<&http::HeaderValue>) -> Self {
         let left = length.and_then(|l| l.to_str().ok()).and_then(|l| l.parse().ok());
-        Self { body, left, pace, timer: Box::pin(tokio::time::sleep(Duration::ZERO)) }
+        Self { body, left }
     }
 }
 
@@ -211,18 +201,11 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Pending => {
-                if let Some(deadline) = this.pace.wait(Instant::now().into_std()) {
-                    this.timer.as_mut().reset(deadline.into());
-                }
-                this.timer.as_mut().poll(cx).map(|()| Some(Err(BodyError::Slow)))
-            }
+            Poll::Pending => Poll::Pending,
             Poll::Ready(None) => Poll::Ready(None),
             // h2 has checked the length and the framing; what is left is a reset or a broken connection.
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Closed))),
             Poll::Ready(Some(Ok(mut frame))) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                this.pace.moved(Instant::now().into_std(), bytes);
                 if let Some(trailers) = frame.trailers_mut() {
                     keep_trailers(trailers);
                 }

@@ -122,7 +122,7 @@ async fn incoming(request: Request<()>, receiving: body::Receiving, http: &Http)
         return Err(Denial::Head(HeadError::TargetTooLong));
     }
     let length = length(&headers)?;
-    let body = match RequestBody::begin(receiving, length, http.body_timeout).await {
+    let body = match RequestBody::begin(receiving, length).await {
         None if length.is_none_or(|n| n == 0) => Body::Empty,
         None => return Err(Denial::Framing(FramingError::Length)),
         Some(body) => Body::stream(body),

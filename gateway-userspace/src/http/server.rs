@@ -1,6 +1,7 @@
 //! Starting, draining and stopping the data plane.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub(super) struct Shared {
     pub(super) numbers: Numbers,
     pub(super) workers: usize,
     pub(super) overload: Overload,
+    /// Tasks that accept: while there is one, a connection may have been taken that is not counted yet.
+    pub(super) accepting: AtomicUsize,
 }
 
 /// The running data plane.
@@ -92,6 +95,7 @@ impl Server {
             numbers: Numbers::default(),
             workers: workers.max(1),
             overload: Overload::of_system(),
+            accepting: AtomicUsize::new(0),
         });
         let (phase, _) = watch::channel(Phase::Run);
         let mut server = Self { shared, phase, threads: Vec::with_capacity(workers) };
@@ -121,7 +125,8 @@ impl Server {
     pub fn drain(mut self, deadline: Duration) -> u64 {
         self.phase.send_replace(Phase::Drain);
         let started = std::time::Instant::now();
-        while self.connections() > 0 && started.elapsed() < deadline {
+        let is_busy = || self.shared.accepting.load(Ordering::Acquire) > 0 || self.connections() > 0;
+        while is_busy() && started.elapsed() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
         let left = self.connections();

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -60,7 +61,8 @@ async fn run(
 ) {
     let worker = Arc::new(Worker::new(index));
     for (listener, socket) in sockets.into_iter().enumerate() {
-        tokio::spawn(accept(listener, socket, Arc::clone(&shared), Arc::clone(&worker), phase.clone()));
+        let accepting = Accepting::begin(&shared);
+        tokio::spawn(accept(listener, socket, accepting, Arc::clone(&worker), phase.clone()));
     }
     for (listener, (bound, _)) in shared.listeners.iter().enumerate() {
         if bound.listener.http3 && listener % shared.workers == index {
@@ -96,23 +98,41 @@ async fn watch_memory(shared: Arc<Shared>, mut phase: watch::Receiver<Phase>) {
     }
 }
 
+/// A task that accepts.
+struct Accepting(Arc<Shared>);
+
+impl Accepting {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        shared.accepting.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Ordering::Release);
+    }
+}
+
 /// Accepts on one listener until draining begins.
 async fn accept(
     listener: usize,
     socket: TcpListener,
-    shared: Arc<Shared>,
+    accepting: Accepting,
     worker: Arc<Worker>,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let shared = &accepting.0;
     let draining = phase.clone();
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = socket.accept() => accepted,
+            // Whoever is in the queue now is left to the successor, which has the same queue.
             () = past(&mut phase, Phase::Run) => return,
+            accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => admit(listener, stream, peer, &shared, &worker, &draining),
+            Ok((stream, peer)) => admit(listener, stream, peer, shared, &worker, &draining),
             Err(e) => {
                 shared.numbers.accept_failed();
                 // The connection that failed may be gone (ECONNABORTED); without descriptors, wait for some.

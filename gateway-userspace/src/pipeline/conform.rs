@@ -24,7 +24,7 @@ pub struct Incoming {
     pub version: Version,
     /// The fields.
     pub headers: HeaderMap,
-    /// The body.
+    /// The body; its pace is bounded once its route is known.
     pub body: Body,
 }
 

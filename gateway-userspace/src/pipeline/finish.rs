@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::trace::{self, Trace};
+use super::trace::Trace;
 use super::{Pipeline, Worker};
 use crate::access::Record;
 use crate::inspect::{Ended, Inspection};
@@ -56,7 +56,7 @@ impl Drop for Finishing {
         let status = trace.status.unwrap_or(closed);
         let ended = Ended {
             began_unix_nanos: trace.unix_ns,
-            ended_unix_nanos: trace::unix_ns(),
+            ended_unix_nanos: trace.unix_ns.saturating_add(took.as_nanos() as u64),
             status: status.as_u16(),
         };
         if let Some(findings) = pipeline.inspector.end(worker.index, std::mem::take(inspection), ended) {

@@ -21,8 +21,8 @@ use crate::inspect::{Inspection, RequestView};
 use crate::limits::Holding;
 use crate::listen::Peer;
 use crate::respond::{self, Afterwards, Challenged, Denial, REQUEST_ID, Reply, cors};
-use crate::upstream::{UpstreamError, UpstreamRequest, UpstreamResponse};
-use crate::wire::{Body, BodyError, Capped, remove_where};
+use crate::upstream::{Patience, UpstreamError, UpstreamRequest, UpstreamResponse};
+use crate::wire::{Body, BodyError, Capped, Pace, Paced, remove_where};
 
 /// Longest request id that is taken over from a trusted peer, in bytes.
 pub const MAX_REQUEST_ID: usize = 128;
@@ -136,7 +136,7 @@ fn is_below(path: &[u8], place: &[u8]) -> bool {
     path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || place.ends_with(b"/") || rest[0] == b'/')
 }
 
-/// Where it goes, and how much it may bring.
+/// Where it goes, how much it may bring, and how slowly.
 pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Result<Routed, Denial> {
     let NotBanned(mut identified) = request;
     let request = &mut identified.request;
@@ -155,6 +155,11 @@ pub(super) fn route(request: NotBanned, site: &Site, trace: &mut Trace) -> Resul
         Some(len) if len > max => return Err(Denial::Body(BodyError::TooLarge)),
         Some(_) => {}
         None => request.body = Body::stream(Capped::new(std::mem::take(&mut request.body), max)),
+    }
+    if let Body::Stream(_) = request.body {
+        let pause = route.body_timeout.unwrap_or(site.http.body_timeout);
+        let pace = Pace::new(pause, route.min_rate.unwrap_or(site.http.min_rate));
+        request.body = Body::stream(Paced::new(std::mem::take(&mut request.body), pace));
     }
     let route = Arc::clone(route);
     Ok(Routed { request: identified, route })
@@ -316,6 +321,7 @@ pub(super) async fn forward(
         upgrade: upgrade.filter(|_| route.upgrade),
         wants_trailers,
         client: trace.client.addr(),
+        patience: Patience { connect: route.connect_timeout, response: route.response_timeout },
     };
     let started = Instant::now();
     let sent = upstream.forward(worker.index, worker.random(), request, body);

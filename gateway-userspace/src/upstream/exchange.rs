@@ -35,7 +35,8 @@ pub(super) async fn exchange(
     in_flight: InFlight,
 ) -> Result<UpstreamResponse, Failed> {
     let mut sending = Some(Sending::start(&mut connection, request, body));
-    connection.set_deadline(config.response_timeout);
+    let timeout = request.patience.response.unwrap_or(config.response_timeout);
+    let mut is_timed = false;
     let head = poll_fn(|cx| {
         if let Some(rest) = &mut sending {
             let mut progress = false;
@@ -47,8 +48,9 @@ pub(super) async fn exchange(
                     return Poll::Ready(Err(UpstreamError::RequestBody(e)));
                 }
             }
-            if progress {
-                connection.set_deadline(config.response_timeout);
+            if progress || !is_timed {
+                is_timed = true;
+                connection.set_deadline(timeout);
             }
         }
         if let Poll::Ready(head) = connection.poll_head(cx) {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::Method;
 use hyper::client::conn::http2::SendRequest;
@@ -83,13 +84,14 @@ impl Upstream {
     ) -> Result<UpstreamResponse, UpstreamError> {
         let mut body = body;
         self.budget.earn();
+        let within = request.patience.connect.unwrap_or(self.config.connect_timeout);
         let mut tried = 0u64;
         let mut attempt = 1;
         loop {
             let (index, in_flight) = self.choose(&request, random.rotate_left(attempt as u32 * 7), tried)?;
             let backend = Arc::clone(&in_flight.0);
             let fresh_only = attempt > 1;
-            let opened = match self.open(&backend, worker, fresh_only).await {
+            let opened = match self.open(&backend, worker, fresh_only, within).await {
                 Ok(opened) => opened,
                 // Our own want says nothing about the server.
                 Err(UpstreamError::Exhausted) => return Err(UpstreamError::Exhausted),
@@ -219,6 +221,7 @@ impl Upstream {
         backend: &Backend,
         worker: usize,
         fresh_only: bool,
+        within: Duration,
     ) -> Result<Opened, UpstreamError> {
         let is_h2 = self.config.protocol == Protocol::Http2;
         if is_h2 && let Some(sender) = backend.streams.get(worker) {
@@ -233,7 +236,6 @@ impl Upstream {
         let connect = async {
             let addresses = backend.resolved.addresses(self.config.resolve_interval).await;
             let turn = backend.requests.load(Ordering::Relaxed) as usize;
-            let within = self.config.connect_timeout;
             let socket = self.connector.connect(&backend.server.address, &addresses, turn, within).await?;
             if is_h2 {
                 backend.streams.open(worker, socket, &self.config).await.map(Opened::Http2)
@@ -241,7 +243,7 @@ impl Upstream {
                 Ok(Opened::Http1(Box::new(Connection::new(socket))))
             }
         };
-        let connected = tokio::time::timeout(self.config.connect_timeout, connect).await;
+        let connected = tokio::time::timeout(within, connect).await;
         connected.map_err(|_| UpstreamError::ConnectTimeout)?
     }
 }

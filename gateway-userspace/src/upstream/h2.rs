@@ -1,6 +1,5 @@
 //! HTTP/2 to a server, by hyper: one connection for each worker and server, its streams shared.
 
-use std::future::Future as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +15,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::health::InFlight;
 use super::socket::Socket;
 use super::{UpstreamError, UpstreamRequest, UpstreamResponse};
 use crate::config::edge;
-use crate::wire::{Body, BodyError, strip_hop_by_hop};
+use crate::wire::{Body, BodyError, Pace, Paced, strip_hop_by_hop};
 
 /// Flow-control window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -114,7 +113,7 @@ pub(super) async fn exchange(
     };
     let answer = tokio::select! {
         answer = sender.send_request(out) => answer,
-        () = progress.stalled(config.response_timeout) => return Err(UpstreamError::ResponseTimeout),
+        () = progress.stalled(request.patience.response.unwrap_or(config.response_timeout)) => return Err(UpstreamError::ResponseTimeout),
     };
     let answer =
         answer.map_err(|e| if e.is_user() { UpstreamError::Unexpected } else { UpstreamError::Closed })?;
@@ -126,13 +125,8 @@ pub(super) async fn exchange(
     let body = if incoming.is_end_stream() {
         Body::Empty
     } else {
-        Body::stream(ResponseBody {
-            incoming,
-            _in_flight: in_flight,
-            timeout: config.read_timeout,
-            timer: Box::pin(tokio::time::sleep(config.read_timeout)),
-            is_waiting: false,
-        })
+        let body = ResponseBody { incoming, _in_flight: in_flight };
+        Body::stream(Paced::new(body, Pace::new(config.read_timeout, 0)))
     };
     Ok(UpstreamResponse { status: parts.status, headers, body, upgraded: None, server })
 }
@@ -200,13 +194,10 @@ impl HttpBody for Watched {
     }
 }
 
-/// The answer's body, its pauses bounded.
+/// The answer's body.
 struct ResponseBody {
     incoming: Incoming,
     _in_flight: InFlight,
-    timeout: Duration,
-    timer: Pin<Box<Sleep>>,
-    is_waiting: bool,
 }
 
 impl HttpBody for ResponseBody {
@@ -217,20 +208,8 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                this.is_waiting = false;
-                Poll::Ready(frame.map(|f| f.map_err(|_| BodyError::Closed)))
-            }
-            Poll::Pending => {
-                if !this.is_waiting {
-                    this.is_waiting = true;
-                    this.timer.as_mut().reset(Instant::now() + this.timeout);
-                }
-                this.timer.as_mut().poll(cx).map(|()| Some(Err(BodyError::Slow)))
-            }
-        }
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        polled.map(|frame| frame.map(|f| f.map_err(|_| BodyError::Closed)))
     }
 
     fn size_hint(&self) -> SizeHint {

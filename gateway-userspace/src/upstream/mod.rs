@@ -19,6 +19,7 @@ mod socket;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -49,6 +50,17 @@ pub struct UpstreamRequest {
     pub wants_trailers: bool,
     /// The client's address, for choosing by it where `hash_header` names no field of the request.
     pub client: IpAddr,
+    /// How long it waits for the server.
+    pub patience: Patience,
+}
+
+/// How long a request waits for its server; where nothing is said, as long as the upstream's configuration says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    /// For a connection.
+    pub connect: Option<Duration>,
+    /// From the end of the request to the head of the response.
+    pub response: Option<Duration>,
 }
 
 /// What a server answered, hop-by-hop fields taken off.
@@ -155,7 +167,7 @@ impl Upstreams {
     }
 
     /// Counts an answer of an upstream, or that there was none (as 502).
-    pub fn count(&self, name: &str, status: u16, took: std::time::Duration) {
+    pub fn count(&self, name: &str, status: u16, took: Duration) {
         self.by_name.of(name).count(status, took);
     }
 

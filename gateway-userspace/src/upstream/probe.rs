@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::forward::Upstream;
 use super::health::Backend;
-use super::{UpstreamError, UpstreamRequest};
+use super::{Patience, UpstreamError, UpstreamRequest};
 use crate::config::edge::HealthCheck;
 use crate::wire::Body;
 
@@ -109,8 +109,9 @@ impl Upstream {
             upgrade: None,
             wants_trailers: false,
             client: [127, 0, 0, 1].into(),
+            patience: Patience::default(),
         };
-        let opened = self.open(backend, worker, true).await?;
+        let opened = self.open(backend, worker, true, self.config().connect_timeout).await?;
         let in_flight = backend.enter(u64::MAX).ok_or(UpstreamError::Full)?;
         let answer = self.exchange(opened, &request, Body::Empty, worker, in_flight).await;
         answer.map(|a| a.status.as_u16()).map_err(|failed| failed.error)

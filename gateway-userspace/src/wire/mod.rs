@@ -10,6 +10,7 @@ mod fields;
 mod framing;
 mod head;
 mod pace;
+mod paced;
 mod trailers;
 
 pub use body::{Body, BodyError};
@@ -21,4 +22,5 @@ pub use fields::{NominationError, is_hop_by_hop, remove_where, strip_hop_by_hop,
 pub use framing::{Framing, FramingError};
 pub use head::{HeadError, HeadLimits, RequestHead, ResponseHead, Scan, parse_request, parse_response};
 pub use pace::Pace;
+pub use paced::Paced;
 pub use trailers::keep_trailers;

@@ -29,7 +29,7 @@ pub struct Args {
 /// A client: its name, and what it does. What it gives back is the figure to show.
 type Case = (&'static str, fn(&Stage) -> Result<String>);
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 15] = [
     ("curl h1", |s| curl(s, "--http1.1", "1.1")),
     ("curl h2", |s| curl(s, "--http2", "2")),
     ("curl h2 without TLS", curl_h2c),
@@ -39,6 +39,7 @@ const CASES: [Case; 14] = [
     ("wrk, uploads", load::wrk_uploads),
     ("Python websockets", python_websockets),
     ("grpcio", grpcio),
+    ("aioquic", aioquic),
     ("Chromium", browser::chromium),
     ("slowhttptest, headers", |s| attacks::slow(s, "-H")),
     ("slowhttptest, body", |s| attacks::slow(s, "-B")),
@@ -170,5 +171,10 @@ fn python_websockets(stage: &Stage) -> Result<String> {
 
 fn grpcio(stage: &Stage) -> Result<String> {
     let text = output(stage.python("rpc.py").arg(stage.tls.to_string()).arg(stage.ca()))?;
+    Ok(text.trim().to_owned())
+}
+
+fn aioquic(stage: &Stage) -> Result<String> {
+    let text = output(stage.python("h3.py").arg(stage.tls.to_string()).arg(stage.ca()))?;
     Ok(text.trim().to_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ impl Stage {
                  [control]\nsocket = \"{}\"\nlisten = \"off\"\n\
                  [http]\nheader_timeout = \"5s\"\nbody_timeout = \"5s\"\nsend_timeout = \"5s\"\nidle_timeout = \"20s\"\n\
                  [[listeners]]\nname = \"plain\"\naddress = \"127.0.0.1:{plain}\"\n\
-                 [[listeners]]\nname = \"tls\"\naddress = \"127.0.0.1:{tls}\"\ntls = true\n\
+                 [[listeners]]\nname = \"tls\"\naddress = \"127.0.0.1:{tls}\"\ntls = true\nhttp3 = true\n\
                  [tls]\ncertificates = [{{ certificate = \"cert.pem\", key_file = \"key.pem\" }}]\n\
                  [[upstreams]]\nname = \"origin\"\nservers = [\"{}\"]\n\
                  [[upstreams]]\nname = \"site\"\nservers = [\"127.0.0.1:{}\"]\n\
@@ -155,8 +155,15 @@ impl Drop for Stage {
     }
 }
 
+/// A port that is free for TCP and for UDP.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    for _ in 0..100 {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free for both TCP and UDP");
 }
 
 /// An authority, and a certificate for `localhost` as a public authority would make it: with a place for revocations.
@@ -174,7 +181,7 @@ fn certificates(folder: &Path) -> Result<()> {
         "req",
         "-x509",
         "-days",
-        "30",
+        "365",
         "-subj",
         "/O=Test/CN=Test authority",
         "-keyout",
@@ -194,7 +201,7 @@ fn certificates(folder: &Path) -> Result<()> {
         "x509",
         "-req",
         "-days",
-        "20",
+        "90",
         "-in",
         "cert.csr",
         "-CA",

@@ -1,5 +1,6 @@
 //! `[[routes]]`: which request goes where.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use crate::config::{Base, Problems, Size, Span, waf};
 
 /// Most routes.
 pub const MAX_ROUTES: usize = 4096;
+
+const SHORT: Duration = Duration::from_millis(10);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// `[[routes]]` as written.
 #[derive(Debug, Default, Deserialize)]
@@ -34,6 +39,10 @@ pub struct RawRoute {
     waf_exclude: Vec<Spanned<RawExclusion>>,
     max_body: Option<Spanned<Size>>,
     total_timeout: Option<Spanned<Span>>,
+    body_timeout: Option<Spanned<Span>>,
+    min_rate: Option<Spanned<Size>>,
+    connect_timeout: Option<Spanned<Span>>,
+    response_timeout: Option<Spanned<Span>>,
     replace_prefix: Option<Spanned<String>>,
     upgrade: bool,
     headers: Vec<Spanned<RawHeaderMatch>>,
@@ -96,6 +105,14 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// From the request's head to the response's end; default: none; at most 1 day. Past it: 504, or the response is cut.
     pub total_timeout: Option<Duration>,
+    /// Longest pause within a request body; default and bounds are those of `[http]`. Past it: 408.
+    pub body_timeout: Option<Duration>,
+    /// Least rate of a request body in bytes a second; default and bounds are those of `[http]`. Below it: 408.
+    pub min_rate: Option<u64>,
+    /// For a connection to a server; default and bounds are those of the upstream. Past it: 504.
+    pub connect_timeout: Option<Duration>,
+    /// From the request's end to the response's head; default and bounds are those of the upstream. Past it: 504.
+    pub response_timeout: Option<Duration>,
     /// What replaces the matched prefix on the way to the upstream; default: nothing is replaced. Only with `path_prefix`.
     pub replace_prefix: Option<String>,
     /// Whether `Upgrade: websocket` is let through; default false: the upgrade is not offered to the upstream.
@@ -179,6 +196,10 @@ fn everything() -> Route {
         waf_policy: 0,
         max_body: None,
         total_timeout: None,
+        body_timeout: None,
+        min_rate: None,
+        connect_timeout: None,
+        response_timeout: None,
         replace_prefix: None,
         upgrade: false,
         headers: Vec::new(),
@@ -237,15 +258,11 @@ fn one(
             p,
         ),
         max_body: raw.max_body.map(|m| bounds::size("max_body", Some(m), 0, 0..=64 << 30, p)),
-        total_timeout: raw.total_timeout.map(|t| {
-            bounds::duration(
-                "total_timeout",
-                Some(t),
-                Duration::from_mins(1),
-                Duration::from_millis(10)..=Duration::from_hours(24),
-                p,
-            )
-        }),
+        total_timeout: within("total_timeout", raw.total_timeout, MINUTE, SHORT..=24 * HOUR, p),
+        body_timeout: within("body_timeout", raw.body_timeout, MINUTE / 4, 10 * SHORT..=HOUR, p),
+        min_rate: raw.min_rate.map(|rate| bounds::size("min_rate", Some(rate), 100, 0..=1 << 20, p)),
+        connect_timeout: within("connect_timeout", raw.connect_timeout, MINUTE / 30, SHORT..=MINUTE, p),
+        response_timeout: within("response_timeout", raw.response_timeout, MINUTE, SHORT..=HOUR, p),
         replace_prefix,
         upgrade: raw.upgrade,
         headers: header_matches(raw.headers, p),
@@ -256,6 +273,17 @@ fn one(
         cors: raw.cors.map(|c| response::check(c, p)),
         clients: told(),
     }
+}
+
+/// A time that a route may set.
+fn within(
+    key: &str,
+    written: Option<Spanned<Span>>,
+    default: Duration,
+    range: RangeInclusive<Duration>,
+    problems: &mut Problems<'_>,
+) -> Option<Duration> {
+    written.map(|time| bounds::duration(key, Some(time), default, range, problems))
 }
 
 /// Clients' certificates as they are without a word on them.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _};
 use tokio::time::{Instant, Sleep};
 
 use crate::listen::Stream;
-use crate::wire::{BodyError, Chunked, Decoded, Framing, Pace, keep_trailers};
+use crate::wire::{BodyError, Chunked, Decoded, Framing, keep_trailers};
 
 /// The first read buffer of a connection; it is given back while the connection is idle.
 const SMALL_BUFFER: usize = 4 << 10;
@@ -26,7 +26,6 @@ pub(super) struct Io {
     pub(super) inbound: BytesMut,
     pub(super) body: Reading,
     timer: Pin<Box<Sleep>>,
-    pace: Pace,
     /// `100 Continue` is owed before the body is read; what is left to write of it.
     owed: &'static [u8],
 }
@@ -52,13 +51,12 @@ pub(super) fn lock(io: &Mutex<Io>) -> MutexGuard<'_, Io> {
 }
 
 impl Io {
-    pub(super) fn new(stream: Stream, pace: Pace) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self {
             stream,
             inbound: BytesMut::new(),
             body: Reading::Done,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            pace,
             owed: b"",
         }
     }
@@ -70,7 +68,6 @@ impl Io {
             Framing::Chunked => Reading::Chunked(Chunked::default()),
             Framing::None | Framing::Length(_) | Framing::Close => Reading::Done,
         };
-        self.pace.restart();
         let waits = wants_continue && !matches!(self.body, Reading::Done) && self.inbound.is_empty();
         self.owed = if waits { b"HTTP/1.1 100 Continue\r\n\r\n" } else { b"" };
     }
@@ -133,32 +130,13 @@ impl Io {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_piece(cx);
-        match &polled {
-            Poll::Pending => {
-                if !self.pace.is_waiting()
-                    && let Some(deadline) = self.pace.wait(Instant::now().into_std())
-                {
-                    self.set_deadline(deadline.into());
-                }
-                if self.poll_deadline(cx).is_ready() {
-                    self.body = Reading::Broken(BodyError::Slow);
-                    return Poll::Ready(Some(Err(BodyError::Slow)));
-                }
-            }
-            Poll::Ready(Some(Err(error))) => self.body = Reading::Broken(*error),
-            Poll::Ready(frame) => {
-                let bytes = frame.iter().flatten().filter_map(Frame::data_ref).map(Bytes::len).sum();
-                if self.pace.is_waiting() {
-                    self.pace.moved(Instant::now().into_std(), bytes);
-                } else {
-                    self.pace.moved_at_once(bytes);
-                }
-            }
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            self.body = Reading::Broken(*error);
         }
         polled
     }
 
-    /// As [`Io::poll_body`], without its deadline.
+    /// As [`Io::poll_body`]; after an error it may go on.
     pub(super) fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,

@@ -22,7 +22,7 @@ use crate::config::edge::Http;
 use crate::http::redirect;
 use crate::http::server::{Phase, past};
 use crate::listen::Stream;
-use crate::pipeline::{Finishing, Incoming};
+use crate::pipeline::{Finishing, Incoming, Site};
 use crate::respond::{Afterwards, Denial, Reply};
 use crate::wire::{Body, Framing, HeadLimits, Pace, RequestHead, Scan, parse_request};
 
@@ -33,45 +33,56 @@ const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// Bytes that may arrive ahead while a request is answered.
 const MAX_AHEAD: usize = 64 << 10;
 
+/// How long a connection counts as busy after an answer: whoever asks again by then finds everything at hand, and only
+/// then is the memory of answering given back.
+const BUSY: Duration = Duration::from_secs(1);
+
 /// How reading a head ended.
 enum Head {
-    Request(Box<RequestHead>, Framing, bool),
+    Request(Request),
     Refused(Denial),
     Http2,
+    /// Nothing came while the connection was busy.
+    Quiet,
     Closed,
+}
+
+/// A head that could be read.
+struct Request {
+    head: Box<RequestHead>,
+    framing: Framing,
+    wants_continue: bool,
 }
 
 pub(in crate::http) async fn serve(stream: Stream, context: Context) -> End {
     let mut connection = Connection::new(stream, context);
     loop {
-        let http = connection.context.shared.pipeline.site();
-        match connection.read_head(&http.http).await {
-            Head::Closed => {
-                say_goodbye(&connection.io).await;
-                return End::Closed;
-            }
+        let site = connection.context.shared.pipeline.site();
+        lock(&connection.io).rest();
+        let next = match connection.read_head(&site.http, false).await {
+            Head::Closed | Head::Quiet => Next::Close,
             Head::Http2 => return connection.into_http2(),
-            Head::Refused(denial) => {
+            Head::Refused(denial) => Next::Refuse(denial),
+            // On the heap while requests follow each other: see `http::connection`. It is large, and moved there: once
+            // for all of them.
+            Head::Request(request) => Box::pin(connection.busy(request, site)).await,
+        };
+        match next {
+            Next::Read => {}
+            Next::Refuse(denial) => {
                 Box::pin(connection.refuse(&denial)).await;
                 return End::Closed;
             }
-            Head::Request(head, framing, wants_continue) => {
-                // On the heap while it is answered: see `http::connection`.
-                let next = Box::pin(connection.answer(*head, framing, wants_continue, &http.http)).await;
-                match next {
-                    Next::Read => {}
-                    Next::Close => {
-                        say_goodbye(&connection.io).await;
-                        return End::Closed;
-                    }
-                    Next::Cut => return End::Closed,
-                    Next::Linger => {
-                        linger(&connection.io).await;
-                        return End::Closed;
-                    }
-                    Next::Tunnel(tunnel) => return connection.into_tunnel(tunnel),
-                }
+            Next::Close => {
+                say_goodbye(&connection.io).await;
+                return End::Closed;
             }
+            Next::Cut => return End::Closed,
+            Next::Linger => {
+                linger(&connection.io).await;
+                return End::Closed;
+            }
+            Next::Tunnel(tunnel) => return connection.into_tunnel(tunnel),
         }
     }
 }
@@ -79,6 +90,7 @@ pub(in crate::http) async fn serve(stream: Stream, context: Context) -> End {
 /// What follows an answer.
 enum Next {
     Read,
+    Refuse(Denial),
     Close,
     /// The client is to see that something is missing.
     Cut,
@@ -96,7 +108,7 @@ struct Connection {
 impl Connection {
     fn new(stream: Stream, context: Context) -> Self {
         let site = context.shared.pipeline.site();
-        let io = Arc::new(Mutex::new(Io::new(stream, Pace::new(site.http.body_timeout, site.http.min_rate))));
+        let io = Arc::new(Mutex::new(Io::new(stream)));
         Self {
             io,
             writer: Writer::new(Pace::new(site.http.send_timeout, site.http.min_rate)),
@@ -105,8 +117,27 @@ impl Connection {
         }
     }
 
-    /// Waits for a request and reads its head.
-    async fn read_head(&mut self, http: &Http) -> Head {
+    /// Answers a request, and those that follow while the connection is busy.
+    async fn busy(&mut self, mut request: Request, mut site: Arc<Site>) -> Next {
+        loop {
+            match self.answer(request, &site.http).await {
+                Next::Read => {}
+                other => return other,
+            }
+            site = self.context.shared.pipeline.site();
+            match self.read_head(&site.http, true).await {
+                Head::Request(next) => request = next,
+                Head::Quiet => return Next::Read,
+                Head::Refused(denial) => return Next::Refuse(denial),
+                // HTTP/2 begins with a connection's first bytes or not at all.
+                Head::Closed | Head::Http2 => return Next::Close,
+            }
+        }
+    }
+
+    /// Waits for a request and reads its head. While the connection `is_busy` it is waited for [`BUSY`] at most, and for
+    /// the rest of the idle time in the next call.
+    async fn read_head(&mut self, http: &Http, is_busy: bool) -> Head {
         let limits = HeadLimits {
             bytes: http.max_header_bytes as usize,
             fields: http.max_headers as usize,
@@ -121,13 +152,13 @@ impl Connection {
         let is_plain = self.context.peer.tls.is_none();
         let mut drain = pin!(past(phase, Phase::Run));
         let mut is_draining = false;
-        {
-            let mut io = lock(&self.io);
-            io.rest();
+        let wait = match (requests, is_busy) {
             // The first request of a connection is awaited like the rest of a head: the client has just connected.
-            let wait = if requests == 0 { http.header_timeout } else { http.idle_timeout };
-            io.set_deadline(Instant::now() + wait);
-        }
+            (0, _) => http.header_timeout,
+            (_, true) => http.idle_timeout.min(BUSY),
+            (_, false) => http.idle_timeout.saturating_sub(BUSY),
+        };
+        lock(&self.io).set_deadline(Instant::now() + wait);
         let io = &self.io;
         poll_fn(move |cx| {
             let mut io = lock(io);
@@ -169,7 +200,13 @@ impl Connection {
                             io.set_deadline(Instant::now() + http.header_timeout);
                         }
                         return io.poll_deadline(cx).map(|()| {
-                            if has_begun { Head::Refused(Denial::SlowHead) } else { Head::Closed }
+                            if has_begun {
+                                Head::Refused(Denial::SlowHead)
+                            } else if is_busy && !is_draining {
+                                Head::Quiet
+                            } else {
+                                Head::Closed
+                            }
                         });
                     }
                 }
@@ -178,15 +215,10 @@ impl Connection {
         .await
     }
 
-    async fn answer(
-        &mut self,
-        head: RequestHead,
-        framing: Framing,
-        wants_continue: bool,
-        http: &Http,
-    ) -> Next {
+    async fn answer(&mut self, request: Request, http: &Http) -> Next {
         self.requests += 1;
-        let RequestHead { method, target, version, headers } = head;
+        let Request { head, framing, wants_continue } = request;
+        let RequestHead { method, target, version, headers } = *head;
         let keeps = write::keeps_alive(version, &headers) && self.requests < http.requests_per_connection;
         lock(&self.io).begin_body(framing, wants_continue);
         let has_body = !lock(&self.io).is_body_done();
@@ -353,7 +385,7 @@ fn read(bytes: &Bytes, scan: &Scan, limits: &HeadLimits) -> Head {
             let expects =
                 head.headers.get(EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
             let wants_continue = expects && head.version == Version::HTTP_11;
-            Head::Request(Box::new(head), framing, wants_continue)
+            Head::Request(Request { head: Box::new(head), framing, wants_continue })
         }
     }
 }

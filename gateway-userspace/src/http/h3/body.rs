@@ -1,13 +1,11 @@
 //! The body of a request, held to the length that its fields told.
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
 
 use crate::wire::BodyError;
 
@@ -19,14 +17,11 @@ pub(super) struct RequestBody {
     first: Option<Bytes>,
     left: Option<u64>,
     is_over: bool,
-    timeout: Duration,
-    timer: Pin<Box<Sleep>>,
-    is_waiting: bool,
 }
 
 impl RequestBody {
     /// `None` when there is none: the stream ended with the head.
-    pub(super) async fn begin(mut stream: Receiving, left: Option<u64>, timeout: Duration) -> Option<Self> {
+    pub(super) async fn begin(mut stream: Receiving, left: Option<u64>) -> Option<Self> {
         let first = poll_fn(|cx| Poll::Ready(poll_piece(&mut stream, cx))).await;
         let first = match first {
             Poll::Ready(None) => return None,
@@ -34,13 +29,11 @@ impl RequestBody {
             // An error shows again when the body is read.
             Poll::Ready(Some(Err(_))) | Poll::Pending => None,
         };
-        let timer = Box::pin(tokio::time::sleep(timeout));
-        Some(Self { stream, first, left, is_over: false, timeout, timer, is_waiting: false })
+        Some(Self { stream, first, left, is_over: false })
     }
 
     /// Counts a piece against the length.
     fn take(&mut self, piece: Bytes) -> Result<Frame<Bytes>, BodyError> {
-        self.is_waiting = false;
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(piece.len() as u64).ok_or(BodyError::Malformed)?;
         }
@@ -73,13 +66,7 @@ impl HttpBody for RequestBody {
             return Poll::Ready(Some(this.take(first)));
         }
         match poll_piece(&mut this.stream, cx) {
-            Poll::Pending => {
-                if !this.is_waiting {
-                    this.is_waiting = true;
-                    this.timer.as_mut().reset(Instant::now() + this.timeout);
-                }
-                this.timer.as_mut().poll(cx).map(|()| Some(Err(BodyError::Slow)))
-            }
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(piece))) => Poll::Ready(Some(this.take(piece))),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Ready(None) if this.left.is_some_and(|left| left > 0) => {

@@ -7,10 +7,10 @@ use socket2::{Domain, Socket, Type};
 
 use super::harness::{Gateway, Options, Origin};
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+pub(super) const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// The answer over a new connection: status and code.
-fn ask(gateway: &Gateway, bytes: &str) -> (u16, String) {
+pub(super) fn ask(gateway: &Gateway, bytes: &str) -> (u16, String) {
     let mut client = gateway.connect();
     client.send(bytes);
     let response = client.response().expect("an answer");
@@ -24,7 +24,7 @@ fn before(servers: &str, more: &str) -> Gateway {
 }
 
 /// A server that is there and takes no connection: its queue is full.
-fn full_queue() -> (Socket, SocketAddr, Vec<TcpStream>) {
+pub(super) fn full_queue() -> (Socket, SocketAddr, Vec<TcpStream>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     socket.listen(0).expect("listens");
@@ -64,15 +64,26 @@ fn servers_that_cannot_be_reached() {
 }
 
 #[test]
-fn plain_http_is_sent_to_https() {
+fn hosts_routes_and_proxies_that_are_not_known() {
     let origin = Origin::hello();
     let text = format!(
-        "[[listeners]]\naddress = \"127.0.0.1:0\"\nredirect_to_https = 8443\n[[upstreams]]\nservers = [\"{}\"]\n",
+        "[client]\ntrusted_proxies = [\"127.0.0.0/8\"]\n[http]\nhosts = [\"a\"]\n\
+         [[listeners]]\naddress = \"127.0.0.1:0\"\n[[upstreams]]\nname = \"u\"\nservers = [\"{}\"]\n\
+         [[routes]]\nupstream = \"u\"\npath_prefix = \"/here\"\n",
         origin.address
     );
     let gateway = Gateway::start(&text, Options::default());
-    assert_eq!(ask(&gateway, GET), (308, "https_only".to_owned()));
+    let there = GET.replace("/ ", "/here ");
+    for (bytes, expected) in [
+        (there.replace("Host: a", "Host: b"), (421, "misdirected")),
+        (GET.to_owned(), (404, "no_route")),
+        (there.replace("\r\n\r\n", "\r\nX-Forwarded-For: nobody\r\n\r\n"), (400, "forwarded_header")),
+    ] {
+        let (status, code) = ask(&gateway, &bytes);
+        assert_eq!((status, code.as_str()), expected, "{bytes}");
+    }
     assert!(origin.requests().is_empty());
+    assert_eq!(ask(&gateway, &there).0, 200);
 }
 
 #[test]

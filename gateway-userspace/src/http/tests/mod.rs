@@ -10,6 +10,7 @@ mod h3;
 mod harness;
 mod life;
 mod mtls;
+mod patience;
 mod rules;
 mod servers;
 mod smuggling;

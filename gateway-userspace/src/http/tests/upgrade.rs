@@ -199,5 +199,6 @@ fn a_plain_listener_may_only_redirect() {
     client.send("GET /x?y HTTP/1.1\r\nHost: a.test:80\r\n\r\n");
     let response = client.response().expect("an answer");
     assert_eq!((response.status(), response.field("location")), (308, Some("https://a.test/x?y")));
+    assert_eq!(response.code(), "https_only");
     assert!(origin.requests().is_empty());
 }

@@ -1,0 +1,97 @@
+//! How long is waited: where routes say otherwise, and between the requests of a connection.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use super::answers::{GET, ask, full_queue};
+use super::harness::Options;
+use super::{Gateway, Origin};
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// A gateway before `server`; `http` and `upstream` are the settings that the routes differ from.
+fn gateway(server: std::net::SocketAddr, http: &str, upstream: &str, routes: &[(&str, &str)]) -> Gateway {
+    let mut text = format!(
+        "[http]\n{http}[[listeners]]\naddress = \"127.0.0.1:0\"\n\
+         [[upstreams]]\nname = \"u\"\nservers = [\"{server}\"]\n{upstream}[[routes]]\nupstream = \"u\"\n"
+    );
+    for (path, more) in routes {
+        text += &format!("[[routes]]\nupstream = \"u\"\npath = \"{path}\"\n{more}\n");
+    }
+    Gateway::start(&text, Options::default())
+}
+
+/// Uploads `bytes` with a tick after each, until an answer comes; its status and code.
+fn upload(gateway: &Gateway, path: &str, bytes: usize) -> (u16, String) {
+    let mut client = gateway.connect();
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n"));
+    client.stream.set_read_timeout(Some(TICK)).expect("timeout");
+    for _ in 0..bytes {
+        if let Some(response) = client.response() {
+            return (response.status(), response.code());
+        }
+        // Fails once the gateway has closed: the answer is there then.
+        let _ = client.stream.write_all(b"x");
+    }
+    client.stream.set_read_timeout(Some(Duration::from_secs(30))).expect("timeout");
+    let response = client.response().expect("an answer");
+    (response.status(), response.code())
+}
+
+#[test]
+fn a_route_may_wait_longer_or_less_long_for_a_body() {
+    let origin = Origin::hello();
+    let slow = (408, "body_timeout".to_owned());
+    let hasty = "body_timeout = \"100ms\"\nmin_rate = 1000\n";
+    let calm = "body_timeout = \"30s\"\nmin_rate = 0\n";
+    // A byte a tick; the patient ones take 8 of them.
+    for (http, route) in [(hasty, calm), (calm, hasty)] {
+        let gateway = gateway(origin.address, http, "", &[("/own", route)]);
+        let (whole, own) = if http == calm { ("/", "/own") } else { ("/own", "/") };
+        assert_eq!(upload(&gateway, whole, 8), (200, String::new()), "{whole}");
+        assert_eq!(upload(&gateway, own, 100), slow, "{own}");
+    }
+    // The rate alone: no pause is too long.
+    let rate = [("/own", "body_timeout = \"1s\"\nmin_rate = 1000\n")];
+    let gateway = gateway(origin.address, calm, "", &rate);
+    assert_eq!(upload(&gateway, "/own", 1000), slow);
+}
+
+#[test]
+fn a_route_may_wait_longer_or_less_long_for_a_server() {
+    let origin = Origin::start(|stream, _| {
+        std::thread::sleep(8 * TICK);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_ok()
+    });
+    let late = (504, "upstream_timeout".to_owned());
+    let (hasty, calm) = ("response_timeout = \"100ms\"\n", "response_timeout = \"30s\"\n");
+    let ok = (200, String::new());
+    for (upstream, route, expected, of_route) in [(hasty, calm, &late, &ok), (calm, hasty, &ok, &late)] {
+        let upstream = format!("{upstream}max_failures = 0\n");
+        let gateway = gateway(origin.address, "", &upstream, &[("/own", route)]);
+        assert_eq!(&ask(&gateway, GET), expected, "{upstream}");
+        assert_eq!(&ask(&gateway, &GET.replace("/ ", "/own ")), of_route, "{route}");
+    }
+    let (_socket, full, _held) = full_queue();
+    let route = [("/own", "connect_timeout = \"200ms\"\n")];
+    let gateway = gateway(full, "", "connect_timeout = \"1m\"\n", &route);
+    let own = ask(&gateway, &GET.replace("/ ", "/own "));
+    assert_eq!(own, (504, "upstream_connect_timeout".to_owned()));
+}
+
+/// The memory of answering is given back a second after the last answer; the client sees nothing of that.
+#[test]
+fn a_connection_goes_on_after_a_rest() {
+    let origin = Origin::hello();
+    let gateway = gateway(origin.address, "idle_timeout = \"3s\"\n", "", &[]);
+    let mut client = gateway.connect();
+    for pause in [0, 1500, 0, 1200] {
+        std::thread::sleep(Duration::from_millis(pause));
+        client.send(GET);
+        assert_eq!(client.response().expect("an answer").status(), 200, "after {pause} ms");
+    }
+    let answered = Instant::now();
+    assert!(client.is_closed());
+    assert!(answered.elapsed() > Duration::from_secs(2), "{:?}", answered.elapsed());
+    assert_eq!(origin.requests().len(), 4);
+}
