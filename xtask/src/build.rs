@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the eBPF object, then the daemon that carries it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -104,6 +104,17 @@ pub fn daemon(paths: &Paths, profile: &str) -> Result<PathBuf> {
     Ok(daemon)
 }
 
+/// The daemon that a command measures or asks: the one given, else the release build, made first.
+pub fn release(given: Option<&Path>, paths: &Paths) -> Result<PathBuf> {
+    match given {
+        Some(file) => file.canonicalize().with_context(|| format!("there is no {}", file.display())),
+        None => {
+            ebpf(paths)?;
+            daemon(paths, "release")
+        }
+    }
+}
+
 /// The workspace's own cargo, in the root; the daemon's build script finds the eBPF object below the target folder.
 pub fn host_cargo(paths: &Paths) -> Command {
     let mut command = Command::new(process::cargo());
@@ -117,7 +128,7 @@ pub fn host_cargo(paths: &Paths) -> Command {
 }
 
 /// Copies the object to where the daemon's build looks, only when it changed: its time is what cargo watches.
-fn publish(built: &std::path::Path, object: &std::path::Path) -> Result<()> {
+fn publish(built: &Path, object: &Path) -> Result<()> {
     let new = std::fs::read(built).with_context(|| format!("the compiler left no {}", built.display()))?;
     if std::fs::read(object).is_ok_and(|old| old == new) {
         return Ok(());

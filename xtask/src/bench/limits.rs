@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use super::report::{Report, Row};
+use crate::build;
+use crate::paths::Paths;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -44,6 +46,7 @@ struct MeasuredRow {
 /// The bench does not build or run; redis-server is not installed.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let file = std::env::temp_dir().join(format!("gateway-bench-limits-{}.json", std::process::id()));
+    build::ebpf(&Paths::find())?;
     let status = Command::new(env!("CARGO"))
         .args(["bench", "--package", "gateway-userspace", "--bench", "limits", "--"])
         .args(&args.parts)

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use super::report::{Report, Row};
+use crate::build;
 use crate::paths::Paths;
 
 mod janitor;
@@ -122,12 +123,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         met &= kernel(args, &mut report, &mut janitor)?;
     }
     if !args.no_live {
-        let gateway = args.gateway.clone().unwrap_or_else(|| Paths::find().target.join("release/gateway"));
-        ensure!(
-            gateway.exists(),
-            "there is no {}: `cargo xtask build --release` makes it",
-            gateway.display()
-        );
+        let gateway = build::release(args.gateway.as_deref(), &Paths::find())?;
         let plan = live::Plan {
             gateway: &gateway,
             sender: &args.sender.clone().map_or_else(|| example("xdp_flood"), Ok)?,
@@ -191,8 +187,9 @@ fn kernel(args: &Args, report: &mut Report, janitor: &mut Janitor) -> Result<boo
     Ok(met)
 }
 
-/// Builds an example of gateway-userspace as it ships.
+/// Builds an example of gateway-userspace as it ships, with the eBPF object as it is now.
 fn example(name: &str) -> Result<PathBuf> {
+    build::ebpf(&Paths::find())?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--quiet", "--release", "--package", "gateway-userspace", "--example", name]);
     let built = command.status().with_context(|| format!("building the example {name}"))?;

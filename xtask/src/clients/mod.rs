@@ -53,14 +53,8 @@ const CASES: [Case; 15] = [
 pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     ui::heading("What the clients need");
     setup::for_clients(paths)?;
-    let gateway = match &args.gateway {
-        Some(program) => program.clone(),
-        None => {
-            ui::heading("Building");
-            build::ebpf(paths)?;
-            build::daemon(paths, "release")?
-        }
-    };
+    ui::heading("Building");
+    let gateway = build::release(args.gateway.as_deref(), paths)?;
     let stage = Stage::start(&gateway, paths).context("setting the stage")?;
     ui::heading("Clients");
     let start = Instant::now();

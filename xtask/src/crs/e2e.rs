@@ -6,42 +6,68 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::origin_server;
+use super::setup::{Crs, ENGINE, SUITE};
 use super::target::{Outcome, Target};
 
 /// How long a connection may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a marker may take to come up in the log.
 const MARKER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the daemon may take until it listens: it compiles the rules first.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most bytes of a response that are read.
 const RESPONSE_MAX_BYTES: u64 = 8 << 20;
 
-/// A daemon and its log.
+/// A daemon with the rules of a suite, its log, and the folder it lives in. It ends with the value.
 pub struct Daemon {
     address: SocketAddr,
     log: BufReader<File>,
     count: u64,
+    process: Child,
+    folder: PathBuf,
 }
 
 impl Daemon {
-    /// A daemon at `url` (`http://host:port`) that writes its log to `log`.
+    /// Starts the origin and `gateway` before it, with the rules of `crs`.
     ///
     /// # Errors
-    /// No such address, or the log cannot be read.
-    pub fn new(url: &str, log: &Path) -> Result<Self> {
-        let host = url.strip_prefix("http://").ok_or_else(|| anyhow!("{url} does not begin with http://"))?;
-        let host = host.trim_end_matches('/');
-        let address = host.to_socket_addrs().with_context(|| format!("cannot resolve {host}"))?.next();
-        let address = address.ok_or_else(|| anyhow!("{host} has no address"))?;
-        let mut log = File::open(log).with_context(|| format!("cannot read {}", log.display()))?;
-        log.seek(SeekFrom::End(0))?;
-        Ok(Self { address, log: BufReader::new(log), count: 0 })
+    /// Files, ports or the program are not to be had, or the daemon does not come up; its log is in the message.
+    pub fn start(gateway: &Path, crs: &Crs) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("gateway-crs-{}", std::process::id()));
+        let origin = origin_server::start()?;
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let config = write_setup(&folder, crs, address, origin)?;
+        let path = folder.join("gateway.log");
+        let log = File::create(&path)?;
+        let process = Command::new(gateway)
+            .args(["run", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", gateway.display()))?;
+        let log = BufReader::new(File::open(&path)?);
+        let mut daemon = Self { address, log, count: 0, process, folder };
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect(address).is_err() {
+            if Instant::now() > deadline || daemon.process.try_wait()?.is_some() {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                bail!("the daemon does not listen on {address}; its log says:\n{text}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        daemon.log.seek(SeekFrom::End(0))?;
+        Ok(daemon)
     }
 
     /// The lines up to the marker's.
@@ -52,7 +78,7 @@ impl Daemon {
         loop {
             if self.log.read_line(&mut line)? == 0 || !line.ends_with('\n') {
                 if Instant::now() > deadline {
-                    bail!("the log has no line for {marker}; is it the daemon's, with the rules of --setup?");
+                    bail!("the daemon's log has no line for {marker}");
                 }
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
@@ -62,6 +88,14 @@ impl Daemon {
             }
             lines.push(std::mem::take(&mut line));
         }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -140,39 +174,29 @@ SecRule REQUEST_FILENAME "@beginsWith /crs-marker-" \
     "id:9100,phase:5,pass,log,noauditlog,t:none,msg:'marker',logdata:'%{REQUEST_FILENAME}'"
 "#;
 
-/// Writes what a daemon needs to run a suite: rule files and a configuration. One worker: the log's lines then
-/// come in the order of the requests.
-///
-/// # Errors
-/// A file cannot be written.
-pub fn write_setup(folder: &Path, crs: &super::setup::Crs, origin: &str) -> Result<()> {
+/// Writes what a daemon needs to run a suite: rule files and a configuration, whose path it returns. One worker: the
+/// log's lines then come in the order of the requests.
+fn write_setup(folder: &Path, crs: &Crs, address: SocketAddr, origin: SocketAddr) -> Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
     let write = |name: &str, text: &str| -> Result<PathBuf> {
         let path = folder.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path.canonicalize()?)
     };
-    let engine = write("engine.conf", super::setup::ENGINE)?;
-    let suite = write("suite.conf", &format!("{}{MARKER}", super::setup::SUITE))?;
+    let engine = write("engine.conf", ENGINE)?;
+    let suite = write("suite.conf", &format!("{SUITE}{MARKER}"))?;
     let rules = crs.rules.canonicalize()?.join("*.conf");
-    let files = [&engine, &crs.setup.canonicalize()?, &suite, &rules].map(|path| {
-        format!(
-            "    \"{}\",
-",
-            path.display()
-        )
-    });
-    let log = engine.with_file_name("gateway.log");
+    let files = [&engine, &crs.setup.canonicalize()?, &suite, &rules]
+        .map(|path| format!("    \"{}\",\n", path.display()));
     let configuration = format!(
-        "[server]\nworkers = 1\n\n[[listeners]]\nname = \"http\"\naddress = \"127.0.0.1:8080\"\n\n[[upstreams]]\nname = \"origin\"\n\
+        "[server]\nworkers = 1\n\n[control]\nsocket = \"{}\"\nlisten = \"off\"\n\n\
+         [[listeners]]\naddress = \"{address}\"\n\n[[upstreams]]\nname = \"origin\"\n\
          servers = [\"{origin}\"]\n\n[[routes]]\nname = \"all\"\nupstream = \"origin\"\n\n[waf]\nmode = \"detect\"\n\
-         log_matches = 1000000\nrules = [\n{}]\n\n[log]\naccess = \"off\"\n\n[bans]\ndefault_scenarios = false\n",
+         log_matches = 1000000\nrules = [\n{}]\n\n[log]\naccess = \"off\"\n\n[bans]\nenabled = false\n",
+        folder.join("control.sock").display(),
         files.concat(),
     );
-    let path = write("gateway.toml", &configuration)?;
-    println!("gateway run --config {} 2> {}", path.display(), log.display());
-    println!("cargo xtask crs ... --e2e http://127.0.0.1:8080 --log {} --origin {origin}", log.display());
-    Ok(())
+    write("gateway.toml", &configuration)
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ use anyhow::{Context as _, Result};
 use gateway_waf::CompileOptions;
 use serde::Serialize;
 
+use crate::build;
+use crate::paths::Paths;
 use suite::{Stage, Test};
 use target::{Outcome, Target};
 
@@ -33,8 +35,8 @@ pub struct Args {
     #[arg(long, default_value = "/usr/share/modsecurity-crs")]
     crs: PathBuf,
     /// Folder of go-ftw tests, searched for YAML files.
-    #[arg(long, required_unless_present = "setup")]
-    tests: Option<PathBuf>,
+    #[arg(long)]
+    tests: PathBuf,
     /// Judge this file of benign requests (as crates/waf/tests/data/benign.tsv) with the rules blocking at paranoia level 1
     /// and default thresholds, and the attacks of the tests as well; list the false positives.
     #[arg(long)]
@@ -42,18 +44,12 @@ pub struct Args {
     /// Whether values are screened for all rules at once.
     #[arg(long, value_enum, default_value_t = Switch::On)]
     prefilter: Switch,
-    /// Send the tests to a daemon at this address (http://host:port) instead of inspecting them in this process.
-    #[arg(long, requires = "log")]
-    e2e: Option<String>,
-    /// The daemon's log.
-    #[arg(long)]
-    log: Option<PathBuf>,
-    /// Where the reflecting origin that the daemon forwards to listens.
-    #[arg(long, default_value = "127.0.0.1:8081")]
-    origin: String,
-    /// Write rules and configuration for such a daemon into this folder, and stop.
-    #[arg(long)]
-    setup: Option<PathBuf>,
+    /// Send the tests through a daemon to a reflecting origin instead of inspecting them in this process.
+    #[arg(long, conflicts_with_all = ["prefilter", "benign"])]
+    e2e: bool,
+    /// The daemon for --e2e; default: the release build of this workspace, made first.
+    #[arg(long, value_name = "FILE", requires = "e2e")]
+    gateway: Option<PathBuf>,
     /// Run only tests whose name starts with this.
     #[arg(long)]
     only: Option<String>,
@@ -91,12 +87,7 @@ struct Report {
 /// # Errors
 /// The rules do not compile or the suite cannot be found. A single test that cannot be run is a failure, no error.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if let Some(folder) = &args.setup {
-        e2e::write_setup(folder, &setup::Crs::find(&args.crs)?, &args.origin)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let tests = args.tests.as_ref().context("--tests names no folder")?;
-    let mut tests = suite::read(tests)?;
+    let mut tests = suite::read(&args.tests)?;
     if let Some(prefix) = &args.only {
         tests.retain(|test| test.name.starts_with(prefix.as_str()));
     }
@@ -113,11 +104,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn target(args: &Args) -> Result<Box<dyn Target>> {
-    if let (Some(url), Some(log)) = (&args.e2e, &args.log) {
-        origin_server::start(&args.origin)?;
-        return Ok(Box::new(e2e::Daemon::new(url, log)?));
-    }
     let crs = setup::Crs::find(&args.crs)?;
+    if args.e2e {
+        let gateway = build::release(args.gateway.as_deref(), &Paths::find())?;
+        return Ok(Box::new(e2e::Daemon::start(&gateway, &crs)?));
+    }
     let options = CompileOptions { prefilter: args.prefilter == Switch::On, ..CompileOptions::default() };
     let started = Instant::now();
     let ruleset = setup::suite_rules(&crs, &options)?;

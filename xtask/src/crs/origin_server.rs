@@ -1,7 +1,7 @@
 //! The emulated backend as a server, for runs through a daemon.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -14,19 +14,20 @@ const BODY_MAX_BYTES: u64 = 32 << 20;
 /// How long it waits for the other side.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers on `address` until the process ends, one connection after the other, each for one request.
+/// Answers on a free port of 127.0.0.1 until the process ends, one connection after the other, each for one request.
 ///
 /// # Errors
-/// The address cannot be listened on.
-pub fn start(address: &str) -> Result<()> {
-    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+/// No port can be listened on.
+pub fn start() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no port to listen on")?;
+    let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // What is wrong with one connection shows in the test that made it.
             let _ = answer(&stream);
         }
     });
-    Ok(())
+    Ok(address)
 }
 
 fn answer(stream: &TcpStream) -> std::io::Result<()> {
@@ -87,10 +88,7 @@ mod tests {
 
     #[test]
     fn it_reflects_over_a_socket() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = listener.local_addr().expect("bound").to_string();
-        drop(listener);
-        start(&address).expect("listens");
+        let address = start().expect("listens");
         let rows = [
             ("POST /reflect HTTP/1.1\r\nContent-Length: 14\r\n\r\n{\"status\":418}", "HTTP/1.1 418"),
             (
@@ -100,7 +98,7 @@ mod tests {
             ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 200"),
         ];
         for (request, expected) in rows {
-            let mut stream = TcpStream::connect(&address).expect("connects");
+            let mut stream = TcpStream::connect(address).expect("connects");
             stream.write_all(request.as_bytes()).expect("writes");
             let mut response = String::new();
             stream.read_to_string(&mut response).expect("reads");

@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::report::{Report, Row};
+use crate::build;
 use crate::paths::Paths;
 
 /// Neighbourhoods are not what is measured: every client is banned alone.
@@ -59,8 +60,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for part in &args.parts {
         ensure!(PARTS.contains(&part.as_str()), "{part} is no part: {}", PARTS.join(", "));
     }
-    let daemon = args.gateway.clone().unwrap_or_else(|| Paths::find().target.join("release/gateway"));
-    ensure!(daemon.exists(), "there is no gateway at {}: `cargo xtask build` makes it", daemon.display());
+    let daemon = build::release(args.gateway.as_deref(), &Paths::find())?;
     let runs = |part: &str| {
         let runs = args.parts.is_empty() || args.parts.iter().any(|p| p == part);
         if runs {

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::report::{Report, Row};
+use crate::build;
 use crate::paths::Paths;
 use load::{Figures, Load};
 use peers::{Peer, Stage};
@@ -58,7 +59,7 @@ const IDLE: &str = "1,000 idle TLS connections";
 
 /// Runs every case and prints the table.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let gateway = args.gateway.clone().unwrap_or_else(|| Paths::find().target.join("release/gateway"));
+    let gateway = build::release(args.gateway.as_deref(), &Paths::find())?;
     let stage = Stage::start(&gateway).context("setting the stage")?;
     let mut report = Report::new("proxy");
     for (name, load) in CASES {
