@@ -11,7 +11,7 @@ mod peer;
 mod report;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use gateway_waf::CompileOptions;
@@ -57,9 +57,6 @@ pub struct Args {
 /// # Errors
 /// No CRS there, no libmodsecurity or C compiler, or rules that do not compile.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if cfg!(debug_assertions) {
-        return again_optimised();
-    }
     let crs = Crs::find(&args.crs)?;
     let mut cases = cases::fixed();
     if let Some(tests) = &args.tests {
@@ -79,17 +76,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         report.write(path)?;
     }
     Ok(if report.all_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Figures of an unoptimised build say nothing: the same command in release.
-fn again_optimised() -> Result<ExitCode> {
-    let arguments = std::env::args().skip(1);
-    let status = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
-        .args(["run", "--quiet", "--release", "--package", "xtask", "--"])
-        .args(arguments)
-        .status()
-        .context("cannot run cargo")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn measure(args: &Args, crs: &Crs, cases: &[Case], work: &Path, report: &mut Report) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Literals that a match must have one of.
 
+use std::ops::Deref;
+
 use super::node::Node;
 
 /// Most literals that stand for a fragment.
@@ -13,8 +15,49 @@ pub(super) const LITERAL_MAX: usize = 16;
 /// Shortest literal worth looking for: single bytes are the mask's business.
 pub(super) const LITERAL_MIN: usize = 2;
 
+/// The beginning of a string, at most [`LITERAL_MAX`] bytes, in place: the analysis of a rule set makes a million of them.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Literal {
+    bytes: [u8; LITERAL_MAX],
+    len: u8,
+}
+
+impl Literal {
+    pub(super) fn of(text: &[u8]) -> Self {
+        Self::default().followed_by(text)
+    }
+
+    fn followed_by(mut self, text: &[u8]) -> Self {
+        let free = &mut self.bytes[usize::from(self.len)..];
+        let taken = free.len().min(text.len());
+        free[..taken].copy_from_slice(&text[..taken]);
+        self.len += taken as u8;
+        self
+    }
+}
+
+impl Deref for Literal {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl AsRef<[u8]> for Literal {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl std::fmt::Debug for Literal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.escape_ascii())
+    }
+}
+
 /// Literals of which every match has one, in lower case.
-pub(super) type Cover = Vec<Vec<u8>>;
+pub(super) type Cover = Vec<Literal>;
 
 /// The best cover of a sequence, if there is one whose literals are long enough.
 pub(super) fn cover(parts: &[&Node]) -> Option<Cover> {
@@ -31,11 +74,13 @@ pub(super) fn cover(parts: &[&Node]) -> Option<Cover> {
 type Score = (usize, isize);
 
 fn offer(best: &mut Option<(Score, Cover)>, mut cover: Cover) {
-    cover.iter_mut().for_each(|literal| literal.truncate(LITERAL_MAX));
-    cover.sort();
+    let shortest = cover.iter().map(|literal| literal.len()).min().unwrap_or(0);
+    if shortest < LITERAL_MIN {
+        return;
+    }
+    cover.sort_unstable();
     cover.dedup();
-    let shortest = cover.iter().map(Vec::len).min().unwrap_or(0);
-    if shortest < LITERAL_MIN || cover.len() > COVER_MAX {
+    if cover.len() > COVER_MAX {
         return;
     }
     // Past six bytes more length selects little; fewer literals count then.
@@ -47,12 +92,12 @@ fn offer(best: &mut Option<(Score, Cover)>, mut cover: Cover) {
 
 /// Strings that stand at one place of every match, growing to the right.
 struct Run {
-    strings: Vec<Vec<u8>>,
+    strings: Vec<Literal>,
 }
 
 impl Run {
     fn new() -> Self {
-        Self { strings: vec![Vec::new()] }
+        Self { strings: vec![Literal::default()] }
     }
 
     fn take(&mut self, part: &Node, best: &mut Option<(Score, Cover)>) {
@@ -85,27 +130,25 @@ impl Run {
         }
     }
 
-    fn fits(&self, strings: &[Vec<u8>]) -> bool {
+    fn fits(&self, strings: &[Literal]) -> bool {
         self.strings.len() * strings.len() <= RUN_MAX
     }
 
-    fn append(&mut self, strings: &[Vec<u8>]) {
+    fn append(&mut self, strings: &[Literal]) {
         let mut longer = Vec::with_capacity(self.strings.len() * strings.len());
         for left in &self.strings {
             // A full literal stays: its continuation selects nothing more.
             if left.len() >= LITERAL_MAX {
-                longer.push(left.clone());
+                longer.push(*left);
                 continue;
             }
-            for right in strings {
-                longer.push([left.as_slice(), right].concat());
-            }
+            longer.extend(strings.iter().map(|right| left.followed_by(right)));
         }
         self.strings = longer;
     }
 
     fn finish(&mut self, best: &mut Option<(Score, Cover)>) {
-        let strings = std::mem::replace(&mut self.strings, vec![Vec::new()]);
+        let strings = std::mem::replace(&mut self.strings, vec![Literal::default()]);
         offer(best, strings);
     }
 }
@@ -122,40 +165,55 @@ fn cover_of_either(parts: &[Node]) -> Option<Cover> {
 }
 
 /// All strings of a node, if they are few.
-fn language(node: &Node, limit: usize) -> Option<Vec<Vec<u8>>> {
+fn language(node: &Node, limit: usize) -> Option<Vec<Literal>> {
+    // Counted first: most nodes have too many.
+    let count = count(node).filter(|count| *count <= limit)?;
+    let mut strings = Vec::with_capacity(count);
+    strings.push(Literal::default());
+    spell(node, &mut strings);
+    Some(strings)
+}
+
+/// How many strings a node has; none where they are not to be spelled out.
+fn count(node: &Node) -> Option<usize> {
     match node {
-        Node::Empty | Node::Start | Node::End => Some(vec![Vec::new()]),
-        Node::Never => Some(Vec::new()),
-        Node::Byte(set) => (set.len() <= CLASS_MAX).then(|| set.iter().map(|byte| vec![byte]).collect()),
+        Node::Empty | Node::Start | Node::End => Some(1),
+        Node::Never => Some(0),
+        Node::Byte(set) => Some(set.len()).filter(|len| *len <= CLASS_MAX).map(|len| len as usize),
         Node::Concat(parts) => {
-            let mut strings = vec![Vec::new()];
-            for part in parts {
-                let right = language(part, limit)?;
-                if strings.len() * right.len() > limit {
-                    return None;
-                }
-                strings = strings
-                    .iter()
-                    .flat_map(|l: &Vec<u8>| right.iter().map(|r| [l.as_slice(), r].concat()))
-                    .collect();
-            }
-            Some(strings)
+            parts.iter().try_fold(1_usize, |product, part| product.checked_mul(count(part)?))
         }
-        Node::Either(parts) => {
-            let mut strings = Vec::new();
-            for part in parts {
-                strings.extend(language(part, limit)?);
-                if strings.len() > limit {
-                    return None;
-                }
-            }
-            Some(strings)
-        }
-        Node::Repeat { min: 0, max: Some(1), node } => {
-            let mut strings = language(node, limit)?;
-            strings.push(Vec::new());
-            (strings.len() <= limit).then_some(strings)
-        }
+        Node::Either(parts) => parts.iter().try_fold(0_usize, |sum, part| sum.checked_add(count(part)?)),
+        Node::Repeat { min: 0, max: Some(1), node } => count(node)?.checked_add(1),
         Node::Repeat { .. } => None,
+    }
+}
+
+/// Puts each string of a node that [`count`] counts behind each of `strings`.
+fn spell(node: &Node, strings: &mut Vec<Literal>) {
+    let mut each = |rights: &mut dyn FnMut(&Literal, &mut Vec<Literal>)| {
+        let lefts = std::mem::take(strings);
+        lefts.iter().for_each(|left| rights(left, strings));
+    };
+    match node {
+        Node::Empty | Node::Start | Node::End => {}
+        Node::Never => strings.clear(),
+        Node::Byte(set) => {
+            each(&mut |left, out| out.extend(set.iter().map(|byte| left.followed_by(&[byte]))))
+        }
+        Node::Concat(parts) => parts.iter().for_each(|part| spell(part, strings)),
+        Node::Either(parts) => each(&mut |left, out| {
+            for part in parts {
+                let mut own = vec![*left];
+                spell(part, &mut own);
+                out.append(&mut own);
+            }
+        }),
+        Node::Repeat { node, .. } => each(&mut |left, out| {
+            let mut own = vec![*left];
+            spell(node, &mut own);
+            out.append(&mut own);
+            out.push(*left);
+        }),
     }
 }

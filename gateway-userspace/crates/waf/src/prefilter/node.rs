@@ -33,8 +33,7 @@ impl ByteSet {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u8> {
-        let set = *self;
-        self.ascii().chain((128..=255_u8).filter(move |byte| set.has(*byte)))
+        bytes_of(self.0)
     }
 
     pub(super) fn union(&mut self, other: &Self) {
@@ -56,21 +55,19 @@ impl ByteSet {
     /// its cases share.
     pub(super) fn mask(&self) -> u64 {
         let high = if (self.0[2] | self.0[3]) != 0 { ByteMask::HIGH.0 } else { 0 };
-        self.ascii().fold(high, |mask, byte| mask | ByteMask::of_byte(byte).0)
+        bytes_of([self.0[0], self.0[1]]).fold(high, |mask, byte| mask | ByteMask::of_byte(byte).0)
     }
+}
 
-    fn ascii(&self) -> impl Iterator<Item = u8> {
-        let words = [self.0[0], self.0[1]];
-        words.into_iter().enumerate().flat_map(|(word, bits)| {
-            let next = move |bits: &mut u64| {
-                let bit = bits.trailing_zeros();
-                *bits &= bits.wrapping_sub(1);
-                (bit < 64).then_some(word as u8 * 64 + bit as u8)
-            };
-            let mut bits = bits;
-            std::iter::from_fn(move || next(&mut bits))
+/// The bytes whose bits are set.
+fn bytes_of<const WORDS: usize>(words: [u64; WORDS]) -> impl Iterator<Item = u8> {
+    words.into_iter().enumerate().flat_map(|(word, mut bits)| {
+        std::iter::from_fn(move || {
+            let bit = bits.trailing_zeros();
+            bits &= bits.wrapping_sub(1);
+            (bit < 64).then_some(word as u8 * 64 + bit as u8)
         })
-    }
+    })
 }
 
 /// A pattern.

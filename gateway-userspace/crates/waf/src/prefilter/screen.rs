@@ -7,7 +7,7 @@ use regex_syntax::ParserBuilder;
 
 use super::fragment::{Fragment, fragments};
 use super::grams::{Focus, Grams};
-use super::literal::{LITERAL_MAX, LITERAL_MIN};
+use super::literal::{LITERAL_MIN, Literal};
 use super::node::Node;
 use crate::bytes::ByteMask;
 use crate::operators::{Operator, OperatorKind};
@@ -211,7 +211,7 @@ impl Screen {
             postings: Vec::new(),
             search: None,
         };
-        let mut literals: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
+        let mut literals: BTreeMap<Literal, Vec<u32>> = BTreeMap::new();
         for (number, operator) in operators.iter().enumerate() {
             let Some(Screened { operator, negated }) = operator else { continue };
             let is_open = *negated || literals.len() > LITERALS_MAX;
@@ -236,7 +236,7 @@ impl Screen {
         screen
     }
 
-    fn add(&mut self, operator: u32, fragment: Fragment, literals: &mut BTreeMap<Vec<u8>, Vec<u32>>) {
+    fn add(&mut self, operator: u32, fragment: Fragment, literals: &mut BTreeMap<Literal, Vec<u32>>) {
         let index = self.conditions.len() as u32;
         self.conditions.push(Condition {
             all: fragment.all,
@@ -268,8 +268,8 @@ impl Screen {
         }
     }
 
-    fn build(&mut self, literals: Vec<Vec<u8>>) {
-        let grams = Grams::new(literals.iter().map(Vec::as_slice));
+    fn build(&mut self, literals: Vec<Literal>) {
+        let grams = Grams::new(literals.iter().map(|literal| &**literal));
         let values = literals.into_iter().enumerate().map(|(index, literal)| (literal, index as u32));
         match DoubleArrayAhoCorasickBuilder::new().build_with_values(values) {
             Ok(automaton) => self.search = Some((grams, automaton)),
@@ -524,7 +524,7 @@ fn fragments_of(operator: &Operator) -> Option<Vec<Fragment>> {
         fragment.all = mask;
         fragment.min_len = text.len() as u32;
         if text.len() >= LITERAL_MIN {
-            fragment.literals.push(text.iter().take(LITERAL_MAX).map(u8::to_ascii_lowercase).collect());
+            fragment.literals.push(Literal::of(&text.to_ascii_lowercase()));
         }
         fragment
     };
