@@ -9,6 +9,7 @@ mod chunked;
 mod fields;
 mod framing;
 mod head;
+mod maybe_tls;
 mod pace;
 mod paced;
 mod trailers;
@@ -21,6 +22,7 @@ pub use chunked::{
 pub use fields::{NominationError, is_hop_by_hop, remove_where, strip_hop_by_hop, write_fields};
 pub use framing::{Framing, FramingError};
 pub use head::{HeadError, HeadLimits, RequestHead, ResponseHead, Scan, parse_request, parse_response};
+pub use maybe_tls::MaybeTls;
 pub use pace::Pace;
 pub use paced::Paced;
 pub use trailers::keep_trailers;
