@@ -92,7 +92,7 @@ fn references(line: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
     line.split('`').skip(1).step_by(2).filter_map(|code| {
         let (file, tests) = code.split_once(": ")?;
         let tests: Vec<&str> = tests.split(", ").collect();
-        let is_file = file.contains('/') && file.ends_with(".rs");
+        let is_file = file.contains('/') && Path::new(file).extension().is_some_and(|kind| kind == "rs");
         (is_file && tests.iter().all(|test| is_name(test))).then_some((file, tests))
     })
 }
