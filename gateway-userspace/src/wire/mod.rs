@@ -14,7 +14,7 @@ mod pace;
 mod paced;
 mod trailers;
 
-pub use body::{Body, BodyError};
+pub use body::{Body, BodyError, TURN};
 pub use capped::{Capped, Deadline};
 pub use chunked::{
     ChunkError, Chunked, Decoded, MAX_CHUNK_LINE, MAX_TRAILER_BYTES, MAX_TRAILERS, write_chunk, write_end,
