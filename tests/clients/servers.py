@@ -97,6 +97,11 @@ class Site(BaseHTTPRequestHandler):
         self.answer(200, str(length).encode())
 
 
+class Sites(ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """Clients that go away in the middle are what some tests are about."""
+
+
 def echo(socket):
     for message in socket:
         socket.send(message)
@@ -119,7 +124,7 @@ class Echo(grpc.GenericRpcHandler):
 
 
 def main():
-    site = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    site = Sites(("127.0.0.1", 0), Site)
     threading.Thread(target=site.serve_forever, daemon=True).start()
     socket = serve(echo, "127.0.0.1", 0)
     threading.Thread(target=socket.serve_forever, daemon=True).start()

@@ -176,6 +176,32 @@ fn staples_are_served_and_changed_certificates_taken_over() -> Result<()> {
 }
 
 #[test]
+fn without_watching_a_changed_certificate_waits_for_a_reload() -> Result<()> {
+    let lab = Lab::new()?;
+    let authority = Authority::new(lab.folder.path())?;
+    authority.issue("a", "a.test", 0x21, 50)?;
+    authority.issue("fresh", "a.test", 0x22, 50)?;
+    let folder = lab.folder.path().display();
+    let gateway = start(
+        &lab,
+        &format!(
+            "[tls]\nwatch = false\n\
+             certificates = [{{ certificate = \"{folder}/a.pem\", key_file = \"{folder}/a.key\" }}]"
+        ),
+    )?;
+    for kind in ["key", "pem"] {
+        std::fs::rename(authority.file(&format!("fresh.{kind}")), authority.file(&format!("a.{kind}")))?;
+    }
+    // Who watches looks every two seconds.
+    std::thread::sleep(Duration::from_secs(5));
+    ensure!(authority.served(&lab, "a.test")? == "21", "taken over unasked");
+    gateway.ask(&["reload"])?;
+    wait_until("the changed certificate", PATIENCE, || {
+        (authority.served(&lab, "a.test").ok()? == "22").then_some(())
+    })
+}
+
+#[test]
 fn rules_see_the_fingerprint_of_the_hello() -> Result<()> {
     let lab = Lab::new()?;
     // curl is refused with TLS 1.2 alone: JA4 begins with the transport and the version.

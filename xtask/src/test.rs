@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::paths::Paths;
 use crate::{build, process, setup, ui};
@@ -48,6 +49,8 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     build::ebpf(paths)?;
     let daemon = if args.unit { None } else { Some(build::daemon(paths, "release")?) };
 
+    // Whoever a test leaves behind becomes a child of this process.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut failed = Vec::new();
     if !args.end_to_end {
         ui::heading("Unit tests");
@@ -68,11 +71,36 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
             failed.push("end-to-end tests");
         }
     }
+    end_leftovers();
     if !failed.is_empty() {
         bail!("{} failed", failed.join(" and "));
     }
     println!("All tests passed in {}.", ui::seconds(start.elapsed()));
     Ok(())
+}
+
+/// Ends what the tests left running, and names it: it would hold ports and memory, and be taken for a daemon that serves.
+fn end_leftovers() {
+    loop {
+        let id = std::process::id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let children: Vec<Pid> =
+            children.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect();
+        if children.is_empty() {
+            return;
+        }
+        // Their own children come here next.
+        for child in children {
+            let line = std::fs::read(format!("/proc/{}/cmdline", child.as_raw_nonzero())).unwrap_or_default();
+            // One that has ended has none.
+            if !line.is_empty() {
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                println!("A test left process {} running, which is ended: {line}", child.as_raw_nonzero());
+            }
+            let _ = kill_process(child, Signal::KILL);
+            let _ = waitpid(Some(child), WaitOptions::empty());
+        }
+    }
 }
 
 /// Whether the kernel makes VLAN interfaces: tried in a network namespace that ends with the try.

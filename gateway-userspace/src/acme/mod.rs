@@ -77,5 +77,14 @@ pub enum AcmeError {
     Answer(String),
 }
 
+impl AcmeError {
+    /// Whether the authority doesn't know the account (any more): RFC 8555 section 6.7.
+    fn is_account_lost(&self) -> bool {
+        const LOST: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
+        let Self::Authority { source: instant_acme::Error::Api(problem), .. } = self else { return false };
+        problem.r#type.as_deref() == Some(LOST)
+    }
+}
+
 /// Who is told that a certificate changed on disk.
 pub type Changed = Arc<dyn Fn(&str) + Send + Sync>;

@@ -17,7 +17,7 @@ pub(super) async fn account(settings: &Settings, store: &Store) -> Result<Accoun
         Ok(Account::builder_with_http(Box::new(Https::new(settings.roots.as_deref())?)))
     };
     let failed = |step| move |source| AcmeError::Authority { step, source };
-    if let Some(credentials) = store.account()? {
+    if let Some(credentials) = store.account(&settings.directory)? {
         return builder()?.from_credentials(credentials).await.map_err(failed("taking up the account"));
     }
     let contact: Vec<&str> = settings.contact.as_deref().into_iter().collect();
@@ -54,11 +54,16 @@ async fn attempt(
 ) -> Result<(), AcmeError> {
     let failed = |step| move |source| AcmeError::Authority { step, source };
     let identifiers: Vec<Identifier> = names.iter().map(|n| Identifier::Dns(n.clone())).collect();
-    let mut wanted = NewOrder::new(&identifiers);
-    if let Some(old) = replaces {
-        wanted = wanted.replaces(old);
-    }
-    let mut order = account.new_order(&wanted).await.map_err(failed("ordering"))?;
+    // To say what is replaced is a courtesy: an authority that has none of it (RFC 9773 section 5: a certificate can be
+    // replaced once) must not keep the old one from being renewed.
+    let told = match replaces {
+        Some(old) => account.new_order(&NewOrder::new(&identifiers).replaces(old)).await.ok(),
+        None => None,
+    };
+    let mut order = match told {
+        Some(order) => order,
+        None => account.new_order(&NewOrder::new(&identifiers)).await.map_err(failed("ordering"))?,
+    };
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization.map_err(failed("reading an authorization"))?;

@@ -46,28 +46,40 @@ async fn round(
     for names in &settings.certificates {
         let Some(first) = names.first() else { continue };
         let old = store.certificate(first);
-        let wait = match &old {
-            None => Duration::ZERO,
+        let (wait, replaces) = match &old {
+            None => (Duration::ZERO, None),
             Some(certificate) => until_due(&account, certificate).await,
         };
         if !wait.is_zero() {
             next = next.min(wait);
             continue;
         }
-        let replaces = old.as_ref().and_then(|c| CertificateIdentifier::try_from(c).ok());
         match obtain(&account, names, settings, &store, challenges, replaces).await {
             Ok(()) => {
                 tracing::info!(certificate = first, renewed = old.is_some(), "ACME certificate obtained");
                 changed(first);
+                // When it is due by its dates; not at once, whatever they say.
+                let fresh = store.certificate(first).as_ref().and_then(until_third_left);
+                next = fresh.filter(|wait| !wait.is_zero()).map_or(next, |wait| next.min(wait));
             }
             // One name's fault must not keep the others from renewal.
-            Err(e) => failure = Some(e),
+            Err(e) => {
+                if e.is_account_lost() {
+                    store.forget_account()?;
+                }
+                failure = Some(e);
+            }
         }
     }
     failure.map_or(Ok(next), Err)
 }
 
-async fn until_due(account: &Account, certificate: &CertificateDer<'_>) -> Duration {
+/// The time until a certificate is due, and how the authority knows it where that suggests times: others don't take
+/// an order that says what it replaces.
+async fn until_due(
+    account: &Account,
+    certificate: &CertificateDer<'_>,
+) -> (Duration, Option<CertificateIdentifier<'static>>) {
     let now = SystemTime::now();
     if let Ok(id) = CertificateIdentifier::try_from(certificate)
         && let Ok((info, check_again)) = account.renewal_info(&id).await
@@ -75,11 +87,16 @@ async fn until_due(account: &Account, certificate: &CertificateDer<'_>) -> Durat
         // The window's start spreads well enough here: windows differ by certificate.
         let start = u64::try_from(info.suggested_window.start.unix_timestamp()).unwrap_or(0);
         let due = (UNIX_EPOCH + Duration::from_secs(start)).duration_since(now).unwrap_or_default();
-        return if due.is_zero() { due } else { due.min(check_again.max(Duration::from_mins(1))) };
+        let wait = if due.is_zero() { due } else { due.min(check_again.max(Duration::from_mins(1))) };
+        return (wait, Some(id));
     }
-    validity(certificate).map_or(Duration::ZERO, |(from, to)| {
-        third_left(from, to, now.duration_since(UNIX_EPOCH).unwrap_or_default())
-    })
+    (until_third_left(certificate).unwrap_or_default(), None)
+}
+
+/// Time until a third of a certificate's life is left; none when it can't be read.
+fn until_third_left(certificate: &CertificateDer<'_>) -> Option<Duration> {
+    let (from, to) = validity(certificate)?;
+    Some(third_left(from, to, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
 /// Time from `now` until a third of the life from `from` to `to` is left; all since the epoch.

@@ -9,6 +9,9 @@ use instant_acme::AccountCredentials;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+/// The account's file.
+const ACCOUNT: &str = "account.json";
+
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -69,20 +72,42 @@ impl Store {
         Self::write(&chain_file, chain.as_bytes())
     }
 
-    pub(super) fn account(&self) -> Result<Option<AccountCredentials>, StoreError> {
-        let file = self.folder.join("account.json");
-        match fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| StoreError::Unusable {
-                file,
-                reason: format!("the ACME account can't be read: {e}; move the file away for a new account"),
-            }),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StoreError::Io { file, source }),
+    /// The account at the authority with this directory: one at another is of no use there.
+    pub(super) fn account(&self, directory: &str) -> Result<Option<AccountCredentials>, StoreError> {
+        /// Where an account was made.
+        #[derive(serde::Deserialize)]
+        struct Made {
+            directory: Option<String>,
+        }
+        let file = self.folder.join(ACCOUNT);
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::Io { file, source }),
+        };
+        let unusable = |e: serde_json::Error| StoreError::Unusable {
+            file: file.clone(),
+            reason: format!("the ACME account can't be read: {e}; move the file away for a new account"),
+        };
+        let made: Made = serde_json::from_slice(&bytes).map_err(unusable)?;
+        if made.directory.is_some_and(|made| made != directory) {
+            return Ok(None);
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(unusable)
+    }
+
+    /// Sets the account aside: the next order makes a new one.
+    pub(super) fn forget_account(&self) -> Result<(), StoreError> {
+        let file = self.folder.join(ACCOUNT);
+        match fs::rename(&file, file.with_extension("old")) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::Io { file, source }),
+            _ => Ok(()),
         }
     }
 
     pub(super) fn put_account(&self, credentials: &AccountCredentials) -> Result<(), StoreError> {
-        let file = self.folder.join("account.json");
+        self.forget_account()?;
+        let file = self.folder.join(ACCOUNT);
         let bytes = serde_json::to_vec(credentials)
             .map_err(|e| StoreError::Unusable { file: file.clone(), reason: e.to_string() })?;
         Self::write(&file, &bytes)

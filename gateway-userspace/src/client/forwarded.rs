@@ -171,6 +171,7 @@ mod tests {
         check(xff, "10.0.0.1", None, &["203.0.113.9:4711"], behind("10.0.0.1", "203.0.113.9"));
         check(xff, "10.0.0.1", None, &["[2001:db8::9]:1"], behind("10.0.0.1", "2001:db8::9"));
         check(xff, "10.0.0.1", None, &["::ffff:203.0.113.9"], behind("10.0.0.1", "203.0.113.9"));
+        check(ForwardedHeader::None, "10.0.0.1", None, &["203.0.113.9"], direct("10.0.0.1"));
         check(xff, "10.0.0.1", None, &["unknown"], Err(ForwardedError::NotAnAddress));
         check(xff, "10.0.0.1", None, &["1.2.3.4,"], Err(ForwardedError::NotAnAddress));
         check(xff, "10.0.0.1", None, &["x, 203.0.113.9"], behind("10.0.0.1", "203.0.113.9"));

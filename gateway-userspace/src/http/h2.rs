@@ -132,7 +132,7 @@ async fn answer(
         shared.pipeline.refuse(worker, peer, &Denial::Head(HeadError::TooMany))
     } else if too_long {
         shared.pipeline.refuse(worker, peer, &Denial::Head(HeadError::TargetTooLong))
-    } else if let Some(port) = *redirect {
+    } else if let Some(port) = redirect.filter(|_| !shared.pipeline.has_proof(&incoming.target)) {
         shared.pipeline.refuse(worker, peer, &redirect::to_https(&incoming, port))
     } else {
         shared.pipeline.handle(worker, peer, incoming).await

@@ -14,7 +14,6 @@ pub mod quic;
 mod quic_hello;
 mod recorder;
 mod socket;
-mod stream;
 mod tickets;
 mod tls;
 
@@ -24,8 +23,7 @@ pub use certificates::{CertificateError, CertificateStatus, Certificates};
 pub use expiry::{Expiry, Warning};
 pub use identity::{ClientAuthority, ClientCertificate};
 pub use numbers::{Failure, TlsNumbers};
-pub use recorder::Recorder;
+pub use recorder::{Recorder, Stream};
 pub use socket::{BindError, Bound, adopt, bind};
-pub use stream::Stream;
 pub use tickets::{TicketKeys, TicketKeysError};
 pub use tls::{TlsError, server_config};

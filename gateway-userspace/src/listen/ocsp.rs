@@ -158,4 +158,13 @@ mod tests {
             assert!(parse(&whole[..n], &[1, 2]).is_err(), "cut at {n}");
         }
     }
+
+    #[test]
+    fn a_file_is_bounded() {
+        let file = std::env::temp_dir().join(format!("gateway-ocsp-{}", std::process::id()));
+        std::fs::write(&file, vec![0; MAX_BYTES as usize + 1]).expect("written");
+        let error = read(&file, &[]).expect_err("refused");
+        let _ = std::fs::remove_file(&file);
+        assert!(error.contains("it has 32769 bytes"), "{error}");
+    }
 }

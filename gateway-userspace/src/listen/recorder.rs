@@ -6,8 +6,13 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::ja4::MAX_HELLO_BYTES;
+use crate::wire::MaybeTls;
+
+/// Bytes as the client and we exchange them, TLS taken off.
+pub type Stream = MaybeTls<TcpStream, TlsStream<Recorder>>;
 
 /// A socket and the first bytes read of it.
 #[derive(Debug)]
@@ -26,11 +31,6 @@ impl Recorder {
     /// What was recorded; recording ends.
     pub(super) fn take(&mut self) -> Vec<u8> {
         self.seen.take().unwrap_or_default()
-    }
-
-    /// The socket.
-    pub(super) fn socket(&self) -> &TcpStream {
-        &self.socket
     }
 }
 
@@ -63,7 +63,11 @@ impl AsyncWrite for Recorder {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        match bufs {
+            // One record is the rule; sending costs the kernel less than writing a vector.
+            [one] => Pin::new(&mut self.socket).poll_write(cx, one),
+            _ => Pin::new(&mut self.socket).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -156,10 +156,12 @@ mod tests {
 
     #[test]
     fn bad_files_are_refused() {
+        let key = "ab".repeat(32);
         for (lines, expected) in [
             (&[][..], "it has 0 keys"),
             (&["abc"], "a line is not a key"),
             (&["zz".repeat(32).as_str()], "a line is not a key"),
+            (&[key.as_str(); MAX_KEYS + 1], "it has 17 keys"),
         ] {
             let error = keys(lines).expect_err("refused").to_string();
             assert!(error.contains(expected), "{error}");

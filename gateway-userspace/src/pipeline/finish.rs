@@ -18,7 +18,8 @@ const CLIENT_CLOSED: u16 = 499;
 pub struct Finishing {
     pipeline: Arc<Pipeline>,
     worker: Arc<Worker>,
-    pub(super) trace: Trace,
+    /// On the heap: the whole goes from hand to hand.
+    pub(super) trace: Box<Trace>,
     pub(super) inspection: Inspection,
     /// Places among the concurrent requests: free again when the body has gone out.
     pub(super) holding: Option<Holding>,
@@ -28,7 +29,7 @@ pub struct Finishing {
 
 impl Finishing {
     pub(super) fn new(pipeline: Arc<Pipeline>, worker: Arc<Worker>, trace: Trace) -> Self {
-        let inspection = Inspection::default();
+        let (inspection, trace) = (Inspection::default(), Box::new(trace));
         Self { pipeline, worker, trace, inspection, holding: None, sent: 0, is_complete: false }
     }
 

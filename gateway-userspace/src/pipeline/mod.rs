@@ -110,6 +110,12 @@ impl Pipeline {
         self.counted.store(Arc::new(counted));
     }
 
+    /// Whether an authority finds at this target the proof that it asks for: that is answered on the spot, by listeners that
+    /// redirect all else too.
+    pub fn has_proof(&self, target: &[u8]) -> bool {
+        stages::proof_at(target, self.well_known.as_ref()).is_some()
+    }
+
     /// Answers a request. The second value is to be kept until the response has gone out: dropping it writes the
     /// request's line, and dropping the future before its end does so as well.
     pub async fn handle(

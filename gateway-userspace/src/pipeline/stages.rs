@@ -1,5 +1,6 @@
 //! The stages between a conforming request and its reply. Each takes the value of the one before.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -75,13 +76,17 @@ const CHALLENGES: &[u8] = b"/.well-known/acme-challenge/";
 
 /// The proof that an authority asks for, while one is waiting; any other request goes on.
 pub(super) fn proof(request: &Conforming, known: Option<&WellKnown>, trace: &Trace) -> Option<Reply> {
-    let token = std::str::from_utf8(request.path().strip_prefix(CHALLENGES)?).ok()?;
-    let proof = known?(token)?;
+    let proof = proof_at(request.path(), known)?;
     let mut headers = HeaderMap::new();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(&REQUEST_ID, trace.request_id.clone());
     let body = Body::Full(Bytes::from(proof));
     Some(Reply { status: StatusCode::OK, headers, body, upgraded: None, connection: Afterwards::Keep })
+}
+
+/// The proof that waits at this path.
+pub(super) fn proof_at(path: &[u8], known: Option<&WellKnown>) -> Option<String> {
+    known?(std::str::from_utf8(path.strip_prefix(CHALLENGES)?).ok()?)
 }
 
 /// The id of a request: a trusted peer's own, else a new one.
@@ -324,7 +329,8 @@ pub(super) async fn forward(
         patience: Patience { connect: route.connect_timeout, response: route.response_timeout },
     };
     let started = Instant::now();
-    let sent = upstream.forward(worker.index, worker.random(), request, body);
+    // Pinned where it is made: it is large, and nobody moves it.
+    let sent = pin!(upstream.forward(worker.index, worker.random(), request, body));
     let answered = match route.total_timeout {
         None => sent.await,
         Some(total) => {

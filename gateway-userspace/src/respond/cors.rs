@@ -95,7 +95,15 @@ mod tests {
             let reply = preflight(&cors, Some(&value));
             assert_eq!(reply.status, StatusCode::NO_CONTENT);
             assert_eq!(reply.headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), expected, "{origin}");
-            assert_eq!(reply.headers.contains_key(ACCESS_CONTROL_ALLOW_METHODS), expected, "{origin}");
+            for (name, value) in [
+                (ACCESS_CONTROL_ALLOW_METHODS, "GET, PUT"),
+                (ACCESS_CONTROL_ALLOW_HEADERS, "x-token"),
+                (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
+                (ACCESS_CONTROL_MAX_AGE, "60"),
+            ] {
+                let got = reply.headers.get(&name).map(HeaderValue::as_bytes);
+                assert_eq!(got, expected.then_some(value.as_bytes()), "{origin} {name}");
+            }
             let mut headers = HeaderMap::new();
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             mark(&mut headers, &cors, Some(&value));

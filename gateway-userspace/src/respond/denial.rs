@@ -163,9 +163,7 @@ impl Denial {
             },
             Self::Nomination(_) => "connection_header",
             Self::Request(code) | Self::Certificate(code) => code,
-            Self::Body(e) | Self::Waf(WafDenial::Body(e)) | Self::Upstream(UpstreamError::RequestBody(e)) => {
-                body_code(*e)
-            }
+            Self::Body(e) | Self::Waf(WafDenial::Body(e)) => body_code(*e),
             Self::SlowHead => "header_timeout",
             Self::Method { .. } => "method_not_allowed",
             Self::Expectation => "expectation",
@@ -190,7 +188,7 @@ impl Denial {
                 UpstreamError::Malformed(_) | UpstreamError::Framing(_) | UpstreamError::Unexpected => {
                     "upstream_malformed"
                 }
-                UpstreamError::RequestBody(_) => "body",
+                UpstreamError::RequestBody(e) => body_code(*e),
             },
             Self::Total => "total_timeout",
             Self::Secure { .. } => "https_only",

@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite as _;
 
 use super::connection::Connection;
 use super::{UpstreamError, UpstreamRequest};
-use crate::wire::{Body, BodyError, write_chunk, write_end, write_fields};
+use crate::wire::{Body, BodyError, TURN, write_chunk, write_end, write_fields};
 
 /// A body in memory up to this size goes out in one write with the head.
 const JOINED_BODY: usize = 16 << 10;
@@ -66,6 +66,7 @@ impl Sending {
         cx: &mut Context<'_>,
         progress: &mut bool,
     ) -> Poll<Result<(), SendError>> {
+        let mut moved = 0;
         loop {
             while self.written < connection.outbound.len() {
                 let rest = &connection.outbound[self.written..];
@@ -86,6 +87,10 @@ impl Sending {
                 // TLS may hold back what was written.
                 return Pin::new(&mut connection.io).poll_flush(cx).map_err(|_| SendError::Server);
             }
+            if moved >= TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => {
                     self.is_body_done = true;
@@ -102,6 +107,7 @@ impl Sending {
                             continue;
                         }
                     };
+                    moved += data.len();
                     if self.is_chunked {
                         write_chunk(&mut connection.outbound, &data);
                     } else {

@@ -1,21 +1,17 @@
 //! A connection to a server, with or without TLS.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::wire::MaybeTls;
+
 /// Bytes as the server and we exchange them, TLS taken off.
-#[derive(Debug)]
-pub enum Socket {
-    /// As on the wire.
-    Plain(TcpStream),
-    /// Through TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+pub type Socket = MaybeTls<TcpStream, TlsStream<TcpStream>>;
 
 impl Socket {
     /// Where it leads.
@@ -39,46 +35,5 @@ impl Socket {
                 Pin::new(tls.as_mut()).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
             }
         }
-    }
-}
-
-macro_rules! inner {
-    ($self:ident, $method:ident($($arg:expr),*)) => {
-        match $self.get_mut() {
-            Socket::Plain(io) => Pin::new(io).$method($($arg),*),
-            Socket::Tls(io) => Pin::new(io.as_mut()).$method($($arg),*),
-        }
-    };
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        inner!(self, poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        inner!(self, poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        inner!(self, poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        inner!(self, poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        inner!(self, poll_shutdown(cx))
     }
 }

@@ -7,6 +7,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+/// Bytes of a body that are moved at a time: then it is another connection's turn. Large bodies of many slow clients would
+/// have everyone else wait for all of them.
+pub const TURN: usize = 256 << 10;
+
 /// Why a body ends before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {

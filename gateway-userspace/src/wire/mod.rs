@@ -9,11 +9,12 @@ mod chunked;
 mod fields;
 mod framing;
 mod head;
+mod maybe_tls;
 mod pace;
 mod paced;
 mod trailers;
 
-pub use body::{Body, BodyError};
+pub use body::{Body, BodyError, TURN};
 pub use capped::{Capped, Deadline};
 pub use chunked::{
     ChunkError, Chunked, Decoded, MAX_CHUNK_LINE, MAX_TRAILER_BYTES, MAX_TRAILERS, write_chunk, write_end,
@@ -21,6 +22,7 @@ pub use chunked::{
 pub use fields::{NominationError, is_hop_by_hop, remove_where, strip_hop_by_hop, write_fields};
 pub use framing::{Framing, FramingError};
 pub use head::{HeadError, HeadLimits, RequestHead, ResponseHead, Scan, parse_request, parse_response};
+pub use maybe_tls::MaybeTls;
 pub use pace::Pace;
 pub use paced::Paced;
 pub use trailers::keep_trailers;

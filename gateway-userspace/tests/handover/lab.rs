@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -129,10 +129,26 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // A successor is no child of the test's: whoever runs with this configuration ends with the test.
+        for process in running_with(&self.folder.join("gateway.toml")) {
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        }
         if !std::thread::panicking() {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// The processes that have this file on their command line.
+fn running_with(file: &Path) -> Vec<rustix::process::Pid> {
+    let file = file.as_os_str().as_encoded_bytes();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let named = |folder: &std::fs::DirEntry| {
+        let line = std::fs::read(folder.path().join("cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|argument| argument == file)
+    };
+    let number = |folder: std::fs::DirEntry| folder.file_name().to_str()?.parse().ok();
+    processes.filter(named).filter_map(number).filter_map(rustix::process::Pid::from_raw).collect()
 }
 
 /// Reads a message with a length; the first line and the fields. `None` when the other side closed first.

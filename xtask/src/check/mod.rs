@@ -2,6 +2,7 @@
 
 mod deny;
 mod levels;
+mod promises;
 mod rooms;
 mod source;
 
@@ -17,7 +18,7 @@ use crate::{build, process, setup, ui};
 /// Arguments of `cargo xtask check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only what needs no compiler: format, levels, file lengths, unsafe
+    /// Only what needs no compiler: format, levels, file lengths, tests that pages name, unsafe
     #[arg(long)]
     quick: bool,
 }
@@ -45,6 +46,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<()> {
     timed("format", &mut || format(paths));
     timed("levels", &mut || levels::check(&paths.root, &files));
     timed("file lengths", &mut || rooms::lengths(&paths.root, &files));
+    timed("tests that pages name", &mut || promises::check(&paths.root, &files));
     timed("unsafe code", &mut || rooms::unsafety(&paths.root, &files));
     if !args.quick {
         timed("clippy, eBPF crate", &mut || clippy_ebpf(paths));

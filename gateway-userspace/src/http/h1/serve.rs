@@ -238,15 +238,19 @@ impl Connection {
             let (reply, finishing) = shared.pipeline.refuse(worker, peer, &Denial::Overload);
             return self.send(reply, finishing, sent, false).await;
         }
-        if let Some(port) = *redirect {
+        if let Some(port) = *redirect
+            && !shared.pipeline.has_proof(&incoming.target)
+        {
             let (reply, finishing) =
                 shared.pipeline.refuse(worker, peer, &redirect::to_https(&incoming, port));
             return self.send(reply, finishing, sent, keeps).await;
         }
-        let handled = shared.pipeline.handle(worker, peer, incoming);
-        let Some((reply, finishing)) = until_client_leaves(&self.io, handled).await else {
-            return Next::Cut;
+        let answered = {
+            // Pinned where it is made: it is large, and nobody moves it.
+            let handled = pin!(shared.pipeline.handle(worker, peer, incoming));
+            until_client_leaves(&self.io, handled).await
         };
+        let Some((reply, finishing)) = answered else { return Next::Cut };
         self.send(reply, finishing, sent, keeps).await
     }
 
@@ -392,8 +396,7 @@ fn read(bytes: &Bytes, scan: &Scan, limits: &HeadLimits) -> Head {
 
 /// The answer, unless the client closes first. Reading ahead stops at a bound, so that a client that
 /// pipelines without end waits.
-async fn until_client_leaves<T>(io: &SharedIo, answer: impl Future<Output = T>) -> Option<T> {
-    let mut answer = pin!(answer);
+async fn until_client_leaves<T>(io: &SharedIo, mut answer: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));

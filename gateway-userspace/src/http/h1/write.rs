@@ -16,7 +16,7 @@ use super::io::{Io, SharedIo, lock};
 use super::serve::Sent;
 use crate::pipeline::Finishing;
 use crate::respond::Reply;
-use crate::wire::{Body, Pace, write_end, write_fields};
+use crate::wire::{Body, Pace, TURN, write_end, write_fields};
 
 /// Pieces up to this size are copied behind the head or the chunk's size; longer ones are written from where
 /// they are.
@@ -87,9 +87,14 @@ impl Writer {
         let mut is_cut = false;
         let mut is_over = false;
         poll_fn(|cx| {
+            let mut moved = 0;
             loop {
                 let before = self.pending();
                 if !is_over && before < COPIED && self.direct.is_empty() {
+                    if moved >= TURN {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     match Pin::new(&mut body).poll_frame(cx) {
                         Poll::Pending => {
                             // What is there goes out before waiting.
@@ -109,6 +114,7 @@ impl Writer {
                         Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                             Ok(data) => {
                                 finishing.sent(data.len() as u64);
+                                moved += data.len();
                                 self.put(data, coding);
                             }
                             Err(frame) if reads_trailers => trailers = frame.into_trailers().ok(),

@@ -51,6 +51,7 @@ mod tokio_stream {
 async fn echo(request: Request<Incoming>) -> Result<Response<Frames>, Infallible> {
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     let seen = format!("{} {:?}", request.uri(), request.headers().get("te"));
+    let request_path = request.uri().path().to_owned();
     tokio::spawn(async move {
         let mut body = request.into_body();
         while let Some(Ok(frame)) = body.frame().await {
@@ -66,6 +67,10 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Frames>, Infallible
         let _ = sender.send(Frame::trailers(trailers)).await;
     });
     let mut response = Response::new(tokio_stream::Receiver(receiver));
+    if request_path == "/fat" {
+        let value = HeaderValue::from_str(&"y".repeat(70_000)).expect("value");
+        response.headers_mut().insert("x-fat", value);
+    }
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     Ok(response)
 }
@@ -138,6 +143,27 @@ fn streams_and_trailers_go_both_ways() {
         }
         let lines = tokio::task::spawn_blocking(move || gateway.log_lines(2)).await.expect("read");
         assert_eq!((&lines[0]["protocol"], &lines[0]["sent"]), (&"HTTP/2".into(), &11.into()));
+    });
+}
+
+#[test]
+fn the_fields_of_a_server_are_bounded() {
+    block_on(async {
+        let origin = h2_origin().await;
+        let gateway = Gateway::start(
+            &config(&format!("servers = [\"{origin}\"]\nprotocol = \"http2\"")),
+            Options::default(),
+        );
+        let asked = tokio::task::spawn_blocking(move || {
+            ["/fat", "/thin"].map(|path| {
+                let mut client = gateway.connect();
+                client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+                let response = client.response().expect("an answer");
+                (response.status(), response.code())
+            })
+        });
+        let expected = [(502, "upstream_closed".to_owned()), (200, String::new())];
+        assert_eq!(asked.await.expect("asked"), expected);
     });
 }
 
@@ -357,7 +383,21 @@ fn tls_to_servers_is_verified() {
         Options::default(),
     );
     let port = server.addresses[0].port();
+    // Another one wants a certificate of the gateway's.
+    let asking = Gateway::start(
+        &format!(
+            "[tls]\ncertificates = [{{ certificate = {certificate:?}, key_file = {key:?} }}]\nclient_auth = \"required\"\n\
+             client_ca = {ca:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = true\n\
+             [[upstreams]]\nname = \"u\"\nservers = [\"{}\"]\n",
+            plain.address
+        ),
+        Options::default(),
+    );
+    let asking_port = asking.addresses[0].port();
+    let own = format!("ca = {ca:?}\ncertificate = {certificate:?}\nkey_file = {key:?}");
     for (name, servers, tls, protocol, status) in [
+        ("with a certificate of its own", format!("localhost:{asking_port}"), own.clone(), "http1", 200),
+        ("with one, HTTP/2", format!("localhost:{asking_port}"), own, "http2", 200),
         ("good", format!("localhost:{port}"), format!("ca = {ca:?}"), "http1", 200),
         ("good, HTTP/2", format!("localhost:{port}"), format!("ca = {ca:?}"), "http2", 200),
         (
@@ -382,4 +422,13 @@ fn tls_to_servers_is_verified() {
             assert_eq!(response.code(), expected, "{name}");
         }
     }
+    let bare = format!("servers = [\"localhost:{asking_port}\"]\n[upstreams.tls]\nca = {ca:?}");
+    let gateway = Gateway::start(&config(&bare), Options::default());
+    let mut client = gateway.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(
+        client.response().expect("an answer").status(),
+        502,
+        "without the certificate that is asked for"
+    );
 }

@@ -304,6 +304,20 @@ fn connections_of_a_source_are_bounded() {
 }
 
 #[test]
+fn requests_of_a_connection_are_bounded() {
+    let origin = Origin::hello();
+    let (_gateway, address) = gateway(&origin, "[http]\nrequests_per_connection = 2\n", "");
+    with_client(address, async |mut sender, connection| {
+        for _ in 0..2 {
+            assert!(ask(&mut sender, request(Method::GET, "/", &[]), b"").await.is_some());
+        }
+        assert!(ask(&mut sender, request(Method::GET, "/third", &[]), b"").await.is_none());
+        connection.closed().await;
+    });
+    assert_eq!(origin.requests().len(), 2);
+}
+
+#[test]
 fn other_versions_tell_of_it() {
     let origin = Origin::hello();
     let (_gateway, address) = gateway(&origin, "", "");

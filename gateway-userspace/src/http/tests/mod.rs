@@ -3,6 +3,7 @@
 mod answers;
 mod bodies;
 mod bounds;
+mod fixed;
 mod floods;
 mod gates;
 mod h2;
@@ -14,6 +15,7 @@ mod patience;
 mod rules;
 mod servers;
 mod smuggling;
+mod tls;
 mod upgrade;
 
 use harness::{Gateway, Origin};

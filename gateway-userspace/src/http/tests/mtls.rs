@@ -13,10 +13,10 @@ use crate::limits::Holding;
 use crate::pipeline::{LimitCheck, LimitGate, LimitOutcome, LimitRequest};
 
 /// An authority with what it signed.
-struct Lab(PathBuf);
+pub(super) struct Lab(PathBuf);
 
 impl Lab {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("gateway-mtls-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let lab = Self(folder);
@@ -43,16 +43,22 @@ impl Lab {
         lab
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub(super) fn write(&self, file: &str, text: &str) {
         std::fs::write(self.path(file), text).expect("written");
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(super) fn path(&self, file: &str) -> PathBuf {
         self.0.join(file)
     }
 
     /// curl with the certificate of `who`: status and body, or its exit code.
-    fn curl(&self, port: u16, path: &str, who: Option<&str>, more: &[&str]) -> Result<(u16, String), i32> {
+    pub(super) fn curl(
+        &self,
+        port: u16,
+        path: &str,
+        who: Option<&str>,
+        more: &[&str],
+    ) -> Result<(u16, String), i32> {
         let mut command = Command::new("curl");
         command
             .args(["-s", "--max-time", "10", "-w", "\n%{http_code}", "--cacert"])
@@ -70,6 +76,31 @@ impl Lab {
         let (body, status) = text.rsplit_once('\n').expect("a status");
         Ok((status.parse().expect("a number"), body.to_owned()))
     }
+}
+
+impl Lab {
+    /// The certificate of this file.
+    pub(super) fn certificate(&self, who: &str) -> rustls::pki_types::CertificateDer<'static> {
+        use rustls::pki_types::pem::PemObject as _;
+        let file = self.path(&format!("{who}.pem"));
+        rustls::pki_types::CertificateDer::from_pem_file(file).expect("a certificate")
+    }
+}
+
+/// One request through `openssl s_client`: all that it prints.
+pub(super) fn s_client(address: std::net::SocketAddr, more: &[&str]) -> String {
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-connect", &address.to_string(), "-servername", "localhost", "-ign_eof"])
+        .args(more)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("openssl is installed");
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let _ = std::io::Write::write_all(child.stdin.as_mut().expect("piped"), request);
+    let out = child.wait_with_output().expect("ended");
+    String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 impl Drop for Lab {
@@ -182,6 +213,41 @@ fn listeners_and_routes_ask_for_certificates() {
     );
 }
 
+#[test]
+fn the_fields_have_the_names_that_are_given_to_them() {
+    let lab = Lab::new("fields");
+    let origin = Origin::hello();
+    let text = format!(
+        "[tls]\ncertificates = [{{ certificate = {:?}, key_file = {:?} }}]\nclient_auth = \"optional\"\nclient_ca = {:?}\n\
+         [tls.client_headers]\nverify = \"Client-Verify\"\nsubject = \"Ssl-DN\"\nissuer = \"X-Issuer\"\nnames = \"X-Names\"\nsha256 = \"\"\n\
+         [[listeners]]\naddress = \"127.0.0.1:0\"\ntls = true\n[[upstreams]]\nname = \"u\"\nservers = [\"{}\"]\n",
+        lab.path("server.pem"),
+        lab.path("server.key"),
+        lab.path("staff.pem"),
+        origin.address,
+    );
+    let gateway = Gateway::start(&text, Options::default());
+    let port = gateway.addresses[0].port();
+    for (who, expected) in [
+        (
+            Some("alice"),
+            [Some("SUCCESS"), Some("CN=alice,O=Acme\\, Inc."), Some("DNS:localhost,DNS:alice.test"), None],
+        ),
+        (None, [Some("NONE"), None, None, None]),
+    ] {
+        origin.seen.lock().expect("lock").clear();
+        // What a client says of itself under these names is removed.
+        lab.curl(port, "/", who, &["-H", "Ssl-DN: CN=root", "-H", "X-Names: DNS:root"]).expect("answered");
+        let seen = &origin.requests()[0];
+        let names = ["client-verify", "ssl-dn", "x-names", "x-ssl-client-sha256"];
+        assert_eq!(names.map(|name| seen.field(name)), expected, "{}", seen.head);
+        assert_eq!(
+            seen.field("x-issuer").is_some_and(|issuer| issuer.starts_with("CN=staff")),
+            who.is_some()
+        );
+    }
+}
+
 /// A session begun where no certificate is asked for must not resume where one is required.
 #[test]
 fn sessions_stay_where_they_began() {
@@ -202,20 +268,7 @@ fn sessions_stay_where_they_began() {
     let gateway = Gateway::start(&text, Options::default());
     let session = lab.path("session");
     let ask = |listener: usize, how: &str| {
-        let address = gateway.addresses[listener].to_string();
-        let mut child = Command::new("openssl")
-            .args(["s_client", "-connect", &address, "-servername", "localhost", "-tls1_2", how])
-            .arg(&session)
-            .arg("-ign_eof")
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .expect("openssl is installed");
-        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let _ = std::io::Write::write_all(child.stdin.as_mut().expect("piped"), request);
-        let out = child.wait_with_output().expect("ended");
-        String::from_utf8_lossy(&out.stdout).into_owned()
+        s_client(gateway.addresses[listener], &["-tls1_2", how, &session.display().to_string()])
     };
     let first = ask(0, "-sess_out");
     assert!(first.contains("New, TLSv1.2") && first.contains("hello"), "{first}");
@@ -230,9 +283,8 @@ fn sessions_stay_where_they_began() {
 impl Lab {
     fn identity(&self, who: &str) -> Identity {
         use rustls::pki_types::pem::PemObject as _;
-        let chain = rustls::pki_types::CertificateDer::from_pem_file(self.path(&format!("{who}.pem")));
         let key = rustls::pki_types::PrivateKeyDer::from_pem_file(self.path(&format!("{who}.key")));
-        (vec![chain.expect("a certificate")], key.expect("a key"))
+        (vec![self.certificate(who)], key.expect("a key"))
     }
 }
 

@@ -79,6 +79,26 @@ fn a_route_may_wait_longer_or_less_long_for_a_server() {
     assert_eq!(own, (504, "upstream_connect_timeout".to_owned()));
 }
 
+#[test]
+fn a_response_that_takes_longer_than_its_route_allows_is_cut() {
+    let origin = Origin::start(|stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+        std::thread::sleep(Duration::from_secs(20));
+        false
+    });
+    let routes = [("/own", "total_timeout = \"500ms\"")];
+    let gateway = gateway(origin.address, "", "", &routes);
+    let mut client = gateway.connect();
+    client.stream.set_read_timeout(Some(Duration::from_secs(15))).expect("timeout");
+    let started = Instant::now();
+    client.send(GET.replace("/ ", "/own "));
+    let rest = client.rest();
+    assert!(rest.starts_with("HTTP/1.1 200 ") && rest.ends_with("\r\n\r\nhalf"), "{rest}");
+    assert!(started.elapsed() < Duration::from_secs(14), "{:?}", started.elapsed());
+    let line = &gateway.log_lines(1)[0];
+    assert_eq!((&line["status"], &line["complete"]), (&200.into(), &false.into()), "{line}");
+}
+
 /// The memory of answering is given back a second after the last answer; the client sees nothing of that.
 #[test]
 fn a_connection_goes_on_after_a_rest() {

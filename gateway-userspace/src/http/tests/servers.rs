@@ -86,31 +86,73 @@ fn health_checks_take_a_server_out_and_back_in() {
         let answer = if bad { b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n" } else { OK };
         stream.write_all(answer).is_ok()
     });
+    // One that doesn't answer is no better.
+    let silent = Origin::start(|stream, _| {
+        std::thread::sleep(Duration::from_secs(30));
+        stream.write_all(OK).is_ok()
+    });
     let well = Origin::hello();
-    let more = "balance = \"round-robin\"\n[upstreams.health_check]\npath = \"/health\"\ninterval = \"1s\"\n\
-                healthy_after = 1\nunhealthy_after = 1\n";
-    let gateway = Gateway::start(&config(&[&sick, &well], more), Options::default());
-    let healthy = |expected: u8| {
+    let more = "balance = \"round-robin\"\n[upstreams.health_check]\npath = \"/health\"\nhost = \"check.test\"\n\
+                interval = \"1s\"\ntimeout = \"1s\"\nhealthy_after = 1\nunhealthy_after = 1\n";
+    let gateway = Gateway::start(&config(&[&sick, &well, &silent], more), Options::default());
+    let healthy = |server: &Origin, expected: u8| {
         let line =
-            format!("gateway_upstream_healthy{{upstream=\"u\",server=\"{}\"}} {expected}", sick.address);
+            format!("gateway_upstream_healthy{{upstream=\"u\",server=\"{}\"}} {expected}", server.address);
         let started = Instant::now();
         while !gateway.metrics().contains(&line) {
-            assert!(started.elapsed() < Duration::from_secs(5), "{}", gateway.metrics());
+            assert!(started.elapsed() < Duration::from_secs(20), "{}", gateway.metrics());
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    healthy(0);
+    healthy(&sick, 0);
+    healthy(&silent, 0);
+    assert_eq!(sick.requests()[0].field("host"), Some("check.test"));
     let plain = |o: &Origin| o.requests().iter().filter(|r| !r.line().contains("/health")).count();
     for _ in 0..6 {
         assert_eq!(status(&gateway, GET), 200);
     }
     assert_eq!((plain(&sick), plain(&well)), (0, 6));
     is_well.store(true, Ordering::Relaxed);
-    healthy(1);
+    healthy(&sick, 1);
     for _ in 0..6 {
         assert_eq!(status(&gateway, GET), 200);
     }
     assert_eq!(plain(&sick), 3);
+}
+
+#[test]
+fn a_server_that_failed_gets_requests_again_after_its_pause() {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&is_well);
+    let failing =
+        Origin::start(move |stream, _| state.load(Ordering::Relaxed) && stream.write_all(OK).is_ok());
+    let well = Origin::hello();
+    let more = "balance = \"round-robin\"\nmax_failures = 1\nfailure_pause = \"2s\"\n";
+    let gateway = Gateway::start(&config(&[&failing, &well], more), Options::default());
+    // It closes instead of answering: one request fails, and the next ones go elsewhere.
+    let answers: Vec<u16> = (0..6).map(|_| status(&gateway, GET)).collect();
+    assert_eq!(answers.iter().filter(|status| **status == 502).count(), 1, "{answers:?}");
+    assert_eq!((failing.requests().len(), well.requests().len()), (1, 5));
+    is_well.store(true, Ordering::Relaxed);
+    let until = Instant::now() + Duration::from_secs(20);
+    while failing.requests().len() < 2 {
+        assert!(Instant::now() < until, "left out for good");
+        assert_eq!(status(&gateway, GET), 200);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn unused_connections_are_closed() {
+    let origin = Origin::hello();
+    let gateway = Gateway::start(&config(&[&origin], "idle_timeout = \"100ms\"\n"), Options::default());
+    assert_eq!(status(&gateway, GET), 200);
+    let line = format!("gateway_upstream_idle_connections{{upstream=\"u\",server=\"{}\"}} 0", origin.address);
+    let until = Instant::now() + Duration::from_secs(20);
+    while !gateway.metrics().contains(&line) {
+        assert!(Instant::now() < until, "{}", gateway.metrics());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

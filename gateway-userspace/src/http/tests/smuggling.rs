@@ -314,6 +314,18 @@ fn heads() -> Vec<Case> {
             bad,
             "upgrade_with_body",
         ),
+        refused(
+            "a PROXY header that nobody asked for",
+            format!("PROXY TCP4 203.0.113.7 127.0.0.1 5000 80\r\n{EVIL}"),
+            bad,
+            "request_line",
+        ),
+        refused(
+            "a PROXY header of version 2 that nobody asked for",
+            format!("\r\n\r\n\0\r\nQUIT\n\x20\0\0\0{EVIL}"),
+            bad,
+            "request_line",
+        ),
         refused("two empty lines first", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", bad, "request_line"),
         refused("path above the root", get("GET /../evil HTTP/1.1", host), bad, "path_traversal"),
         refused(
