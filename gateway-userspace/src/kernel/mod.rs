@@ -11,6 +11,7 @@ mod bans;
 mod capture;
 mod carry;
 mod clock;
+mod direct;
 mod error;
 mod events;
 mod feeds;
