@@ -203,6 +203,8 @@ pub struct Loaded {
     pub wide_hits: Mapped<[AtomicU32; 4]>,
     /// Limits by class.
     pub limits: Mapped<LimitCell>,
+    /// Cells of the limiter: only the kernel writes them.
+    pub cells: Mapped<[AtomicU64; CELL_WAYS]>,
     /// Closed ports.
     pub ports: Mapped<AtomicU64>,
     /// Feed sets, until taken.
@@ -274,6 +276,7 @@ impl Loaded {
             wide: mapped(&ebpf, "WIDE", shape.wide_buckets)?,
             wide_hits: mapped(&ebpf, "WIDE_HITS", shape.wide_buckets)?,
             limits: mapped(&ebpf, "LIMITS", CLASSES)?,
+            cells: mapped(&ebpf, "CELLS", shape.cell_buckets)?,
             ports: mapped(&ebpf, "PORTS", ports::WORDS)?,
             feeds: Some(Feeds {
                 control: mapped(&ebpf, "CONTROL", 1)?,
