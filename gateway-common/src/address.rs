@@ -39,6 +39,17 @@ impl Wide {
     }
 }
 
+/// The first `bytes` bytes of an address, from 1 to 16; the rest cleared.
+#[inline(always)]
+pub const fn leading(address: Wide, bytes: u32) -> Wide {
+    if bytes > 8 {
+        let shift = (16u32.wrapping_sub(bytes) * 8) & 63;
+        return Wide { high: address.high, low: address.low >> shift << shift };
+    }
+    let shift = (8u32.wrapping_sub(bytes) * 8) & 63;
+    Wide { high: address.high >> shift << shift, low: 0 }
+}
+
 /// A mask of the first `length` bits of 64 (more counts as 64).
 #[inline(always)]
 pub const fn mask64(length: u32) -> u64 {
@@ -57,6 +68,14 @@ mod tests {
             let expected = if length == 0 { 0 } else { u128::MAX << (128 - length.min(128)) };
             let masked = ones.masked(length);
             assert_eq!(((masked.high as u128) << 64) | masked.low as u128, expected, "/{length}");
+        }
+    }
+
+    #[test]
+    fn leading_bytes_are_masks_of_eight_bits_each() {
+        let address = Wide { high: 0x0123_4567_89ab_cdef, low: 0xfedc_ba98_7654_3210 };
+        for bytes in 1..=16 {
+            assert_eq!(leading(address, bytes), address.masked(bytes * 8), "{bytes}");
         }
     }
 

@@ -12,9 +12,12 @@ pub const PREFIX: u64 = 2;
 pub const FIELDS: u32 = 32;
 /// Words of the IPv4 marks: 2^24 fields.
 pub const V4_WORDS: u32 = (1 << 24) / FIELDS;
-/// Words of the IPv4 filter: one bit for each /24 that a ban, the feed that counts or a policy prefix touches. Most
-/// packets end their checks of the source here.
+/// Words of the IPv4 filter: one bit for each /24 that a ban, the feed that counts or a policy prefix touches, or that no
+/// source may lie in. Most packets end their checks of the source here.
 pub const NEAR_WORDS: u32 = (1 << 24) / 64;
+/// Words of the coarse filter: one bit for each /16 that a banned prefix, the feed or a policy prefix touches. It is asked of those
+/// whose /24 may only have a banned host in it.
+pub const COARSE_WORDS: u32 = (1 << 16) / 64;
 /// Bits of the hashed marks of IPv4 hosts: a second question, asked of a host whose /24 holds a banned one. A million bans leave
 /// 19 of 20 of those who are not banned themselves without a mark.
 pub const HOST_BITS: u32 = 1 << 24;
@@ -41,6 +44,18 @@ pub const fn v4_shift(address: u32) -> u32 {
 #[inline(always)]
 pub const fn near_word(address: u32) -> u32 {
     address >> 14
+}
+
+/// Word of the /16 of an address in the coarse filter.
+#[inline(always)]
+pub const fn coarse_word(address: u32) -> u32 {
+    address >> 22
+}
+
+/// Bit of the /16 of an address inside its word of the coarse filter.
+#[inline(always)]
+pub const fn coarse_bit(address: u32) -> u32 {
+    (address >> 16) & 63
 }
 
 /// Bit of the /24 of an address inside its word of the IPv4 filter.
@@ -86,6 +101,8 @@ mod tests {
         assert_eq!((v4_word(0x0000_2000), v4_shift(0x0000_2000)), (1, 0));
         assert_eq!((near_word(u32::MAX), near_bit(u32::MAX)), (NEAR_WORDS - 1, 63));
         assert_eq!((near_word(0x0000_4100), near_bit(0x0000_4100)), (1, 1));
+        assert_eq!((coarse_word(u32::MAX), coarse_bit(u32::MAX)), (COARSE_WORDS - 1, 63));
+        assert_eq!((coarse_word(0x0041_0000), coarse_bit(0x0041_0000)), (1, 1));
         assert!(guard_v4(u32::MAX) / 64 < GUARD_WORDS / 2);
         assert!(guard_v6(u64::MAX) / 64 < GUARD_WORDS);
         assert!(guard_v6(0) / 64 >= GUARD_WORDS / 2);

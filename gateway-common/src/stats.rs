@@ -2,6 +2,7 @@
 
 use crate::{
     address::Wide,
+    flood::Sketch,
     reason::{BAN_REASONS, PROTOS, REASONS},
 };
 
@@ -45,8 +46,8 @@ pub struct CpuStats {
     pub bans: [u64; BAN_REASONS],
     /// Events written to the ring.
     pub events: u64,
-    /// Events not written: over the budget, or the ring was full.
-    pub events_lost: u64,
+    /// Jiffy in which the event budget was found spent.
+    pub events_spent: u64,
     /// Jiffy of the event budget.
     pub event_tick: u64,
     /// Events left in that jiffy.
@@ -71,7 +72,9 @@ pub struct CpuStats {
     pub untracked: u64,
     /// Unused, so that records of two CPUs share no cache line.
     pub reserved: [u64; 4],
+    /// The sources that got no cell.
+    pub sketch: Sketch,
 }
 
-const _: () = assert!(size_of::<CpuStats>() == 2048 + 512 + 128 + 192);
+const _: () = assert!(size_of::<CpuStats>() == 2048 + 512 + 128 + 192 + size_of::<Sketch>());
 const _: () = assert!(size_of::<CpuStats>().is_multiple_of(64));

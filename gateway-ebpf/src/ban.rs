@@ -1,7 +1,7 @@
 //! Bans: marks first, then the tables.
 
 use gateway_common::{
-    address::{MAPPED_HIGH, MAPPED_LOW, Wide},
+    address::{MAPPED_HIGH, MAPPED_LOW, Wide, leading},
     bans::{HOST_WAYS, WIDE_WAYS, host_places, wide_places},
     control::{Control, LENGTHS},
     marks::{self, V6_BITS},
@@ -10,55 +10,54 @@ use gateway_common::{
 };
 
 use crate::{
-    maps::{CONTROL, HOST_HITS, HOST_MARKS, HOSTS, MARKS4, MARKS6, NEAR4, WIDE, WIDE_HITS},
+    maps::{self, HOST_HITS, HOSTS, WIDE, WIDE_HITS, control},
     verdict::Finding,
 };
 
 /// True when a ban, the feed or a policy prefix touches the /24 of an IPv4 source.
 #[inline(always)]
 pub fn near_v4(source: u32) -> bool {
-    NEAR4.get(marks::near_word(source)).is_some_and(|word| word >> marks::near_bit(source) & 1 != 0)
+    maps::near4(marks::near_word(source)) >> marks::near_bit(source) & 1 != 0
 }
 
-/// The ban on an IPv4 source.
+/// True when a banned prefix, the feed or a policy prefix touches the /16 of an IPv4 source.
 #[inline(always)]
-pub fn check_v4(control: &Control, jiffies: u64, source: u32) -> Finding {
-    let now = expiry_now(jiffies, control.expiry_shift);
-    let found = find_host(control, source, now);
-    if found != 0 {
-        return Finding::from_word(found);
-    }
-    // Whether there is any ban on a prefix is known before it is asked which /24s one touches.
-    if control.lengths4 == 0 {
-        return Finding::NONE;
-    }
-    let Some(word) = MARKS4.get(marks::v4_word(source)) else { return Finding::NONE };
-    if word >> marks::v4_shift(source) & marks::PREFIX == 0 {
-        return Finding::NONE;
-    }
-    Finding::from_word(find_prefix(control, source, now))
+pub fn coarse_v4(source: u32) -> bool {
+    maps::coarse4(marks::coarse_word(source)) >> marks::coarse_bit(source) & 1 != 0
 }
 
-/// The ban on a single IPv4 address, as a word of [`Finding`]. Most that have none end at the hashed mark, before the table, which
-/// is larger than the caches.
+/// The ban on a single IPv4 address. Most that have none end at the hashed mark, before the table, which is larger than the caches.
 #[inline(always)]
-fn find_host(control: &Control, source: u32, now: u32) -> u64 {
+pub fn host_v4(control: &Control, jiffies: u64, source: u32) -> Finding {
     let places = host_places(&control.key, source, control.host_mask);
-    if HOST_MARKS.get(places.mark / 64).is_none_or(|word| word >> (places.mark % 64) & 1 == 0) {
-        return 0;
+    if maps::host_marks(places.mark / 64) >> (places.mark % 64) & 1 == 0 {
+        return Finding::NONE;
     }
+    let now = expiry_now(jiffies, control.expiry_shift);
     let mut bucket = places.first;
     let mut found = HOSTS.get(bucket).and_then(|cell| cell.find(source, now));
     if found.is_none() {
         bucket = places.second;
         found = HOSTS.get(bucket).and_then(|cell| cell.find(source, now));
     }
-    let Some((way, tag)) = found else { return 0 };
+    let Some((way, tag)) = found else { return Finding::NONE };
     if let Some(hits) = HOST_HITS.get_ptr_mut(bucket) {
         // SAFETY: the element has HOST_WAYS counters. Two CPUs may lose a count to each other.
         unsafe { (*hits)[way as usize & (HOST_WAYS - 1)] += 1 };
     }
-    Finding::ban(Reason::BanHost, tag.reason(), bucket * HOST_WAYS as u32 + way).word()
+    Finding::ban(Reason::BanHost, tag.reason(), bucket * HOST_WAYS as u32 + way)
+}
+
+/// The ban on a prefix that an IPv4 source lies in.
+#[inline(always)]
+pub fn prefix_v4(control: &Control, jiffies: u64, source: u32) -> Finding {
+    // Whether there is any ban on a prefix is known before it is asked which /24s one touches.
+    if control.lengths4 == 0
+        || maps::marks4(marks::v4_word(source)) >> marks::v4_shift(source) & marks::PREFIX == 0
+    {
+        return Finding::NONE;
+    }
+    Finding::from_word(find_prefix(control, source, expiry_now(jiffies, control.expiry_shift)))
 }
 
 /// The ban on a piece that an IPv4 address lies in: the address itself, its /24, /16 or /8, where there is any such ban.
@@ -88,7 +87,7 @@ fn piece_v4(source: u32, bytes: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn prefix_rest(source: u64, bytes: u64, now: u64) -> u64 {
-    let Some(control) = CONTROL.get(0) else { return 0 };
+    let control = control();
     let mut shorter = 15u32;
     while shorter > 12 {
         if u64::from(shorter) < bytes && control.lengths4 >> (shorter - 13) & 1 != 0 {
@@ -107,8 +106,7 @@ pub extern "C" fn prefix_rest(source: u64, bytes: u64, now: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_wide(high: u64, low: u64, bytes: u64, now: u64) -> u64 {
-    let Some(control) = CONTROL.get(0) else { return 0 };
-    probe_wide(control, high, low, bytes as u32, now as u32)
+    probe_wide(control(), high, low, bytes as u32, now as u32)
 }
 
 /// As [`find_wide`], on the spot.
@@ -143,7 +141,7 @@ pub fn check_v6(control: &Control, jiffies: u64, source: Wide) -> Finding {
             return Finding::NONE;
         }
         let bytes = u32::from(control.lengths[i]);
-        let piece = source.masked(bytes * 8);
+        let piece = leading(source, bytes);
         i += 1;
         if is_marked(control, piece, bytes) {
             first = bytes;
@@ -165,14 +163,14 @@ pub fn check_v6(control: &Control, jiffies: u64, source: Wide) -> Finding {
 #[inline(always)]
 fn is_marked(control: &Control, piece: Wide, bytes: u32) -> bool {
     let mark = wide_places(&control.key, piece.high, piece.low, bytes, 0, V6_BITS - 1).mark;
-    MARKS6.get(mark / 64).is_some_and(|word| word >> (mark % 64) & 1 != 0)
+    maps::marks6(mark / 64) >> (mark % 64) & 1 != 0
 }
 
 /// The ban on an IPv6 source, from the length numbered `from` on.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn check_rest(high: u64, low: u64, from: u64, now: u64) -> u64 {
-    let Some(control) = CONTROL.get(0) else { return 0 };
+    let control = control();
     let source = Wide { high, low };
     let mut i = 0;
     while i < LENGTHS {
@@ -180,7 +178,7 @@ pub extern "C" fn check_rest(high: u64, low: u64, from: u64, now: u64) -> u64 {
             break;
         }
         let bytes = u32::from(control.lengths[i]);
-        let piece = source.masked(bytes * 8);
+        let piece = leading(source, bytes);
         if i as u64 >= from && is_marked(control, piece, bytes) {
             let found = find_wide(piece.high, piece.low, u64::from(bytes), now);
             if found != 0 {

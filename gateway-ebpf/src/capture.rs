@@ -4,7 +4,7 @@ use aya_ebpf::bindings::xdp_md;
 use gateway_common::capture::{CAPTURE_BYTES, CaptureRecord};
 
 use crate::{
-    maps::{CAPTURE, CONTROL},
+    maps::{CAPTURE, control},
     scene,
 };
 
@@ -14,14 +14,14 @@ const WORDS: usize = CAPTURE_BYTES / 8;
 /// True when packets with this reason are captured.
 #[inline(always)]
 pub fn wanted(reason: u32) -> bool {
-    CONTROL.get(0).is_some_and(|control| control.capture_reasons >> (reason & 31) & 1 != 0)
+    control().capture_reasons >> (reason & 31) & 1 != 0
 }
 
 /// Copies the packet of the context, under the budget. Exported, so that the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn copy_packet(ctx: *mut xdp_md, reason: u64) -> u64 {
-    let (Some(record), Some(control)) = (scene::record(), CONTROL.get(0)) else { return 0 };
+    let (Some(record), control) = (scene::record(), control()) else { return 0 };
     if ctx.is_null() {
         return 0;
     }

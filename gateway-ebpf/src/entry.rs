@@ -8,7 +8,7 @@ use aya_ebpf::{
 use gateway_common::{
     address::Wide,
     hash::{hash_v4, hash_wide},
-    packet::{self, ICMP6, TCP, is_new_connection, v4, v6},
+    packet::{self, ICMP6, Link, Source as _, TCP, is_new_connection, v4, v6},
     reason::{Modes, Part, Proto, Reason},
     stats::CpuStats,
 };
@@ -16,7 +16,7 @@ use gateway_common::{
 use crate::{
     allow::Source,
     ban, feed, flood, limit,
-    maps::CONTROL,
+    maps::{control, masked},
     packet::Packet,
     port,
     rare::{self, Upper},
@@ -30,7 +30,7 @@ use crate::{
 /// own; the checks are the same.
 #[inline(always)]
 pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-    let (Some(control), Some(record)) = (CONTROL.get(0), record()) else { return XDP_PASS };
+    let (control, Some(record)) = (control(), record()) else { return XDP_PASS };
     let ctx = ctx.ctx;
     let packet = if FRAGS { Packet::new(ctx) } else { Packet::whole(ctx) };
     // SAFETY: a helper without arguments, and one that takes the kernel's context.
@@ -44,7 +44,7 @@ pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
         record.scene.proto = Proto::Unparsed as u32;
         return pass(&judged, record, Reason::Off);
     }
-    let link = packet::link(&packet);
+    let link = link(&packet);
     if link.ether_type == packet::IPV4
         && let Some(header) = v4::plain(&packet, link.offset)
     {
@@ -70,6 +70,22 @@ pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     }
 }
 
+/// The link layer; what has no tags is looked at first.
+#[inline(always)]
+fn link(packet: &Packet) -> Link {
+    if let Some(header) = packet.window::<{ packet::ETHERNET as usize }>(0) {
+        // Not as one switch with the tags.
+        let ether_type = masked::<0xffff>(u64::from(header.half(12)));
+        if ether_type == u64::from(packet::IPV4.to_be()) {
+            return Link { ether_type: packet::IPV4, offset: packet::ETHERNET, fault: None };
+        }
+        if ether_type == u64::from(packet::IPV6.to_be()) {
+            return Link { ether_type: packet::IPV6, offset: packet::ETHERNET, fault: None };
+        }
+    }
+    packet::link(packet)
+}
+
 /// A packet that breaks its format ends here: dropped when that part enforces, else passed for the stack to judge. `fault`: the code
 /// of the reason.
 #[inline(always)]
@@ -88,14 +104,25 @@ fn of_v4(judged: &Judged, record: &mut CpuStats, packet: &Packet, address: u32, 
     let near = ban::near_v4(address);
     if near {
         if judged.modes.any(&[Part::Bans]) {
-            let finding = ban::check_v4(judged.control, judged.jiffies, address);
-            if finding.is_some()
-                && let Some(action) = carry_out(judged, record, source, Part::Bans, finding)
-            {
-                return action;
+            // Apart, so that a finding of either kind need not be told from the other.
+            let host = ban::host_v4(judged.control, judged.jiffies, address);
+            if host.is_some() {
+                if let Some(action) = carry_out(judged, record, source, Part::Bans, host) {
+                    return action;
+                }
+            } else if ban::coarse_v4(address) {
+                let prefix = ban::prefix_v4(judged.control, judged.jiffies, address);
+                if prefix.is_some()
+                    && let Some(action) = carry_out(judged, record, source, Part::Bans, prefix)
+                {
+                    return action;
+                }
             }
         }
-        if judged.modes.any(&[Part::Feeds]) && feed::has_v4(judged.control, address) {
+        if judged.modes.any(&[Part::Feeds])
+            && ban::coarse_v4(address)
+            && feed::has_v4(judged.control, address)
+        {
             let finding = Finding::new(Reason::Feed);
             if let Some(action) = carry_out(judged, record, source, Part::Feeds, finding) {
                 return action;
@@ -105,6 +132,10 @@ fn of_v4(judged: &Judged, record: &mut CpuStats, packet: &Packet, address: u32, 
     let mut fault = upper.fault;
     if upper.plain {
         fault = v4::plain_fault(packet, upper.offset - v4::MIN_HEADER).map_or(0, |reason| reason as u32);
+        // The filter knows the addresses that none may have as a source.
+        if fault == 0 && near && v4::bogus_source(address) {
+            fault = Reason::BogusSource as u32;
+        }
     }
     if fault != 0 {
         return malformed(judged, record, source, fault);
@@ -131,7 +162,8 @@ fn of_v6(judged: &Judged, record: &mut CpuStats, packet: &Packet, address: Wide,
     }
     let mut fault = upper.fault;
     if upper.plain {
-        fault = v6::plain_fault(packet, upper.offset - v6::FIXED_HEADER).map_or(0, |reason| reason as u32);
+        fault = v6::plain_fault(packet, upper.offset - v6::FIXED_HEADER, address)
+            .map_or(0, |reason| reason as u32);
     }
     if fault != 0 {
         return malformed(judged, record, source, fault);
@@ -193,36 +225,30 @@ fn limited(
     port: u16,
     syn: bool,
 ) -> u32 {
-    if !judged.modes.any(&[Part::Limits, Part::Flood]) {
-        return pass(judged, record, Reason::Clean);
-    }
-    let hash = match source.v4 {
-        Some(v4) => hash_v4(&judged.control.key, v4),
-        None => hash_wide(&judged.control.key, source.wide.high, 0, 8),
-    };
-    let mut word = 0;
     if judged.modes.any(&[Part::Limits]) {
-        word = limit::check(judged, record, source, hash, near, syn);
-        if word != 0
-            && word != limit::UNTRACKED
+        let hash = match source.v4 {
+            Some(v4) => hash_v4(&judged.control.key, v4),
+            None => hash_wide(&judged.control.key, source.wide().high, 0, 8),
+        };
+        let word = limit::check(judged, record, source, hash, near, syn);
+        if word == limit::UNTRACKED {
+            if judged.modes.any(&[Part::Flood]) && flood::heavy(judged, record, hash) {
+                let finding = Finding::new(Reason::Flood);
+                if let Some(action) = carry_out(judged, record, source, Part::Flood, finding) {
+                    return action;
+                }
+            }
+        } else if word != 0
             && let Some(action) = carry_out(judged, record, source, Part::Limits, Finding::from_word(word))
         {
             return action;
         }
     }
-    if judged.modes.any(&[Part::Flood]) {
-        if word == limit::UNTRACKED && flood::heavy(judged, hash) {
-            let finding = Finding::new(Reason::Flood);
-            if let Some(action) = carry_out(judged, record, source, Part::Flood, finding) {
-                return action;
-            }
-        }
-        if syn && flood::gate_shut(judged, record) {
-            judged.write_down(record, source);
-            let header = if source.v4.is_some() { v4::MIN_HEADER } else { v6::FIXED_HEADER };
-            let plain = if upper.direct { upper.offset.wrapping_sub(header) } else { 0 };
-            return flood::refuse(judged.ctx, u64::from(plain), u64::from(port));
-        }
+    if syn && judged.modes.any(&[Part::Flood]) && flood::gate_shut(judged, record) {
+        judged.write_down(record, source);
+        let header = if source.v4.is_some() { v4::MIN_HEADER } else { v6::FIXED_HEADER };
+        let plain = if upper.direct { upper.offset.wrapping_sub(header) } else { 0 };
+        return flood::refuse(judged.ctx, u64::from(plain), u64::from(port));
     }
     pass(judged, record, Reason::Clean)
 }

@@ -5,7 +5,7 @@ use gateway_common::{event::DropRecord, stats::CpuStats};
 
 use crate::{
     look,
-    maps::{CONTROL, EVENTS},
+    maps::{EVENTS, control},
 };
 
 /// Sends an event if the budget allows. `word`: that of the finding.
@@ -14,18 +14,15 @@ pub fn sample(ctx: *mut xdp_md, record: &mut CpuStats, word: u64, dropped: bool)
     let jiffies = record.scene.jiffies;
     if record.event_tick != jiffies {
         record.event_tick = jiffies;
-        record.event_left = CONTROL.get(0).map_or(0, |control| u64::from(control.event_budget));
+        record.event_left = u64::from(control().event_budget);
     }
     if record.event_left == 0 {
-        record.events_lost += 1;
+        record.events_spent = jiffies;
         return;
     }
     record.event_left -= 1;
     look::look_further(ctx);
-    let Some(mut entry) = EVENTS.reserve_untyped::<DropRecord>(0) else {
-        record.events_lost += 1;
-        return;
-    };
+    let Some(mut entry) = EVENTS.reserve_untyped::<DropRecord>(0) else { return };
     let scene = &record.scene;
     // SAFETY: the context is the kernel's, unless it handed none.
     let interface = if ctx.is_null() { 0 } else { unsafe { (*ctx).ingress_ifindex } };

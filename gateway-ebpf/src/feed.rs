@@ -1,14 +1,14 @@
 //! Feed sets: is the source a member of the generation that counts?
 
 use gateway_common::{
-    address::Wide,
+    address::{Wide, leading},
     bans::wide_places,
     control::{Control, LENGTHS},
     feeds::feed_places,
     marks::{self, V4_WORDS, V6_BITS, V6_WORDS},
 };
 
-use crate::maps::{CONTROL, FEED_HOSTS, FEED_MARKS4, FEED_MARKS6, FEED_WIDE};
+use crate::maps::{self, FEED_HOSTS, FEED_MARKS4, FEED_WIDE, control};
 
 /// True when an IPv4 source is in the feed.
 #[inline(always)]
@@ -28,7 +28,7 @@ pub fn has_v4(control: &Control, source: u32) -> bool {
 #[inline(never)]
 pub extern "C" fn feed_host(source: u64, generation: u64) -> u64 {
     let (source, generation) = (source as u32, generation as u32 & 1);
-    let Some(control) = CONTROL.get(0) else { return 0 };
+    let control = control();
     let mask = control.feed_host_mask;
     let base = generation * (mask + 1);
     let (first, second) = feed_places(&control.key, source, mask);
@@ -48,12 +48,9 @@ pub fn has_v6(control: &Control, source: Wide) -> bool {
             break;
         }
         let bytes = u32::from(control.feed_lengths[generation as usize][i]);
-        let piece = source.masked(bytes * 8);
+        let piece = leading(source, bytes);
         let mark = wide_places(&control.key, piece.high, piece.low, bytes, 0, V6_BITS - 1).mark;
-        let marked = match FEED_MARKS6.get(generation * V6_WORDS + mark / 64) {
-            Some(word) => word >> (mark % 64) & 1,
-            None => 0,
-        };
+        let marked = maps::feed_marks6(generation * V6_WORDS + mark / 64) >> (mark % 64) & 1;
         if marked != 0 && feed_wide(piece.high, piece.low, u64::from(bytes), u64::from(generation)) != 0 {
             return true;
         }
@@ -67,7 +64,7 @@ pub fn has_v6(control: &Control, source: Wide) -> bool {
 #[inline(never)]
 pub extern "C" fn feed_wide(high: u64, low: u64, bytes: u64, generation: u64) -> u64 {
     let (bytes, generation) = (bytes as u32, generation as u32 & 1);
-    let Some(control) = CONTROL.get(0) else { return 0 };
+    let control = control();
     let mask = control.feed_wide_mask;
     let base = generation * (mask + 1);
     let places = wide_places(&control.key, high, low, bytes, mask, 0);

@@ -1,9 +1,6 @@
 //! Defences against floods of many sources: the sketch of those without a cell, and the gate for new connections.
 
-use aya_ebpf::{
-    bindings::{xdp_action::XDP_PASS, xdp_action::XDP_TX, xdp_md},
-    helpers::generated::bpf_get_smp_processor_id,
-};
+use aya_ebpf::bindings::{xdp_action::XDP_PASS, xdp_action::XDP_TX, xdp_md};
 use gateway_common::{
     flood::{self, COLUMNS, ROWS},
     gcra,
@@ -16,23 +13,19 @@ use crate::{
     allow::{self, Source},
     cookie,
     limit::exchange,
-    maps::{CONTROL, GATE, PORTS, SKETCH},
+    maps::{self, control, gate},
     scene::{self, Judged},
     verdict::{Finding, carry_out, count, pass},
 };
 
 /// Counts a packet of an untracked source; true when the source has sent too many in this window.
 #[inline(always)]
-pub fn heavy(judged: &Judged, hash: u64) -> bool {
+pub fn heavy(judged: &Judged, record: &mut CpuStats, hash: u64) -> bool {
     let control = judged.control;
     if control.heavy == 0 {
         return false;
     }
-    // SAFETY: a helper without arguments; the element is this CPU's, and no other program runs on it meanwhile.
-    let sketch = unsafe {
-        let Some(sketch) = SKETCH.get_ptr_mut(bpf_get_smp_processor_id()) else { return false };
-        &mut *sketch
-    };
+    let sketch = &mut record.sketch;
     let window = judged.jiffies >> (control.window_shift & 31);
     if sketch.window != window {
         empty_sketch(window);
@@ -55,12 +48,12 @@ pub fn heavy(judged: &Judged, hash: u64) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn empty_sketch(window: u64) -> u64 {
-    // SAFETY: as in `heavy`. Word by word, as a call of memset is nothing that the verifier knows.
+    let Some(record) = scene::record() else { return 0 };
+    record.sketch.window = window;
+    record.sketch.total = 0;
+    // SAFETY: inside the counters. Word by word, as a call of memset is nothing that the verifier knows.
     unsafe {
-        let Some(sketch) = SKETCH.get_ptr_mut(bpf_get_smp_processor_id()) else { return 0 };
-        (*sketch).window = window;
-        (*sketch).total = 0;
-        let words = (&raw mut (*sketch).counters).cast::<u64>();
+        let words = (&raw mut record.sketch.counters).cast::<u64>();
         let mut at = 0;
         while at < ROWS * COLUMNS / 2 {
             core::ptr::write_volatile(words.add(at), 0);
@@ -85,7 +78,7 @@ pub fn gate_shut(judged: &Judged, record: &mut CpuStats) -> bool {
     if record.gate_refused == jiffies {
         return true;
     }
-    let Some(place) = GATE.get_ptr_mut(0) else { return false };
+    let place = gate();
     // SAFETY: the element is one word; other CPUs write it whole.
     let seen = unsafe { core::ptr::read_volatile(place) };
     let batch = u64::from(control.gate_batch);
@@ -107,12 +100,11 @@ pub fn gate_shut(judged: &Judged, record: &mut CpuStats) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn refuse(ctx: *mut xdp_md, plain: u64, port: u64) -> u32 {
-    let (Some(record), Some(control)) = (scene::record(), CONTROL.get(0)) else { return XDP_PASS };
+    let (Some(record), control) = (scene::record(), control()) else { return XDP_PASS };
     let port = port as u32 & 0xffff;
     let judged = Judged::read_back(ctx, control, record);
     let source = Source::of(record.scene.source);
-    let protected =
-        plain != 0 && PORTS.get(COOKIES + port / 64).is_some_and(|word| word >> (port % 64) & 1 != 0);
+    let protected = plain != 0 && maps::ports(COOKIES + port / 64) >> (port % 64) & 1 != 0;
     if protected {
         let enforce = judged.modes.get(Part::Flood) == Mode::Enforce;
         if enforce && !allow::allowed(source) {

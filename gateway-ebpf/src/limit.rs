@@ -12,7 +12,7 @@ use gateway_common::{
 
 use crate::{
     allow::{self, Source},
-    maps::{CELLS, CONTROL, KNOWN, LIMITS},
+    maps::{CELLS, KNOWN, control, limits},
     scene::{self, Judged},
 };
 
@@ -48,7 +48,7 @@ pub fn check(
         }
         class = policy.class & (CLASSES - 1);
     }
-    let Some(limits) = LIMITS.get(class) else { return 0 };
+    let limits = limits(class);
     let [packets, bytes, connections] = &limits.limits;
     // In a flood of ever new sources most have no cell and get none: that is known before the cells are looked at.
     if spent(record)
@@ -96,8 +96,8 @@ pub fn check(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn violated(hash: u64, class: u64) -> u64 {
-    let (Some(control), Some(record)) = (CONTROL.get(0), scene::record()) else { return 0 };
-    let Some(limits) = LIMITS.get(class as u32 & (CLASSES - 1)) else { return 0 };
+    let Some(record) = scene::record() else { return 0 };
+    let (control, limits) = (control(), limits(class as u32));
     let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return 0 };
     if spend_anywhere(hash, Kind::Violations as u64, 1, class) == OVER {
         bar(control, bucket, hash, gcra::now(record.scene.jiffies), limits.penalty);
@@ -141,8 +141,8 @@ fn spend(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn spend_anywhere(hash: u64, kind: u64, units: u64, class: u64) -> u64 {
-    let (Some(control), Some(record)) = (CONTROL.get(0), scene::record()) else { return WITHIN };
-    let Some(limits) = LIMITS.get(class as u32 & (CLASSES - 1)) else { return WITHIN };
+    let Some(record) = scene::record() else { return WITHIN };
+    let (control, limits) = (control(), limits(class as u32));
     let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return WITHIN };
     let limit = match kind {
         0 => &limits.limits[0],

@@ -14,6 +14,7 @@
     reason = "a function that is not inlined costs a call, and a frame for the verifier"
 )]
 #![feature(core_intrinsics)]
+#![feature(asm_experimental_arch)]
 
 mod allow;
 mod ban;

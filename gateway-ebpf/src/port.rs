@@ -6,7 +6,7 @@ use gateway_common::{
     reason::Reason,
 };
 
-use crate::{maps::PORTS, verdict::Finding};
+use crate::{maps, verdict::Finding};
 
 /// The finding, if the destination is closed. `syn`: a TCP segment that asks for a new connection.
 #[inline(always)]
@@ -19,8 +19,9 @@ pub fn closed(protocol: u8, destination: u16, syn: bool) -> Finding {
         ICMP6 => (ports::ICMP6, u32::from(destination >> 8), Reason::IcmpType),
         other => (ports::PROTOCOLS, u32::from(other), Reason::Protocol),
     };
-    match PORTS.get(first + index / 64) {
-        Some(word) if word >> (index % 64) & 1 != 0 => Finding::new(reason),
-        _ => Finding::NONE,
+    if maps::ports(first + index / 64) >> (index % 64) & 1 != 0 {
+        Finding::new(reason)
+    } else {
+        Finding::NONE
     }
 }

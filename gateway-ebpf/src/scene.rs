@@ -33,7 +33,7 @@ impl Judged {
         let scene = &mut record.scene;
         scene.length = self.length;
         scene.modes = self.modes.0;
-        set_source(scene, source.wide);
+        set_source(scene, source.wide());
     }
 
     /// What [`write_down`](Self::write_down) left.

@@ -77,13 +77,11 @@ pub fn carry_out(
     finding: Finding,
 ) -> Option<u32> {
     let word = finding.word();
-    let spent = record.event_tick == judged.jiffies && record.event_left == 0;
     if judged.modes.get(part) == Mode::Enforce
-        && spent
+        && record.events_spent == judged.jiffies
         && judged.control.capture_reasons == 0
         && !allow::near(source)
     {
-        record.events_lost += 1;
         if part as u8 == Part::Bans as u8 {
             record.bans[(word >> 8) as usize & (BAN_REASONS - 1)] += 1;
         }

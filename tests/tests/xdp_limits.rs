@@ -238,3 +238,26 @@ fn the_verifier_walks_a_bounded_number_of_instructions() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_the_limiter_holds_of_a_source_can_be_read() -> Result<()> {
+    let lab = Lab::new()?;
+    let bar = Bar { violations: 2, within: Duration::from_secs(60), lasting: Duration::from_secs(3600) };
+    lab.kernel().set_limits(&SourceLimits { bar: Some(bar), ..packets(1, 50) }, &[])?;
+    for (from, same) in [("192.0.2.9", "192.0.2.9"), ("2001:db8:5::1", "2001:db8:5::ffff")] {
+        let frame = packet::tcp_from(address(from)?, packet::SYN);
+        let seen = || -> Result<_> { Ok(lab.kernel().source(address(same)?)) };
+        let before = seen()?;
+        ensure!(before.cells.is_empty() && before.barred_ms == 0, "{from} before: {before:?}");
+        lab.kernel().test_run(&frame, 40)?;
+        let [cell] = seen()?.cells[..] else { anyhow::bail!("{from}: {:?}", seen()?) };
+        ensure!(cell.of == "packets" && cell.burst.abs_diff(50) <= 1, "{from}: {cell:?}");
+        // Ten are left, and what came meanwhile.
+        ensure!(cell.left >= 9 && cell.left < 50 && cell.whole_in_ms > 0, "{from}: {cell:?}");
+        lab.kernel().test_run(&frame, 400)?;
+        let barred = seen()?;
+        ensure!(barred.barred_ms > 3_000_000, "{from}: {barred:?}");
+        ensure!(barred.cells.iter().map(|cell| cell.of).eq(["packets", "violations"]), "{from}: {barred:?}");
+    }
+    Ok(())
+}

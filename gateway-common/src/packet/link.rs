@@ -11,7 +11,8 @@ pub const IPV4: u16 = 0x0800;
 /// Ethernet type of IPv6.
 pub const IPV6: u16 = 0x86dd;
 
-const ETHERNET: u32 = 14;
+/// Bytes of a header without tags.
+pub const ETHERNET: u32 = 14;
 const TAG: u32 = 4;
 
 /// What an Ethernet frame carries, and at which offset.

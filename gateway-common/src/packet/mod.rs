@@ -12,7 +12,7 @@ pub mod v4;
 pub mod v6;
 mod window;
 
-pub use link::{IPV4, IPV6, Link, MAX_VLAN_TAGS, link};
+pub use link::{ETHERNET, IPV4, IPV6, Link, MAX_VLAN_TAGS, link};
 pub use transport::{ACK, FIN, ICMP, ICMP6, RST, SYN, TCP, Transport, UDP, is_new_connection, transport};
 pub use window::{Source, Window};
 

@@ -1,6 +1,7 @@
 use std::vec::Vec;
 
 use super::{link, v4, v6};
+use crate::reason::Reason;
 
 /// An untagged frame with this Ethernet type and packet.
 fn frame(ether_type: [u8; 2], packet: &[u8]) -> Vec<u8> {
@@ -43,7 +44,8 @@ fn check(name: &str, frame: &[u8], plain: bool) {
                 let full = v4::header(cut, found.offset);
                 let short = v4::plain(cut, found.offset);
                 if let Some(short) = short {
-                    let fault = v4::plain_fault(cut, found.offset);
+                    let bogus = v4::bogus_source(short.source).then_some(Reason::BogusSource);
+                    let fault = v4::plain_fault(cut, found.offset).or(bogus);
                     assert_eq!(v4::Header { fault, ..short }, full, "{name} cut at {end}");
                 }
                 assert!(!whole || short.is_some() == plain, "{name}");
@@ -52,7 +54,7 @@ fn check(name: &str, frame: &[u8], plain: bool) {
                 let full = v6::header(cut, found.offset);
                 let short = v6::plain(cut, found.offset);
                 if let Some(short) = short {
-                    let fault = v6::plain_fault(cut, found.offset);
+                    let fault = v6::plain_fault(cut, found.offset, short.source);
                     assert_eq!(v6::Header { fault, ..short }, full, "{name} cut at {end}");
                 }
                 assert!(!whole || short.is_some() == plain, "{name}");

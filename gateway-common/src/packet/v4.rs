@@ -100,7 +100,7 @@ pub fn plain<S: Source + ?Sized>(packet: &S, offset: u32) -> Option<Header> {
     })
 }
 
-/// What is wrong with a packet whose header at `offset` is [`plain`].
+/// What is wrong with a packet whose header at `offset` is [`plain`], beside a source that is [bogus](bogus_source).
 #[inline(always)]
 pub fn plain_fault<S: Source + ?Sized>(packet: &S, offset: u32) -> Option<Reason> {
     let Some(ip) = packet.window::<{ MIN_HEADER as usize }>(offset) else { return Some(Reason::Truncated) };
@@ -109,12 +109,13 @@ pub fn plain_fault<S: Source + ?Sized>(packet: &S, offset: u32) -> Option<Reason
         Some(Reason::Ipv4Header)
     } else if packet.length().is_some_and(|length| offset + total > length) {
         Some(Reason::Truncated)
-    } else if bogus_source(ip.u32(12)) {
-        Some(Reason::BogusSource)
     } else {
         None
     }
 }
+
+/// Runs of /24s, the first and how many, that hold every [bogus source](bogus_source).
+pub const BOGUS_RUNS: [(u32, u32); 3] = [(0, 1 << 16), (127 << 16, 1 << 16), (224 << 16, 32 << 16)];
 
 /// Sources that no router forwards: "this network" other than the unspecified address (which DHCP clients use),
 /// loopback, multicast, reserved and broadcast (RFC 6890, RFC 1122 section 3.2.1.3).

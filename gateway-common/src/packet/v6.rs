@@ -100,10 +100,17 @@ pub fn plain<S: Source + ?Sized>(packet: &S, offset: u32) -> Option<Header> {
     (header.addressed && matches!(header.next, TCP | UDP | ICMP6)).then_some(header)
 }
 
-/// What is wrong with a packet whose header at `offset` is [`plain`].
+/// What is wrong with a packet whose header at `offset` is [`plain`], and has this source.
 #[inline(always)]
-pub fn plain_fault<S: Source + ?Sized>(packet: &S, offset: u32) -> Option<Reason> {
-    header(packet, offset).fault
+pub fn plain_fault<S: Source + ?Sized>(packet: &S, offset: u32, source: Wide) -> Option<Reason> {
+    let Some(ip) = packet.window::<{ FIXED_HEADER as usize }>(offset) else { return Some(Reason::Truncated) };
+    if packet.length().is_some_and(|length| offset + FIXED_HEADER + ip.u16(4) as u32 > length) {
+        Some(Reason::Truncated)
+    } else if bogus_source(source) {
+        Some(Reason::BogusSource)
+    } else {
+        None
+    }
 }
 
 /// Walks the extension headers that start at `offset` with protocol `next`.

@@ -11,7 +11,7 @@ use crate::admin::{Api, ApiError};
 use crate::bans::geo::Place;
 use crate::bans::{Stopped, Why};
 use crate::client::IpNetwork;
-use crate::kernel::{Ban, Kernel, Part, Target};
+use crate::kernel::{Ban, Kernel, Part, SourceCells, Target};
 use crate::limits::{Clock, KeyView, Subject};
 
 /// Shortest prefixes that a ban in the kernel can have, in bits.
@@ -43,6 +43,8 @@ struct InKernel {
     lists_are: &'static str,
     /// Bans that cover the address, the widest first, with the packets that each dropped.
     bans: Vec<Ban>,
+    /// What the limiter's cells hold of it.
+    limiter: SourceCells,
     /// Whether packets of the address are dropped now, by a ban or for a list.
     dropped: bool,
 }
@@ -100,5 +102,6 @@ fn in_kernel(kernel: &Kernel, why: &Why) -> InKernel {
     let is_listed = why.feeds.iter().any(|feed| feed.in_kernel);
     let dropped = why.guarded.is_none()
         && ((!bans.is_empty() && enforced(of_bans)) || (is_listed && enforced(of_lists)));
-    InKernel { bans_are: of_bans.name(), lists_are: of_lists.name(), bans, dropped }
+    let limiter = kernel.source(why.address);
+    InKernel { bans_are: of_bans.name(), lists_are: of_lists.name(), bans, limiter, dropped }
 }

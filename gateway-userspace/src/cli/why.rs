@@ -91,6 +91,17 @@ fn kernel(k: &Value) -> String {
     let head = ["BANNED", "REASON", "DROPPED PACKETS"];
     format!("its packets are {verb} (bans: {bans}, lists: {lists})\n")
         + &rows(k, "bans", &["target", "reason", "hits"], &head)
+        + &k.get("limiter").map_or_else(String::new, limiter)
+}
+
+/// What the limiter's cells hold.
+fn limiter(l: &Value) -> String {
+    let head = ["LIMITED", "LEFT", "OF", "WHOLE IN (MS)"];
+    let cells = rows(l, "cells", &["of", "left", "burst", "whole_in_ms"], &head);
+    match l.get("barred_ms").and_then(Value::as_u64) {
+        Some(ms) if ms > 0 => format!("{cells}barred for {ms} ms more: it went on and on over its limits\n"),
+        _ => cells,
+    }
 }
 
 /// The last offences, with their requests.
@@ -127,6 +138,10 @@ mod tests {
             "kernel": {
                 "bans_are": "enforce", "lists_are": "enforce", "dropped": true,
                 "bans": [{ "target": "192.0.2.1", "reason": "waf", "hits": 7 }],
+                "limiter": {
+                    "allowed": false, "class": 0, "barred_ms": 1500,
+                    "cells": [{ "of": "packets", "left": 12, "burst": 500, "whole_in_ms": 244 }],
+                },
             },
             "limits": [{ "limit": "login", "remaining": 3, "reset_ms": 900, "from_redis": false }],
             "record": { "offences": [{ "kind": "waf", "count": 1, "request": "r2" }] },
@@ -138,6 +153,8 @@ mod tests {
             "drop  192.0.2.0/24  kernel-ban",
             "its packets are dropped",
             "192.0.2.1  waf     7",
+            "packets  12    500  244",
+            "barred for 1500 ms more",
             "login  3     900",
             "waf   1      -   r2",
             "30 of 100: -20 banned 2 times before",

@@ -19,10 +19,10 @@ use gateway_common::{
     SCHEMA,
     bans::{HOST_WAYS, WIDE_WAYS},
     feeds::FEED_WAYS,
-    flood::{Sketch, window_shift},
+    flood::window_shift,
     gcra::{CELL_WAYS, CLASSES, CellBucket, Fingerprints},
     hash::HashKey,
-    marks::{GUARD_WORDS, HOST_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
+    marks::{COARSE_WORDS, GUARD_WORDS, HOST_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
     ports,
 };
@@ -30,6 +30,7 @@ use gateway_common::{
 use super::{
     KernelConfig,
     clock::Clock,
+    direct,
     error::KernelError,
     feeds::Feeds,
     mapped::{Cell, ControlCell, FeedCell, HostCell, LimitCell, Mapped, StatsCell, WideCell},
@@ -37,7 +38,7 @@ use super::{
 };
 
 /// The compiled programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gateway.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gateway.o"));
 
 /// Sampled events of one CPU in one jiffy.
 const EVENT_BUDGET: u32 = 8;
@@ -142,28 +143,28 @@ impl Shape {
         [
             ("CONTROL", 1, size(size_of::<ControlCell>())),
             ("STATS", self.cpus, size(size_of::<StatsCell>())),
-            ("MARKS4", V4_WORDS, 8),
-            ("MARKS6", V6_WORDS, 8),
+            ("MARKS4", 1, V4_WORDS * 8),
+            ("MARKS6", 1, V6_WORDS * 8),
             ("HOSTS", self.host_buckets, size(size_of::<HostCell>())),
-            ("HOST_MARKS", HOST_WORDS, 8),
+            ("HOST_MARKS", 1, HOST_WORDS * 8),
             ("HOST_HITS", self.host_buckets, size(HOST_WAYS * 4)),
             ("WIDE", self.wide_buckets, size(size_of::<WideCell>())),
             ("WIDE_HITS", self.wide_buckets, 16),
-            ("GUARD", GUARD_WORDS, 8),
+            ("GUARD", 1, GUARD_WORDS * 8),
             ("POLICY", POLICY_CAPACITY, size(size_of::<Policy>())),
             ("EVENTS", 262_144, 0),
             ("CLOCK", 1, 16),
             ("CAPTURE", 1_048_576, 0),
             ("CELLS", self.cell_buckets, size(size_of::<CellBucket>())),
             ("KNOWN", self.cell_buckets, size(size_of::<Fingerprints>())),
-            ("LIMITS", CLASSES, size(size_of::<LimitCell>())),
-            ("PORTS", ports::WORDS, 8),
+            ("LIMITS", 1, CLASSES * size(size_of::<LimitCell>())),
+            ("PORTS", 1, ports::WORDS * 8),
             ("FEED_MARKS4", 2 * V4_WORDS, 8),
-            ("FEED_MARKS6", 2 * V6_WORDS, 8),
+            ("FEED_MARKS6", 1, 2 * V6_WORDS * 8),
             ("FEED_HOSTS", 2 * self.feed_host_buckets, size(size_of::<FeedCell>())),
-            ("NEAR4", NEAR_WORDS, 8),
+            ("NEAR4", 1, NEAR_WORDS * 8),
+            ("COARSE4", 1, COARSE_WORDS * 8),
             ("GATE", 1, 8),
-            ("SKETCH", self.cpus, size(size_of::<Sketch>())),
             ("FEED_WIDE", 2 * self.feed_wide_buckets, size(size_of::<WideCell>())),
         ]
     }
@@ -172,6 +173,8 @@ impl Shape {
 /// The maps and programs in the kernel.
 pub struct Loaded {
     ebpf: Ebpf,
+    /// The programs' instructions name these until the kernel has taken them.
+    _direct: Vec<(&'static str, OwnedFd)>,
     /// Settings.
     pub control: Mapped<ControlCell>,
     /// Counters.
@@ -180,6 +183,8 @@ pub struct Loaded {
     pub marks4: Mapped<AtomicU64>,
     /// Filter in front of everything that asks about an IPv4 source.
     pub near4: Mapped<AtomicU64>,
+    /// Filter of /16s in front of what asks about prefixes.
+    pub coarse4: Mapped<AtomicU64>,
     /// Marks of the feed, both generations, to rebuild the filter from.
     pub feed_marks4: Mapped<AtomicU64>,
     /// Runs of /24s that policy prefixes touch: the first, and how many.
@@ -198,6 +203,8 @@ pub struct Loaded {
     pub wide_hits: Mapped<[AtomicU32; 4]>,
     /// Limits by class.
     pub limits: Mapped<LimitCell>,
+    /// Cells of the limiter: only the kernel writes them.
+    pub cells: Mapped<[AtomicU64; CELL_WAYS]>,
     /// Closed ports.
     pub ports: Mapped<AtomicU64>,
     /// Feed sets, until taken.
@@ -243,7 +250,7 @@ impl Loaded {
     ) -> Result<Self, KernelError> {
         fs::create_dir_all(folder)
             .map_err(|error| KernelError::from_io(format!("making {}", folder.display()), error))?;
-        let mut ebpf = load_object(folder, shape, object)?;
+        let (mut ebpf, direct) = load_object(folder, shape, object)?;
         check_maps(&ebpf, shape)?;
         let clock_program = load_program(&mut ebpf, "gateway_clock")?;
         let readings: Mapped<[AtomicU64; 2]> = mapped(&ebpf, "CLOCK", 1)?;
@@ -259,6 +266,7 @@ impl Loaded {
             stats: mapped(&ebpf, "STATS", shape.cpus)?,
             marks4: mapped(&ebpf, "MARKS4", V4_WORDS)?,
             near4: mapped(&ebpf, "NEAR4", NEAR_WORDS)?,
+            coarse4: mapped(&ebpf, "COARSE4", COARSE_WORDS)?,
             feed_marks4: mapped(&ebpf, "FEED_MARKS4", 2 * V4_WORDS)?,
             policy4: Vec::new(),
             host_marks: mapped(&ebpf, "HOST_MARKS", HOST_WORDS)?,
@@ -268,6 +276,7 @@ impl Loaded {
             wide: mapped(&ebpf, "WIDE", shape.wide_buckets)?,
             wide_hits: mapped(&ebpf, "WIDE_HITS", shape.wide_buckets)?,
             limits: mapped(&ebpf, "LIMITS", CLASSES)?,
+            cells: mapped(&ebpf, "CELLS", shape.cell_buckets)?,
             ports: mapped(&ebpf, "PORTS", ports::WORDS)?,
             feeds: Some(Feeds {
                 control: mapped(&ebpf, "CONTROL", 1)?,
@@ -286,6 +295,7 @@ impl Loaded {
             marks_stale: AtomicBool::new(adopted),
             quiet_sweeps: AtomicU32::new(0),
             ebpf,
+            _direct: direct,
         };
         loaded.start(shape)?;
         loaded.program(false)?;
@@ -375,19 +385,24 @@ impl Loaded {
     }
 }
 
-fn load_object(folder: &Path, shape: &Shape, object: Option<&Path>) -> Result<Ebpf, KernelError> {
+/// The object with its maps, and those that its instructions name by descriptor.
+fn load_object(
+    folder: &Path,
+    shape: &Shape,
+    object: Option<&Path>,
+) -> Result<(Ebpf, Vec<(&'static str, OwnedFd)>), KernelError> {
     let maps = shape.maps();
+    let size = |name: &str| maps.iter().find(|(map, ..)| *map == name).map_or(0, |(.., bytes)| *bytes);
+    let direct = direct::open(folder, size)?;
+    let mut object = object.map_or_else(|| Ok(OBJECT.to_vec()), direct::read)?;
+    direct::resolve(&mut object, &direct)?;
     let paths: Vec<PathBuf> = maps.iter().map(|(name, ..)| folder.join(name)).collect();
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DISABLE | VerifierLogLevel::STATS);
     for ((name, count, _), path) in maps.iter().zip(&paths) {
         loader.map_max_entries(name, *count).map_pin_path(name, path.as_path());
     }
-    let loaded = match object {
-        Some(path) => loader.load_file(path),
-        None => loader.load(OBJECT),
-    };
-    loaded.map_err(|error| match &error {
+    let loaded = loader.load(&object).map_err(|error| match &error {
         EbpfError::MapError(MapError::CreateError { name, io_error, .. }) => {
             from_os(format!("making the BPF map {name}"), io_error.raw_os_error(), &error)
         }
@@ -395,7 +410,8 @@ fn load_object(folder: &Path, shape: &Shape, object: Option<&Path>) -> Result<Eb
             from_os("making the BPF maps".to_owned(), syscall.io_error.raw_os_error(), &error)
         }
         other => load_error(other),
-    })
+    })?;
+    Ok((loaded, direct))
 }
 
 fn from_os(what: String, code: Option<i32>, error: &EbpfError) -> KernelError {

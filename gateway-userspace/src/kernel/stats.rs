@@ -77,7 +77,6 @@ impl Stats {
         };
         let mut stats = Self {
             events: sum(std::mem::offset_of!(CpuStats, events)),
-            events_lost: sum(std::mem::offset_of!(CpuStats, events_lost)),
             capture_lost: sum(std::mem::offset_of!(CpuStats, capture_lost)),
             ..Self::default()
         };
@@ -108,6 +107,9 @@ impl Stats {
                 });
             }
         }
+        // Each packet that was dropped or observed was to be sampled, but for those answered with a cookie.
+        let cookies = stats.packets(Reason::SynCookie);
+        stats.events_lost = (stats.dropped + stats.observed).saturating_sub(cookies + stats.events);
         for reason in BanReason::ALL {
             let packets = sum(std::mem::offset_of!(CpuStats, bans) + reason.code() as usize * 8);
             if packets > 0 {

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+const BPF_MAP_CREATE: i64 = 0;
 const BPF_OBJ_PIN: i64 = 6;
 const BPF_OBJ_GET: i64 = 7;
 const BPF_PROG_TEST_RUN: i64 = 10;
@@ -21,6 +22,8 @@ const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
 const BPF_LINK_CREATE: i64 = 28;
 const BPF_LINK_UPDATE: i64 = 29;
 const BPF_LINK_DETACH: i64 = 34;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_XDP: u32 = 37;
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
@@ -69,6 +72,35 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     let mut attribute = Pin { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     bpf(BPF_OBJ_GET, &mut attribute).map(owned)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+    flags: u32,
+    inner: u32,
+    node: u32,
+    name: [u8; 16],
+}
+
+/// Makes an array of one element of `bytes` bytes that can be mapped. Of the name 15 bytes count.
+pub fn create_element(name: &str, bytes: u32) -> io::Result<OwnedFd> {
+    let mut attribute = MapCreate {
+        kind: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size: bytes,
+        entries: 1,
+        flags: BPF_F_MMAPABLE,
+        ..MapCreate::default()
+    };
+    for (to, from) in attribute.name[..15].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    bpf(BPF_MAP_CREATE, &mut attribute).map(owned)
 }
 
 #[repr(C)]
