@@ -244,7 +244,7 @@ fn do_as_told(mut stream: &TcpStream) {
     let (mut line, mut target) = (String::new(), String::new());
     while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
         if target.is_empty() {
-            target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            line.split(' ').nth(1).unwrap_or_default().clone_into(&mut target);
         }
         if line == "\r\n" {
             let mut numbers = target.split('/').skip(1).map(str::parse::<u16>);

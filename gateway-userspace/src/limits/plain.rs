@@ -107,29 +107,32 @@ impl Inner {
         let now = moment.now;
         let mut plain = Plain { reports: Reports::new(), shadowed: 0, refused: None };
         let spec_of = |index: &u16| policy.limits.get(usize::from(*index)).map(|limit| limit.spec);
-        // Limits with the same way to tell clients apart stand together: one hash, one lock, and all keys looked for at once.
+        // Limits with the same way to tell clients apart stand together: one hash, one lock, and
+        // some keys looked for at once.
         'all: for alike in limits.chunk_by(|a, b| spec_of(a) == spec_of(b)) {
             let spec = alike.first().and_then(spec_of).and_then(|spec| policy.specs.get(usize::from(spec)));
             let base = spec.and_then(|spec| spec.key.hash(request, &self.secret, &spec.hashing));
             let Some(base) = base else { continue };
-            let keys: SmallVec<[Key; AT_ONCE]> =
-                policy.at(alike).map(|limit| base.salted(limit.salt)).collect();
             let mut row = self.local.row(base);
-            let places = row.places(&keys);
-            let places = places.as_deref().unwrap_or_default();
-            for (n, (limit, key)) in policy.at(alike).zip(&keys).enumerate() {
-                let Kind::Rate(rate) = &limit.kind else { continue };
-                let change = |slot: &mut Slot| take(slot, limit, rate, now, limit.base_cost());
-                let took = match places.get(n) {
-                    Some(place) => row.update_at(*place, change),
-                    None => row.update(*key, seconds(now), change),
-                };
-                let verdict = took.verdict;
-                if verdict.ok {
-                    let (remaining, reset) = (verdict.remaining, verdict.reset);
-                    plain.reports.push(Report { index: limit.index, remaining, reset });
-                } else if plain.lacked(self, limit, request, took, moment) {
-                    break 'all;
+            for some in alike.chunks(AT_ONCE) {
+                let keys: SmallVec<[Key; AT_ONCE]> =
+                    policy.at(some).map(|limit| base.salted(limit.salt)).collect();
+                let places = row.places(&keys);
+                let places = places.as_deref().unwrap_or_default();
+                for (n, (limit, key)) in policy.at(some).zip(&keys).enumerate() {
+                    let Kind::Rate(rate) = &limit.kind else { continue };
+                    let change = |slot: &mut Slot| take(slot, limit, rate, now, limit.base_cost());
+                    let took = match places.get(n) {
+                        Some(place) => row.update_at(*place, change),
+                        None => row.update(*key, seconds(now), change),
+                    };
+                    let verdict = took.verdict;
+                    if verdict.ok {
+                        let (remaining, reset) = (verdict.remaining, verdict.reset);
+                        plain.reports.push(Report { index: limit.index, remaining, reset });
+                    } else if plain.lacked(self, limit, request, took, moment) {
+                        break 'all;
+                    }
                 }
             }
         }
