@@ -14,9 +14,9 @@ const START: u64 = 1_700_000_000_000_000_000;
 #[test]
 fn a_hit_allocates_nothing() {
     let mut text = String::new();
-    for algorithm in ["sliding-window", "weighted-counters", "gcra"] {
+    for (name, algorithm) in [("a", "sliding-window"), ("b", "gcra"), ("c", "sliding-window")] {
         text += &format!(
-            "[[limits]]\nname = \"{algorithm}\"\nquota = 100\nwindow = \"1m\"\nalgorithm = \"{algorithm}\"\n"
+            "[[limits]]\nname = \"{name}\"\nquota = 100\nwindow = \"1m\"\nalgorithm = \"{algorithm}\"\n"
         );
     }
     let config = Config::parse(Path::new("/g.toml"), &text).expect("valid");

@@ -170,11 +170,14 @@ fn a_place_is_free_again_when_the_body_has_gone_out() -> Result<()> {
 }
 
 #[test]
-fn the_command_line_lists_shows_and_resets() -> Result<()> {
+fn the_command_line_lists_shows_resets_and_tests() -> Result<()> {
     let lab = Lab::new()?;
-    let settings = Settings::new(lab.folder.path(), lab.origin.address())
-        .with("[[limits]]\nname = \"address\"\nquota = 3\nwindow = \"1h\"\noffence_after = 0");
+    let settings = Settings::new(lab.folder.path(), lab.origin.address()).with(
+        "[log]\naccess = \"access.log\"\n[[limits]]\nname = \"address\"\nquota = 3\nwindow = \"1h\"\noffence_after = 0\n\
+         algorithm = \"weighted-counters\"",
+    );
     let gateway = lab.start(&settings)?;
+    ensure!(gateway.log().contains("`address` is kept as sliding-window"), "{}", gateway.log());
     let ask = || Ok::<u16, anyhow::Error>(get(&lab.clean, CLEAN.http(), "/")?.status);
     let subject = format!("address={}", CLEAN.client());
     for status in [200, 200, 200, 429, 429] {
@@ -200,5 +203,19 @@ fn the_command_line_lists_shows_and_resets() -> Result<()> {
     }
     let told = gateway.log().lines().filter(|line| line.contains("a rate limit refuses")).count();
     ensure!(told == 1, "{told} lines in the log for two refusals");
+
+    // Whom a stricter policy would have refused of these six.
+    let log = lab.folder.path().join("access.log");
+    wait_until("the log's lines", SOON, || {
+        let lines = std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+        (lines == 6).then_some(())
+    })?;
+    let stricter = lab.folder.path().join("stricter.toml");
+    std::fs::write(&stricter, "[[limits]]\nname = \"strict\"\nquota = 1\nwindow = \"1h\"")?;
+    let (log, stricter) = (log.display().to_string(), stricter.display().to_string());
+    let run = gateway.ask(&["limits", "test", &log, "--config", &stricter])?;
+    ensure!(run["requests"] == 6 && run["refused"] == 5 && run["unreadable"] == 0, "{run}");
+    let clients = run["limits"][0]["clients"].to_string();
+    ensure!(run["limits"][0]["limit"] == "strict" && clients.contains(&CLEAN.client().to_string()), "{run}");
     Ok(())
 }

@@ -1,6 +1,8 @@
-//! Whom a limit counts together, and what becomes of who is over it: with the real daemon, its databases, its TLS and its logs.
+//! Whom a limit counts together, what a request costs, and what becomes of who is over it: with the real daemon, its databases, its
+//! TLS and its logs.
 
-use std::net::Ipv4Addr;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -222,5 +224,85 @@ fn who_is_too_fast_waits_and_who_is_banned_is_gone() -> Result<()> {
     let list = gateway.ask(&["ban", "list"])?.to_string();
     ensure!(list.contains(&Lab::ATTACKER.client().to_string()) && list.contains("limit once"), "{list}");
     ensure!(get(&lab.clean, CLEAN.http(), "/")?.status == 200, "another client is served");
+    Ok(())
+}
+
+/// An origin that does as it is told: `/404/7` is answered with 404 and `X-Cost: 7`, any other path with 200.
+fn told_origin(netns: &Netns) -> Result<SocketAddr> {
+    let listener = netns.inside(|| Ok(TcpListener::bind("127.0.0.1:0")?))?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || do_as_told(&stream));
+        }
+    });
+    Ok(address)
+}
+
+fn do_as_told(mut stream: &TcpStream) {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut target) = (String::new(), String::new());
+    while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
+        if target.is_empty() {
+            line.split(' ').nth(1).unwrap_or_default().clone_into(&mut target);
+        }
+        if line == "\r\n" {
+            let mut numbers = target.split('/').skip(1).map(str::parse::<u16>);
+            let status = numbers.next().and_then(Result::ok).unwrap_or(200);
+            let cost = numbers.next().and_then(Result::ok);
+            let cost = cost.map(|cost| format!("x-cost: {cost}\r\n")).unwrap_or_default();
+            let answer = format!("HTTP/1.1 {status} Told\r\n{cost}content-length: 0\r\n\r\n");
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+            target.clear();
+        }
+        line.clear();
+    }
+}
+
+#[test]
+fn the_answer_says_what_counts_and_what_it_costs() -> Result<()> {
+    let lab = Lab::new()?;
+    let settings = Settings::new(lab.folder.path(), told_origin(&lab.gateway)?).with(
+        "[bans]\ndefault_scenarios = false\n\
+         [[limits]]\nname = \"logins\"\nmethods = [\"POST\"]\nquota = 3\nwindow = \"15m\"\ncount_status = [\"401\"]\n\
+         [[limits]]\nname = \"costs\"\nmethods = [\"GET\"]\nquota = 20\nwindow = \"1h\"\ncost_header = \"X-Cost\"\n\
+         cost_by_status = { \"404\" = 5 }\n\
+         [[limits]]\nname = \"pages\"\nmethods = [\"PUT\"]\nkey = [\"path\"]\nquota = 2\nwindow = \"1h\"",
+    );
+    let _gateway = lab.start(&settings)?;
+    let ask = |method: &str, target: &str| ask(&lab.clean, CLEAN, method, target, "");
+    let refused_by = |limit: &str, answer: &Response| {
+        answer.status == 429 && answer.body.contains(&format!("\"limit\":\"{limit}\""))
+    };
+    // Only failed logins count, of which the fourth is not tried.
+    for (turn, status) in [200, 200, 200, 200, 401, 401, 200, 401].into_iter().enumerate() {
+        let answer = ask("POST", &format!("/{status}"))?;
+        ensure!(answer.status == status, "login {turn}: {answer:?}");
+    }
+    let fourth = ask("POST", "/200")?;
+    ensure!(refused_by("logins", &fourth), "{fourth:?}");
+
+    // What is left, when the request after it is told.
+    for (target, left) in
+        [("/200", 19), ("/404", 18), ("/200/7", 13), ("/404/2", 6), ("/200/0", 4), ("/200/9", 4)]
+    {
+        let answer = ask("GET", target)?;
+        let told = answer.header("ratelimit").context("how the limit stands")?;
+        ensure!(
+            told.starts_with(&format!("\"costs\";r={left};")),
+            "{target}: {left} were to be left: {told}"
+        );
+    }
+    let over = ask("GET", "/200")?;
+    ensure!(refused_by("costs", &over), "{over:?}");
+
+    for (target, passes) in
+        [("/orders/17", true), ("/orders/18", true), ("/orders/19", false), ("/users/19", true)]
+    {
+        let answer = ask("PUT", target)?;
+        ensure!((answer.status == 200) == passes, "{target}: {answer:?}");
+    }
     Ok(())
 }

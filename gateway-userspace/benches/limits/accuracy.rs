@@ -150,58 +150,37 @@ async fn while_watching<R>(work: impl Future<Output = R>) -> (R, Duration) {
 pub async fn run(rows: &mut Rows) {
     let server = Server::single();
     for count in [1_u32, 2, 5, 10] {
-        for algorithm in ["sliding-window", "weighted-counters"] {
-            let text = format!(
-                "[limit_store]\nredis = [\"127.0.0.1:{}\"]\nnodes = {count}\ndeadline = \"100ms\"\nprefix = \"{algorithm}\"\n\
-                 [[limits]]\nname = \"a\"\nquota = {QUOTA}\nwindow = \"2s\"\nalgorithm = \"{algorithm}\"\n",
-                server.port
-            );
-            let nodes: Vec<Node> = (0..count).map(|_| Node::new(&text)).collect();
-            for node in &nodes {
-                node.until_usable(true).await;
-            }
-            let mut tasks = tokio::task::JoinSet::new();
-            for (i, arrivals) in Arrivals::ALL.into_iter().enumerate() {
-                let client = format!("192.0.{count}.{i}");
-                let nodes = nodes.clone();
-                tasks.spawn(async move { (i, case(nodes, arrivals, client).await) });
-            }
-            let (mut results, stall) = while_watching(tasks.join_all()).await;
-            rows.note(format!("{algorithm}, {count} node(s): the machine stood still for {stall:?} at most"));
-            results.sort_by_key(|(i, _)| *i);
-            for (i, (arrived, admitted)) in results {
-                let (exact, most) = against_exact(&arrived, &admitted);
-                let name = format!("{:?}, {count} node(s)", Arrivals::ALL[i]);
-                if algorithm == "sliding-window" {
-                    rows.within(
-                        &format!("accuracy: {name}: most in a window"),
-                        most as f64,
-                        "",
-                        QUOTA as f64,
-                    );
-                    let share = admitted.len() as f64;
-                    if Arrivals::ALL[i].is_steady() {
-                        rows.at_least(
-                            &format!("accuracy: {name}: admitted"),
-                            share,
-                            "",
-                            (exact as f64, "exact log"),
-                            0.95,
-                        );
-                    } else {
-                        // Bursts exactly one window apart come before what they spent the last time is forgotten:
-                        // decision 0033 says why that is so, and there is no goal for it.
-                        rows.note(format!(
-                            "{name}: {share} admitted of {exact} by an exact log ({:.3})",
-                            share / exact as f64
-                        ));
-                    }
-                } else {
-                    rows.note(format!(
-                        "two weighted counters instead, {name}: {} admitted of {exact}, at most {most} in a window of {QUOTA}",
-                        admitted.len()
-                    ));
-                }
+        let text = format!(
+            "[limit_store]\nredis = [\"127.0.0.1:{}\"]\nnodes = {count}\ndeadline = \"100ms\"\n\
+             [[limits]]\nname = \"a\"\nquota = {QUOTA}\nwindow = \"2s\"\n",
+            server.port
+        );
+        let nodes: Vec<Node> = (0..count).map(|_| Node::new(&text)).collect();
+        for node in &nodes {
+            node.until_usable(true).await;
+        }
+        let mut tasks = tokio::task::JoinSet::new();
+        for (i, arrivals) in Arrivals::ALL.into_iter().enumerate() {
+            let client = format!("192.0.{count}.{i}");
+            let nodes = nodes.clone();
+            tasks.spawn(async move { (i, case(nodes, arrivals, client).await) });
+        }
+        let (mut results, stall) = while_watching(tasks.join_all()).await;
+        rows.note(format!("{count} node(s): the machine stood still for {stall:?} at most"));
+        results.sort_by_key(|(i, _)| *i);
+        for (i, (arrived, admitted)) in results {
+            let (exact, most) = against_exact(&arrived, &admitted);
+            let name = format!("{:?}, {count} node(s)", Arrivals::ALL[i]);
+            rows.within(&format!("accuracy: {name}: most in a window"), most as f64, "", QUOTA as f64);
+            let share = admitted.len() as f64;
+            if Arrivals::ALL[i].is_steady() {
+                let case = format!("accuracy: {name}: admitted");
+                rows.at_least(&case, share, "", (exact as f64, "exact log"), 0.95);
+            } else {
+                // Bursts exactly one window apart come before what they spent the last time is forgotten:
+                // decision 0033 says why that is so, and there is no goal for it.
+                let ratio = share / exact as f64;
+                rows.note(format!("{name}: {share} admitted of {exact} by an exact log ({ratio:.3})"));
             }
         }
     }

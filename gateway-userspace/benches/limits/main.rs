@@ -1,6 +1,6 @@
 //! `cargo bench --bench limits [-- [local|flood|redis|accuracy]... [--rows FILE]]`: limits beside their peers.
 //!
-//! `once` measures nothing: it decides 20,000 times, for `valgrind --tool=callgrind`.
+//! `once` and `once-three` measure nothing: they decide 20,000 times on one limit or three, for `valgrind --tool=callgrind`.
 //!
 //! Figures of a peer come from the same run, in turns. Redis is a real redis-server on a loopback port.
 
@@ -25,14 +25,16 @@ fn main() {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--rows" => file = arguments.next(),
-            "local" | "flood" | "redis" | "accuracy" | "once" => parts.push(argument),
+            "local" | "flood" | "redis" | "accuracy" | "once" | "once-three" => parts.push(argument),
             // Cargo says this to every bench.
             "--bench" => {}
-            other => panic!("{other} is not known: local, flood, redis, accuracy, once, --rows FILE"),
+            other => {
+                panic!("{other} is not known: local, flood, redis, accuracy, once, once-three, --rows FILE")
+            }
         }
     }
-    if parts.iter().any(|part| part == "once") {
-        return local::once();
+    if let Some(part) = parts.iter().find(|part| part.starts_with("once")) {
+        return local::once(part == "once-three");
     }
     let runs = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -86,6 +86,9 @@ impl Checked {
         for notice in &self.rules.notices {
             let _ = writeln!(text, "{notice}");
         }
+        for notice in &self.config.limits.notices {
+            let _ = writeln!(text, "{notice}");
+        }
         let file = self.file.as_ref().map_or_else(|| "embedded defaults".into(), |f| f.display().to_string());
         let _ = writeln!(
             text,

@@ -18,7 +18,7 @@ use super::redis::{From, Item, Looked, Question, Shared};
 use super::request::{LimitRequest, Outcome};
 use super::running::{Entered, Running};
 use super::slot::{SECOND, Slot, Took, seconds};
-use super::table::{Key, Row, Table};
+use super::table::{Key, Mark, Row, Table};
 use super::window::{Nanos, Verdict};
 use crate::config::limits::{Action, Limits};
 
@@ -118,6 +118,7 @@ impl Limiter {
     /// As [`Limiter::new`], with the clock that limits in Redis are spent by. Limits in memory go by each request's own
     /// `now`.
     pub fn with_clock(limits: &Limits, random: [u64; 2], clock: Clock) -> Self {
+        tell(limits);
         let secret = Secret::new(random);
         let inner = Inner {
             policy: Current::new(Policy::new(limits, secret, None)),
@@ -133,6 +134,7 @@ impl Limiter {
 
     /// Puts other limits in place. Limits that count the same as before go on with their counters.
     pub fn reload(&self, limits: &Limits) {
+        tell(limits);
         self.inner.policy.replace(|old| Policy::new(limits, self.inner.secret, Some(old)));
     }
 
@@ -256,7 +258,7 @@ impl Inner {
                                 row = None;
                             }
                             let row = row.get_or_insert_with(|| self.local.row(base));
-                            take(row, limit, rate, key, now, cost)
+                            row.update(key, seconds(now), |slot| take(slot, limit, rate, now, cost))
                         }
                         Some(shared) => {
                             let item = Item { index, key, need: cost.max(1) };
@@ -462,35 +464,33 @@ impl Inner {
     }
 }
 
-pub(super) fn take(
-    row: &mut Row<'_, Slot>,
-    limit: &Limit,
-    rate: &RateLimit,
-    key: Key,
-    now: Nanos,
-    cost: u32,
-) -> Took {
-    take_inlined(row, limit, rate, key, now, cost)
+/// Writes to the log what should be known of limits.
+fn tell(limits: &Limits) {
+    for notice in &limits.notices {
+        tracing::warn!("{notice}");
+    }
+}
+
+/// Takes from one key of a limit in memory.
+pub(super) fn take(slot: &mut Slot, limit: &Limit, rate: &RateLimit, now: Nanos, cost: u32) -> (Took, Mark) {
+    take_inlined(slot, limit, rate, now, cost)
 }
 
 #[inline(always)]
 pub(super) fn take_inlined(
-    row: &mut Row<'_, Slot>,
+    slot: &mut Slot,
     limit: &Limit,
     rate: &RateLimit,
-    key: Key,
     now: Nanos,
     cost: u32,
-) -> Took {
-    row.update(key, seconds(now), |slot| {
-        // A request that is paid for afterwards needs room for one unit at least.
-        let took = if cost > 0 || slot.state.peek(&rate.rule, now, 1).ok {
-            slot.take(limit, rate, 1, now, cost)
-        } else {
-            Took { verdict: slot.state.peek(&rate.rule, now, 1), offence: slot.refuse(limit, rate, now) }
-        };
-        (took, slot.mark(rate, &took.verdict))
-    })
+) -> (Took, Mark) {
+    // A request that is paid for afterwards needs room for one unit at least.
+    let took = if cost > 0 || slot.state.peek(&rate.rule, now, 1).ok {
+        slot.take(limit, rate, 1, now, cost)
+    } else {
+        Took { verdict: slot.state.peek(&rate.rule, now, 1), offence: slot.refuse(limit, rate, now) }
+    };
+    (took, slot.mark(rate, &took.verdict))
 }
 
 fn question(

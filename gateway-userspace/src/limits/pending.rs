@@ -12,6 +12,7 @@ use super::decision::Decision;
 use super::in_force::InForce;
 use super::limiter::{Attempt, Inner, Limiter, Moment, Questions};
 use super::policy::Policy;
+use super::redis::Until;
 use super::request::LimitRequest;
 use super::window::Nanos;
 
@@ -62,9 +63,8 @@ impl<'a> Pending<'a> {
                 }
                 First::Ask(questions, policy) => {
                     rounds += 1;
-                    let answered = ask(inner, &policy, *questions);
-                    let in_time = tokio::time::timeout_at(redis_until, answered).await;
-                    may_ask = rounds < MAX_ROUNDS && in_time.unwrap_or(false);
+                    let until = Until { at: redis_until, is_deadline: rounds == 1 };
+                    may_ask = ask(inner, &policy, *questions, until).await && rounds < MAX_ROUNDS;
                     policy
                 }
             };
@@ -79,8 +79,8 @@ impl<'a> Pending<'a> {
     }
 }
 
-/// Asks all questions at once; tells whether all were answered.
-async fn ask(inner: &Arc<Inner>, policy: &Arc<Policy>, mut questions: Questions) -> bool {
+/// Asks all questions at once; tells whether all were answered in time.
+async fn ask(inner: &Arc<Inner>, policy: &Arc<Policy>, mut questions: Questions, until: Until) -> bool {
     let Some(shared) = &inner.shared else { return false };
     // Nearly always it is one.
     let Some(first) = questions.pop() else { return true };
@@ -88,10 +88,10 @@ async fn ask(inner: &Arc<Inner>, policy: &Arc<Policy>, mut questions: Questions)
         .into_iter()
         .map(|question| {
             let (shared, policy) = (Arc::clone(shared), Arc::clone(policy));
-            tokio::spawn(async move { shared.ask(&policy, question).await })
+            tokio::spawn(async move { shared.ask(&policy, question, until).await })
         })
         .collect();
-    let mut answered = shared.ask(policy, first).await;
+    let mut answered = shared.ask(policy, first, until).await;
     for other in rest {
         answered &= other.await.unwrap_or(false);
     }

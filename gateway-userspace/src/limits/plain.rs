@@ -4,14 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::decision::{Decision, Permit, Refusal, Report, Reports, Standing};
 use super::in_force::InForce;
 use super::limiter::{Attempt, Check, Inner, Limiter, Moment, Refused, Told, take, take_inlined};
 use super::pending::First;
 use super::policy::{Kind, Limit, Policy};
 use super::request::LimitRequest;
-use super::slot::{Slot, Took};
-use super::table::{Key, Row};
+use super::slot::{Slot, Took, seconds};
+use super::table::{AT_ONCE, Key};
 use super::window::Nanos;
 
 /// What came of it.
@@ -39,7 +41,8 @@ impl Limiter {
             let base = spec.key.hash(request, &inner.secret, &spec.hashing)?;
             let mut row = inner.local.row(base);
             let key = base.salted(limit.salt);
-            let took = take_inlined(&mut row, limit, rate, key, now, limit.base_cost());
+            let took =
+                row.update(key, seconds(now), |slot| take_inlined(slot, limit, rate, now, limit.base_cost()));
             drop(row);
             if took.verdict.ok {
                 limit.metrics.allowed.add();
@@ -103,28 +106,36 @@ impl Inner {
     ) -> Plain {
         let now = moment.now;
         let mut plain = Plain { reports: Reports::new(), shadowed: 0, refused: None };
-        let mut last: (Option<u16>, Option<Key>) = (None, None);
-        let mut row: Option<Row<'_, Slot>> = None;
-        for limit in policy.at(limits) {
-            let Kind::Rate(rate) = &limit.kind else { continue };
-            if last.0 != Some(limit.spec) {
-                row = None;
-                let spec = policy.specs.get(usize::from(limit.spec));
-                let base = spec.and_then(|spec| spec.key.hash(request, &self.secret, &spec.hashing));
-                last = (Some(limit.spec), base);
-            }
-            let Some(base) = last.1 else { continue };
-            let row = row.get_or_insert_with(|| self.local.row(base));
-            let took = take(row, limit, rate, base.salted(limit.salt), now, limit.base_cost());
-            let verdict = took.verdict;
-            if verdict.ok {
-                let (remaining, reset) = (verdict.remaining, verdict.reset);
-                plain.reports.push(Report { index: limit.index, remaining, reset });
-            } else if plain.lacked(self, limit, request, took, moment) {
-                break;
+        let spec_of = |index: &u16| policy.limits.get(usize::from(*index)).map(|limit| limit.spec);
+        // Limits with the same way to tell clients apart stand together: one hash, one lock, and
+        // some keys looked for at once.
+        'all: for alike in limits.chunk_by(|a, b| spec_of(a) == spec_of(b)) {
+            let spec = alike.first().and_then(spec_of).and_then(|spec| policy.specs.get(usize::from(spec)));
+            let base = spec.and_then(|spec| spec.key.hash(request, &self.secret, &spec.hashing));
+            let Some(base) = base else { continue };
+            let mut row = self.local.row(base);
+            for some in alike.chunks(AT_ONCE) {
+                let keys: SmallVec<[Key; AT_ONCE]> =
+                    policy.at(some).map(|limit| base.salted(limit.salt)).collect();
+                let places = row.places(&keys);
+                let places = places.as_deref().unwrap_or_default();
+                for (n, (limit, key)) in policy.at(some).zip(&keys).enumerate() {
+                    let Kind::Rate(rate) = &limit.kind else { continue };
+                    let change = |slot: &mut Slot| take(slot, limit, rate, now, limit.base_cost());
+                    let took = match places.get(n) {
+                        Some(place) => row.update_at(*place, change),
+                        None => row.update(*key, seconds(now), change),
+                    };
+                    let verdict = took.verdict;
+                    if verdict.ok {
+                        let (remaining, reset) = (verdict.remaining, verdict.reset);
+                        plain.reports.push(Report { index: limit.index, remaining, reset });
+                    } else if plain.lacked(self, limit, request, took, moment) {
+                        break 'all;
+                    }
+                }
             }
         }
-        drop(row);
         if plain.refused.is_some() {
             self.undo(policy, &plain.reports, request, now);
         } else {

@@ -14,6 +14,7 @@
 //! are doubled while it has few keys, at most [`MAX_ROOM`] / 2 of them at a time.
 
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
 /// Ways of a bucket: a cache line.
 const WAYS: usize = 8;
@@ -29,6 +30,8 @@ const CHUNK: usize = 256;
 const WAYS_FOR_TWO: usize = 3;
 /// Buckets looked at for somebody to push out, until a bucket's worth of entries was seen.
 const MOST_SEARCHED: usize = 16;
+/// Keys that are looked for together without taking memory for it.
+pub const AT_ONCE: usize = 4;
 /// Of the memory given, what an allocator and the lists of chunks may take: one part in so many.
 const RESERVED: u64 = 25;
 
@@ -197,10 +200,21 @@ impl<V: Copy + Default> Shard<V> {
     /// The bucket of a key, its way in there, and the name of its entry.
     #[inline(always)]
     fn find(&self, key: Key) -> Option<(usize, usize, u16)> {
-        let (tag, more) = (key.way_tag(), key.entry_tag());
+        self.find_among(key, self.alike(key))
+    }
+
+    /// The bucket of a key, and its ways that may be the key's.
+    #[inline(always)]
+    fn alike(&self, key: Key) -> (usize, u64) {
+        let tag = key.way_tag();
         let at = self.bucket_of(tag);
+        (at, self.buckets.get(at).map_or(0, |bucket| bucket.alike(tag)))
+    }
+
+    #[inline(always)]
+    fn find_among(&self, key: Key, (at, mut alike): (usize, u64)) -> Option<(usize, usize, u16)> {
+        let (tag, more) = (key.way_tag(), key.entry_tag());
         let bucket = self.buckets.get(at)?;
-        let mut alike = bucket.alike(tag);
         while alike != 0 {
             let way = alike.trailing_zeros() as usize / 8 % WAYS;
             let named = bucket.named[way];
@@ -447,6 +461,10 @@ impl<V: Copy + Default> Table<V> {
     }
 }
 
+/// Where a key's entry lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Place(u16);
+
 /// The keys of one client, locked.
 pub struct Row<'t, V> {
     shard: MutexGuard<'t, Shard<V>>,
@@ -469,7 +487,26 @@ impl<V: Copy + Default> Row<'_, V> {
             Some((.., named)) => named,
             None => shard.insert(key, now_s),
         };
-        let entry = shard.entry(named);
+        self.update_at(Place(named), change)
+    }
+
+    /// Where keys of this row lie, if all of them are there. The processor so fetches their buckets all at once, and their
+    /// entries: it would wait for each of them where one key is done with before the next.
+    #[inline]
+    pub fn places(&self, keys: &[Key]) -> Option<SmallVec<[Place; AT_ONCE]>> {
+        let alike: SmallVec<[(usize, u64); AT_ONCE]> =
+            keys.iter().map(|key| self.shard.alike(*key)).collect();
+        let place = |(key, alike): (&Key, (usize, u64))| {
+            let (.., named) = self.shard.find_among(*key, alike)?;
+            Some(Place(named))
+        };
+        keys.iter().zip(alike).map(place).collect()
+    }
+
+    /// As [`Row::update`], for a key that was just found in this row: no other may be made before.
+    #[inline(always)]
+    pub fn update_at<R>(&mut self, place: Place, change: impl FnOnce(&mut V) -> (R, Mark)) -> R {
+        let entry = self.shard.entry(place.0);
         let (result, mark) = change(&mut entry.value);
         entry.expires_s = mark.expires_s;
         entry.heat = mark.heat;
@@ -478,104 +515,4 @@ impl<V: Copy + Default> Row<'_, V> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(n: u64) -> Key {
-        // Splitmix64, twice: as even as a keyed hash.
-        let mix = |n: u64| {
-            let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            n ^ (n >> 31)
-        };
-        let [low, high] =
-            [1, 2].map(|part| mix(n.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(part))));
-        Key::new(u128::from(high) << 64 | u128::from(low))
-    }
-
-    fn add(table: &Table<u32>, n: u64, heat: u8, expires_s: u32) -> u32 {
-        table.update(key(n), 100, |v| {
-            *v += 1;
-            (*v, Mark { heat, expires_s })
-        })
-    }
-
-    #[test]
-    fn a_flood_evicts_itself() {
-        let table = Table::<u32>::with_memory(1 << 20);
-        let capacity = table.occupancy().capacity;
-        for hot in 0..200 {
-            add(&table, hot, 200, 1_000);
-        }
-        for cold in 0..capacity * 20 {
-            add(&table, 1_000_000 + cold, 1, 2_000);
-        }
-        for hot in 0..200 {
-            assert_eq!(add(&table, hot, 200, 1_000), 2, "{hot} was forgotten");
-        }
-        let full = table.occupancy();
-        assert!(full.bytes <= 1 << 20, "{full:?}");
-        assert!(full.entries <= capacity && full.evicted > capacity * 18, "{full:?}");
-    }
-
-    #[test]
-    fn what_is_past_its_time_goes_first_and_memory_comes_back() {
-        let table = Table::<u32>::with_memory(1 << 20);
-        let capacity = table.occupancy().capacity;
-        for old in 0..capacity {
-            add(&table, old, 255, 100);
-        }
-        for new in 0..capacity / 4 {
-            add(&table, 1 << 40 | new, 0, 300);
-        }
-        assert_eq!(table.occupancy().evicted, 0, "live keys were pushed out by nobody");
-        assert_eq!(add(&table, 1 << 40, 0, 300), 2);
-        let mut at = 0;
-        for _ in 0..1_000 {
-            at = table.sweep(400, at, table.buckets() / 100 + 1);
-        }
-        assert_eq!((table.occupancy().entries, add(&table, 1 << 40, 0, 300)), (0, 1));
-        assert!(
-            table.remove(key(1 << 40)) && !table.remove(key(1 << 40)) && table.get(key(1 << 40)).is_none()
-        );
-    }
-
-    #[test]
-    fn it_grows_with_its_keys_and_loses_none() {
-        for (memory, salts) in [(1 << 20, 1), (8 << 20, 1), (8 << 20, 3), (24 << 20, 64)] {
-            let table = Table::<u32>::with_memory(memory);
-            let empty = table.occupancy();
-            // Far from full: no bucket has to push anybody out.
-            let clients = empty.capacity / 8 / salts;
-            let salt_of = |limit: u64| {
-                let Key { place, tag } = key(1 << 50 | limit);
-                u128::from(tag) << 64 | u128::from(place)
-            };
-            for turn in 1..=2 {
-                for n in 0..clients {
-                    let mut row = table.row(key(n));
-                    for salt in 0..salts {
-                        let seen = row.update(key(n).salted(salt_of(salt)), 100, |v| {
-                            *v += 1;
-                            (*v, Mark { heat: 9, expires_s: 1_000 })
-                        });
-                        assert_eq!(seen, turn, "{memory} {salts}: {n} {salt}");
-                    }
-                }
-            }
-            let now = table.occupancy();
-            assert_eq!((now.entries, now.evicted), (clients * salts, 0), "{memory} {salts}");
-            assert!(empty.bytes * 4 < now.bytes || memory == 1 << 20, "{empty:?}, then {now:?}");
-            assert!(now.bytes <= memory, "{now:?}");
-        }
-    }
-
-    #[test]
-    fn a_large_table_has_small_parts() {
-        for (memory, most) in [(1 << 20, 64), (128 << 20, 64), (1 << 30, 512)] {
-            let table = Table::<[u64; 10]>::with_memory(memory);
-            assert!(table.size.room <= MAX_ROOM && table.shards.len() <= most, "{:?}", table.size);
-            assert!(table.size.most_buckets * WAYS * 10 >= table.size.room * 13, "{:?}", table.size);
-        }
-    }
-}
+mod tests;

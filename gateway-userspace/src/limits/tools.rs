@@ -23,7 +23,7 @@ pub struct LimitView {
     pub quota: u32,
     /// The window in milliseconds; none for a concurrency limit.
     pub window_ms: Option<u64>,
-    /// `SlidingWindow`, `WeightedCounters`, `Gcra` or `Concurrency`.
+    /// `SlidingWindow`, `Gcra` or `Concurrency`.
     pub algorithm: String,
     /// Units that a mark of a sliding window stands for: how exact it is.
     pub grain: Option<u32>,

@@ -3,6 +3,7 @@
 mod faults;
 mod loss;
 mod node;
+mod script;
 mod server;
 mod stores;
 mod together;

@@ -24,11 +24,6 @@ burst = 30
 window = "1h"
 algorithm = "gcra"
 [[limits]]
-name = "weighted"
-quota = 50
-window = "1h"
-algorithm = "weighted-counters"
-[[limits]]
 name = "failed"
 quota = 3
 window = "1h"

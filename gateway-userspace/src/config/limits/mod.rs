@@ -39,6 +39,8 @@ pub struct Limits {
     pub store: LimitStore,
     /// Where clients are challenged; there is one where a limit has the action for it.
     pub challenge: Option<Challenge>,
+    /// What is good as written, but not what it may be taken for.
+    pub notices: Vec<String>,
 }
 
 /// One limit.
@@ -126,15 +128,11 @@ pub struct Cost {
 }
 
 /// How a count is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Algorithm {
     /// A log of at most 32 marks: in no stretch of time as long as the window is more than the quota admitted.
     #[default]
     SlidingWindow,
-    /// Two counters, the older weighted by its share of the window: it takes the older window for
-    /// even, and where it is not admits up to twice the quota.
-    WeightedCounters,
     /// The generic cell rate algorithm: `burst` at once, then evenly spaced at quota a window.
     Gcra,
 }
@@ -236,9 +234,13 @@ pub(super) fn check(
         problems.whole(format!("there are {} limits; at most {MAX_LIMITS} can be had.", limits.len()));
     }
     let mut names: Vec<String> = Vec::new();
+    let mut notices = Vec::new();
     let limits: Vec<Limit> = limits
         .into_iter()
-        .filter_map(|limit| raw::check(limit, store.redis.is_some(), &mut names, problems))
+        .filter_map(|limit| {
+            notices.extend(limit.notice());
+            raw::check(limit, store.redis.is_some(), &mut names, problems)
+        })
         .collect();
     let challenge = challenge::check(challenge, base, problems);
     if challenge.is_none()
@@ -249,7 +251,7 @@ pub(super) fn check(
             limit.name
         ));
     }
-    Limits { limits, store, challenge }
+    Limits { limits, store, challenge, notices }
 }
 
 #[cfg(test)]

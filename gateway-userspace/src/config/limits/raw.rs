@@ -23,7 +23,7 @@ pub struct RawLimit {
     routes: Option<Spanned<Vec<String>>>,
     hosts: Option<Spanned<Vec<HostPattern>>>,
     methods: Option<Spanned<Vec<String>>>,
-    algorithm: Option<Spanned<Algorithm>>,
+    algorithm: Option<Spanned<RawAlgorithm>>,
     quota: Option<Spanned<u64>>,
     window: Option<Spanned<Span>>,
     burst: Option<Spanned<u64>>,
@@ -46,6 +46,29 @@ pub struct RawLimit {
     delay_max: Option<Spanned<Span>>,
     headers: Headers,
     offence_after: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawAlgorithm {
+    SlidingWindow,
+    /// Another name of it: what two counters estimate, a log counts.
+    WeightedCounters,
+    Gcra,
+}
+
+impl RawLimit {
+    /// What should be known of a limit that is good as written.
+    pub(super) fn notice(&self) -> Option<String> {
+        let algorithm = self.algorithm.as_ref().map(Spanned::get_ref);
+        let name = self.name.as_ref().map(Spanned::get_ref)?;
+        (algorithm == Some(&RawAlgorithm::WeightedCounters)).then(|| {
+            format!(
+                "the limit `{name}` is kept as sliding-window: weighted counters would admit more than the quota. Write that \
+                 name; docs/decisions/0060-one-sliding-window.md says why."
+            )
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -173,7 +196,10 @@ fn measure(
         return None;
     }
     let quota = units(Some(quota), "quota", MAX_QUOTA, problems)?;
-    let algorithm = raw.algorithm.take().map_or_else(Algorithm::default, Spanned::into_inner);
+    let algorithm = match raw.algorithm.take().map(Spanned::into_inner) {
+        Some(RawAlgorithm::Gcra) => Algorithm::Gcra,
+        Some(RawAlgorithm::SlidingWindow | RawAlgorithm::WeightedCounters) | None => Algorithm::SlidingWindow,
+    };
     let burst = match raw.burst.take() {
         Some(burst) if algorithm != Algorithm::Gcra => {
             problems

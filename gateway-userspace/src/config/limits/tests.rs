@@ -59,6 +59,22 @@ fn a_full_limit() {
 }
 
 #[test]
+fn weighted_counters_are_a_sliding_window_and_it_is_said() {
+    for (written, algorithm, notices) in [
+        ("weighted-counters", Algorithm::SlidingWindow, 1),
+        ("sliding-window", Algorithm::SlidingWindow, 0),
+        ("gcra", Algorithm::Gcra, 0),
+    ] {
+        let limits =
+            load(&format!("[[limits]]\nname = \"a\"\nquota = 5\nwindow = \"1m\"\nalgorithm = \"{written}\""));
+        let limits = limits.expect(written);
+        let Measure::Rate(rate) = &limits.limits[0].measure else { panic!("a rate") };
+        assert_eq!((rate.algorithm, limits.notices.len()), (algorithm, notices), "{written}");
+        assert!(limits.notices.iter().all(|text| text.contains("`a` is kept as sliding-window")));
+    }
+}
+
+#[test]
 fn what_is_refused() {
     let check = |text: &str, place: &str, words: &str| {
         let problem = load(text).expect_err(text);

@@ -3,7 +3,7 @@
 -- KEYS[1]  the client's key
 -- ARGV[1]  `take`, `give` or `show`
 -- ARGV[2]  for each limit, packed (little-endian, 50 bytes; times are doubles):
---            id (4), algorithm (1: 1 sliding log, 2 two counters, 3 GCRA),
+--            id (4), algorithm (1: 1 sliding log, 2 GCRA),
 --            advisory (1: 1 if a lack of units here stops nobody else), quota (4), burst (4),
 --            need (4)      units without which nobody gets any (give: the units to give back)
 --            divisor (4)   beyond `need`, at most free / divisor are taken
@@ -11,13 +11,15 @@
 --            lease (8)     how long units may be spent after they were taken, in µs
 --            window (8)    in µs
 --            want (8)      units to take if they are to be had (give: when they were taken, in µs)
--- Answer   now in µs, 1 if written, then for each limit: units taken, units left, µs until more, 1 if it lacked
+-- ARGV[3]  when taking: how long what is counted now may be of use, in ms
+-- Answer   packed: now in µs (8), then for each limit: units taken (4), units left (4), µs until more (8), 1 if it lacked (1)
 --
 -- The clock is the server's, and never runs backwards for a client: the latest time seen stands in the state.
--- The arithmetic is that of src/limits/window, in µs. It is written in one piece: a function made here is made anew by
--- every call, which took a third of the script's time.
+-- The arithmetic is that of src/limits/window, in µs. What runs anew with every call is dear: a function made here, a
+-- number turned into text, a table that grows, an answer of many parts.
 
-local floor, ceil, max, min, rep = math.floor, math.ceil, math.max, math.min, string.rep
+local math, string, struct = math, string, struct
+local floor, ceil, max, min, byte, rep, sub = math.floor, math.ceil, math.max, math.min, string.byte, string.rep, string.sub
 local pack, read = struct.pack, struct.unpack
 local call = redis.call
 local MARKS, TICKS, HEAD, ARGUMENT = 32, 16384, 19, 50
@@ -29,21 +31,60 @@ local takes, gives = action == 'take', action == 'give'
 
 local raw = call('GET', KEYS[1])
 
--- The usual question, answered without any table: one sliding log of a client of whom nothing is known.
-if not raw and takes and #packed == ARGUMENT then
+-- The usual question, answered without any table: one sliding log of a client of whom nothing else is known.
+if takes and #packed == ARGUMENT then
   local id, algorithm, _, quota, _, need, divisor, _, _, window, want = read('<I4BBI4I4I4I4I4ddd', packed)
-  local taken = min(max(need, min(want, floor(quota / divisor))), quota)
-  if algorithm == 1 and need <= quota and taken > 0 then
+  local is_alone, born, last, fill, count = not raw, now, 0, 0, 0
+  if raw and #raw >= HEAD + 12 then
+    local its, kind, expires, begun, length, at, filled = read('<I4BI4dHdI4', raw)
+    is_alone = its == id and kind == 1 and #raw == HEAD + length
+    if expires * 1000000 > now then born, last, fill, count = begun, at, filled, floor((length - 12) / 2) end
+  end
+  if algorithm == 1 and is_alone then
     local tick = ceil(window / TICKS)
-    local last = floor(now / tick)
-    local wait = (last + ceil(window / tick) + 1) * tick - now
+    local life = ceil(window / tick) + 1
     local grain = ceil(quota / MARKS)
-    local count = ceil(taken / grain)
-    local latest = ceil((now + wait) / 1000000)
-    local text = pack('<I4BI4dHdI4H', id, 1, latest, now, 12 + 2 * count, last, taken - (count - 1) * grain, last % 65536)
-    if count > 1 then text = text .. rep(string.sub(text, -2), count - 1) end
-    call('SET', KEYS[1], text, 'PX', latest * 1000 - floor(now / 1000))
-    return { now, 1, taken, quota - taken, wait, 0 }
+    local newest = max(floor(now / tick), last)
+    -- Marks are forgotten from the oldest on; `from` is where the first one lies that is not.
+    local from, oldest = HEAD + 13, newest
+    while count > 0 do
+      local low, high = byte(raw, from, from + 1)
+      local mark = last - (last - low - 256 * high) % 65536
+      if mark + life > newest then
+        oldest = mark
+        break
+      end
+      from, count = from + 2, count - 1
+    end
+    local free = quota
+    if count > 0 then free = max(quota - (count - 1) * grain - fill, 0) else fill = 0 end
+    local taken = need
+    if want > need then taken = min(max(need, min(want, floor(free / divisor))), free) end
+    if need <= free and taken > 0 then
+      local kept, more, units = '', 0, taken
+      if count > 0 then
+        local here = min(units, grain - fill)
+        -- What still fits the newest mark makes it as late as that.
+        if here > 0 then fill, units, count, more = fill + here, units - here, count - 1, 1 end
+        if count > 0 then kept = sub(raw, from, from + 2 * count - 1) end
+        -- It may have been the only one.
+        if count == 0 then oldest = newest end
+      end
+      if units > 0 then
+        local new = ceil(units / grain)
+        fill, more = units - (new - 1) * grain, more + new
+      end
+      local expires, length = ceil((newest + life) * tick / 1000000), 12 + 2 * (count + more)
+      local text
+      if count == 0 then
+        text = pack('<I4BI4dHdI4H', id, 1, expires, born, length, newest, fill, newest % 65536)
+        if more > 1 then text = text .. rep(sub(text, -2), more - 1) end
+      else
+        text = pack('<I4BI4dHdI4', id, 1, expires, born, length, newest, fill) .. kept .. rep(pack('<H', newest % 65536), more)
+      end
+      call('SET', KEYS[1], text, 'PX', ARGV[3])
+      return pack('<dI4I4dB', now, taken, free - taken, max((oldest + life) * tick - now, 0), 0)
+    end
   end
 end
 
@@ -56,7 +97,7 @@ if raw then
     local id, algorithm, expires, born, length = read('<I4BI4dH', raw, at)
     if at + HEAD + length - 1 > size then break end
     if expires * 1000000 > now then
-      records[id] = { algorithm, expires, born, string.sub(raw, at + HEAD, at + HEAD + length - 1) }
+      records[id] = { algorithm, expires, born, sub(raw, at + HEAD, at + HEAD + length - 1) }
       order[#order + 1] = id
     end
     at = at + HEAD + length
@@ -96,19 +137,6 @@ for at = 1, #packed, ARGUMENT do
     end
     free = max(quota - used, 0)
     l.tick, l.life, l.grain, l.marks, l.fill, l.used, l.now = tick, life, grain, marks, fill, used, tick_now
-  elseif algorithm == 2 then
-    local index, current, previous = floor(now / window), 0, 0
-    if #state == 16 then
-      local i, c, p = read('<dI4I4', state)
-      if i >= index then
-        index, current, previous = i, c, p
-      elseif i == index - 1 then
-        previous = c
-      end
-    end
-    local rest = (index + 1) * window - max(now, index * window)
-    free = max(quota - current - ceil(previous * rest / window), 0)
-    l.index, l.current, l.previous, l.rest = index, current, previous, rest
   else
     local spacing, tat, last = window / quota, 0, 0
     if #state == 16 then tat, last = read('<dd', state) end
@@ -128,7 +156,7 @@ for at = 1, #packed, ARGUMENT do
 end
 
 local write = false
-local answer = { now, 0 }
+local answer = pack('<d', now)
 for i = 1, #limits do
   local l = limits[i]
   local algorithm, quota, burst, need, divisor, window, want = l[2], l[3], l[4], l[5], l[6], l[7], l[8]
@@ -201,32 +229,6 @@ for i = 1, #limits do
         l.state = pack('<dI4' .. rep('H', count), last, l.fill, unpack(marks))
       end
     end
-  elseif algorithm == 2 then
-    if taken > 0 then
-      l.current = l.current + taken
-    elseif back > 0 then
-      local index = floor(want / window)
-      if index == l.index then
-        l.current, changed = max(l.current - back, 0), true
-      elseif index == l.index - 1 then
-        l.previous, changed = max(l.previous - back, 0), true
-      end
-    end
-    if not l.lacks then
-      wait = l.rest
-    else
-      local room = quota - need
-      if room < 0 then
-        wait = window
-      elseif l.current <= room then
-        wait = max(ceil(l.rest - window * (room - l.current) / max(l.previous, 1)), 1)
-      else
-        wait = ceil(l.rest + window - min(window * room / max(l.current, 1), window))
-      end
-    end
-    if changed then
-      l.state, l.expires = pack('<dI4I4', l.index, l.current, l.previous), (l.index + 2) * window
-    end
   else
     local spacing = l.spacing
     if taken > 0 then
@@ -254,35 +256,24 @@ for i = 1, #limits do
     write = true
     l.changed = true
   end
-  local n = #answer
-  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = taken, l.free - taken, wait, l.lacks and 1 or 0
+  answer = answer .. pack('<I4I4dB', taken, l.free - taken, wait, l.lacks and 1 or 0)
 end
 
 if write then
-  local latest, text = 0, nil
-  if not records and #limits == 1 then
-    -- The usual case: nothing is known of this client.
-    local l = limits[1]
-    latest = ceil(l.expires / 1000000)
-    text = pack('<I4BI4dH', l[1], l[2], latest, now, #l.state) .. l.state
-  else
-    records, order = records or {}, order or {}
-    for i = 1, #limits do
-      local l = limits[i]
-      if l.changed then
-        if not records[l[1]] then order[#order + 1] = l[1] end
-        records[l[1]] = { l[2], ceil(l.expires / 1000000), l.born or now, l.state }
-      end
+  local latest, parts = 0, {}
+  records, order = records or {}, order or {}
+  for i = 1, #limits do
+    local l = limits[i]
+    if l.changed then
+      if not records[l[1]] then order[#order + 1] = l[1] end
+      records[l[1]] = { l[2], ceil(l.expires / 1000000), l.born or now, l.state }
     end
-    local parts = {}
-    for i = 1, #order do
-      local r = records[order[i]]
-      latest = max(latest, r[2])
-      parts[i] = pack('<I4BI4dH', order[i], r[1], r[2], r[3], #r[4]) .. r[4]
-    end
-    text = table.concat(parts)
   end
-  call('SET', KEYS[1], text, 'PX', max(latest * 1000 - floor(now / 1000), 1))
-  answer[2] = 1
+  for i = 1, #order do
+    local r = records[order[i]]
+    latest = max(latest, r[2])
+    parts[i] = pack('<I4BI4dH', order[i], r[1], r[2], r[3], #r[4]) .. r[4]
+  end
+  call('SET', KEYS[1], table.concat(parts), 'PX', max(latest * 1000 - floor(now / 1000), 1))
 end
 return answer

@@ -21,6 +21,7 @@ use std::time::Duration;
 pub(super) use lease::Batch;
 use smallvec::SmallVec;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use flight::{Escort, Flights, Joined, Landing};
 use lease::{Holding, Lease};
@@ -80,6 +81,14 @@ pub(super) enum Looked {
     Ask,
 }
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Until {
+    pub(super) at: Instant,
+    /// Whether that is the deadline of a command that is sent now.
+    pub(super) is_deadline: bool,
+}
+
 /// A question for the limits of one client.
 pub(super) struct Question {
     /// The client's key before any limit's salt.
@@ -127,8 +136,9 @@ impl Shared {
     /// Decides from what is here: a lease, a denial that was remembered, and with `may_ask` false the fallback.
     pub(super) fn look(&self, limit: &Limit, rate: &RateLimit, key: Key, cost: u32, may_ask: bool) -> Looked {
         let nodes = self.link.nodes();
-        self.table.update(key, seconds(self.clock.now()), |node| {
-            let now = self.clock.now();
+        let mut row = self.table.row(key);
+        let now = self.clock.now();
+        row.update(key, seconds(now), |node| {
             // A request that is paid for afterwards needs room for one unit at least.
             let looked = match node.lease.look(rate.rule.window(), now, cost.max(1)) {
                 Holding::Here { ahead } => {
@@ -180,17 +190,28 @@ impl Shared {
         }
     }
 
-    /// Asks, unless somebody does already, and waits for the answer; tells whether there was one. Dropped, it goes on in the
-    /// background: what Redis grants is not lost when the request that asked goes away.
-    pub(super) async fn ask(self: &Arc<Self>, policy: &Arc<Policy>, question: Question) -> bool {
+    /// Asks, unless somebody does already, and waits for the answer until then; tells whether there was one. Dropped, it goes on in
+    /// the background: what Redis grants is not lost when the request that asked goes away.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
+        question: Question,
+        until: Until,
+    ) -> bool {
         match self.join(&question) {
             Joined::Full => false,
-            Joined::Follow(flight) => flight.landed().await,
+            Joined::Follow(flight) => timeout_at(until.at, flight.landed()).await.unwrap_or(false),
             Joined::Lead(landing) => {
                 let flight = Arc::clone(landing.flight());
                 let work = Arc::clone(self).fly(Arc::clone(policy), question, landing);
                 // Run by this request itself: a task of its own would be one more to wake.
-                Escort(Some(Box::pin(work))).await;
+                let escort = Escort(Some(Box::pin(work)));
+                if until.is_deadline {
+                    // The command has just that for its own.
+                    escort.await;
+                } else if timeout_at(until.at, escort).await.is_err() {
+                    return false;
+                }
                 flight.succeeded()
             }
         }
@@ -379,8 +400,9 @@ impl Shared {
     }
 
     fn change<R>(&self, rate: &RateLimit, key: Key, change: impl FnOnce(&mut Node, Nanos) -> R) -> R {
-        self.table.update(key, seconds(self.clock.now()), |node| {
-            let now = self.clock.now();
+        let mut row = self.table.row(key);
+        let now = self.clock.now();
+        row.update(key, seconds(now), |node| {
             let result = change(node, now);
             let verdict = node.slot.state.peek(&rate.rule, now, 0);
             let mark = node.mark(rate, &verdict);

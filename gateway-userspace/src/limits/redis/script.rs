@@ -4,12 +4,15 @@ use redis::{Cmd, Script, Value};
 use smallvec::SmallVec;
 
 use crate::limits::policy::{Limit, RateLimit};
-use crate::limits::window::{Algorithm, Nanos, Rule};
+use crate::limits::window::{Algorithm, Nanos, Rule, TICKS};
 
 /// Bytes for each limit in the script's packed argument.
 const ARGUMENT: usize = 50;
-/// Values for each limit in its answer.
-const ANSWERS: usize = 4;
+/// Bytes of the clock in its answer, and then for each limit.
+const CLOCK: usize = 8;
+const ANSWER: usize = 17;
+/// Most digits of a time in milliseconds.
+const DIGITS: usize = 20;
 
 /// The script, with its hash.
 pub(super) struct LimitScript {
@@ -44,7 +47,7 @@ pub(super) struct Grant {
 pub(super) struct Answer {
     /// The server's clock, in microseconds.
     pub(super) now_us: u64,
-    pub(super) grants: Vec<Grant>,
+    pub(super) grants: SmallVec<[Grant; 2]>,
 }
 
 impl LimitScript {
@@ -54,7 +57,7 @@ impl LimitScript {
 
     /// The command that runs the script by its hash, for a server that has loaded it.
     pub(super) fn by_hash(&self, arguments: &Arguments) -> Cmd {
-        let mut cmd = Cmd::with_capacity(6, 96 + arguments.key.len() + arguments.packed.len());
+        let mut cmd = Cmd::with_capacity(7, 96 + DIGITS + arguments.key.len() + arguments.packed.len());
         cmd.arg("EVALSHA").arg(self.script.get_hash());
         arguments.write(&mut cmd);
         cmd
@@ -83,17 +86,20 @@ pub(super) struct Arguments {
     action: &'static str,
     /// What of each limit, as the script unpacks it.
     packed: SmallVec<[u8; 2 * ARGUMENT]>,
+    /// How long any of them may be of use, in milliseconds.
+    lasts_ms: u64,
 }
 
 impl Arguments {
     fn new(prefix: &str, key: &str, action: &'static str) -> Self {
         // The braces make the client's part alone decide on a Cluster's slot.
-        Self { key: format!("{prefix}:{{{key}}}"), action, packed: SmallVec::new() }
+        let key = [prefix, ":{", key, "}"].concat();
+        Self { key, action, packed: SmallVec::new(), lasts_ms: 0 }
     }
 
     /// Adds the key and the arguments to a command.
     fn write(&self, cmd: &mut Cmd) {
-        cmd.arg(1).arg(&self.key).arg(self.action).arg(&self.packed[..]);
+        cmd.arg(1).arg(&self.key).arg(self.action).arg(&self.packed[..]).arg(self.lasts_ms);
     }
 
     pub(super) fn take(prefix: &str, key: &str) -> Self {
@@ -126,7 +132,7 @@ impl Arguments {
         arguments.pack(
             0,
             false,
-            &Counted { code: 3, window_us: second, burst: 1, whole: 1, lease_us: 0 },
+            &Counted { code: GCRA, window_us: second, burst: 1, whole: 1, lease_us: 0 },
             [1, 1, 1],
             1,
         );
@@ -157,6 +163,9 @@ impl Arguments {
         want: u64,
     ) {
         let Counted { code, window_us, burst, whole, lease_us } = *counted;
+        // A log forgets a unit two of its ticks later than the window, and Redis counts expiry in whole seconds.
+        self.lasts_ms =
+            self.lasts_ms.max((window_us + window_us.div_ceil(TICKS) * 2).div_ceil(1_000) + 1_000);
         let out = &mut self.packed;
         out.extend_from_slice(&id.to_le_bytes());
         out.extend_from_slice(&[code, u8::from(advisory)]);
@@ -169,6 +178,10 @@ impl Arguments {
         }
     }
 }
+
+/// The script's names of the algorithms.
+const LOG: u8 = 1;
+const GCRA: u8 = 2;
 
 /// What Redis counts a rule by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,20 +210,19 @@ pub(super) fn counted_there(rule: &Rule) -> Counted {
     };
     match rule.algorithm() {
         // It is counted for as much longer as that.
-        Algorithm::SlidingWindow => counted(1, rule.window() + lease, rule.quota()),
-        Algorithm::WeightedCounters => counted(2, rule.window() + lease, rule.quota()),
+        Algorithm::SlidingWindow => counted(LOG, rule.window() + lease, rule.quota()),
         // What comes back in that time cannot be had at once.
         Algorithm::Gcra => {
             let (window, burst) = (u128::from(rule.window()), u128::from(rule.capacity()));
             let leased = u128::from(lease) * u128::from(rule.quota());
             let in_lease = leased / window + 1;
             if burst > in_lease {
-                return counted(3, rule.window(), u32::try_from(burst - in_lease).unwrap_or(1));
+                return counted(GCRA, rule.window(), u32::try_from(burst - in_lease).unwrap_or(1));
             }
             // Too small a burst for that: one unit at a time, so much further apart that one which is spent at the end
             // of its lease does not come too close to the next.
             let further = leased.saturating_sub((burst - 1) * window).div_ceil(burst);
-            counted(3, u64::try_from(window + further).unwrap_or(u64::MAX), 1)
+            counted(GCRA, u64::try_from(window + further).unwrap_or(u64::MAX), 1)
         }
     }
 }
@@ -223,21 +235,26 @@ pub(super) fn lease_length(window: Nanos) -> Nanos {
 
 /// Reads an answer for `limits` limits; `None` for anything that is not one.
 pub(super) fn answer(value: &Value, limits: usize) -> Option<Answer> {
-    let Value::Array(values) = value else { return None };
-    let numbers: Vec<u64> = values
-        .iter()
-        .map(|v| if let Value::Int(n) = v { u64::try_from(*n).ok() } else { None })
-        .collect::<Option<_>>()?;
-    let (now_us, rest) = (*numbers.first()?, numbers.get(2..)?);
-    if rest.len() != limits * ANSWERS {
+    let Value::BulkString(bytes) = value else { return None };
+    let (now, rest) = bytes.split_first_chunk::<CLOCK>()?;
+    if rest.len() != limits * ANSWER {
         return None;
     }
-    let units = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let grants = rest.chunks_exact(ANSWERS).map(|of| Grant {
-        units: units(of[0]),
-        left: units(of[1]),
-        wait: of[2].saturating_mul(1_000),
-        lacked: of[3] == 1,
+    let grants = rest.chunks_exact(ANSWER).map(|of| {
+        let (units, of) = of.split_first_chunk()?;
+        let (left, of) = of.split_first_chunk()?;
+        let (wait, of) = of.split_first_chunk()?;
+        Some(Grant {
+            units: u32::from_le_bytes(*units),
+            left: u32::from_le_bytes(*left),
+            wait: whole(*wait).saturating_mul(1_000),
+            lacked: of == [1],
+        })
     });
-    Some(Answer { now_us, grants: grants.collect() })
+    Some(Answer { now_us: whole(*now), grants: grants.collect::<Option<_>>()? })
+}
+
+/// A whole number that the script has packed as a double, as its language has no others.
+fn whole(bytes: [u8; 8]) -> u64 {
+    f64::from_le_bytes(bytes) as u64
 }

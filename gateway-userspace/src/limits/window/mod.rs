@@ -1,14 +1,12 @@
 //! The arithmetic of rates: pure, `now` is an argument, one [`State`] for each key of a limit.
 //!
-//! Three ways to keep a count ([`Algorithm`]), one contract each:
+//! Two ways to keep a count ([`Algorithm`]), one contract each:
 //! - [`log`]: in no stretch of time as long as the window are more than `quota` units admitted. Kept in at most
 //!   32 marks of `quota / 32` units, so it admits down to 97% of what an exact log would, never more.
-//! - [`counters`]: the well-known two weighted counters. Exact for an even load; at most twice the quota in any.
 //! - [`gcra`]: in no stretch of time `t` are more than `burst + t * quota / window` units admitted.
 //!
 //! Time never runs backwards here: a `now` before the latest one seen counts as that one.
 
-mod counters;
 mod divisor;
 mod gcra;
 mod log;
@@ -42,8 +40,6 @@ pub struct Rule {
     grain: u32,
     /// GCRA: nanoseconds a unit, rounded up.
     spacing: Divisor,
-    /// Counters: the window.
-    turn: Divisor,
 }
 
 impl Rule {
@@ -62,7 +58,6 @@ impl Rule {
             lifetime: window.div_ceil(tick) + 1,
             grain: quota.div_ceil(MARKS),
             spacing: Divisor::new(window.div_ceil(u64::from(quota))),
-            turn: Divisor::new(window),
         }
     }
 
@@ -115,8 +110,6 @@ pub enum State {
     Empty,
     /// Marks.
     Log(log::Log),
-    /// Two counters.
-    Counters(counters::Counters),
     /// A theoretical arrival time.
     Gcra(gcra::Gcra),
 }
@@ -138,7 +131,6 @@ impl State {
     fn of(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::SlidingWindow => Self::Log(log::Log::default()),
-            Algorithm::WeightedCounters => Self::Counters(counters::Counters::default()),
             Algorithm::Gcra => Self::Gcra(gcra::Gcra::default()),
         }
     }
@@ -146,9 +138,7 @@ impl State {
     #[inline(always)]
     fn ready(&mut self, rule: &Rule) {
         match (&self, rule.algorithm) {
-            (Self::Log(_), Algorithm::SlidingWindow)
-            | (Self::Counters(_), Algorithm::WeightedCounters)
-            | (Self::Gcra(_), Algorithm::Gcra) => {}
+            (Self::Log(_), Algorithm::SlidingWindow) | (Self::Gcra(_), Algorithm::Gcra) => {}
             (_, algorithm) => *self = Self::of(algorithm),
         }
     }
@@ -160,15 +150,13 @@ impl State {
     }
 
     /// As [`State::take`], where only an even share of one of `nodes` may be used: what a node admits by itself
-    /// while it cannot ask the others. For a log and counters all that this state has seen counts against the
-    /// share; GCRA keeps a second arrival time for it, `nodes` times as slow.
+    /// while it cannot ask the others. For a log all that this state has seen counts against the share; GCRA keeps a second arrival time for it, `nodes` times as slow.
     #[inline(always)]
     pub fn take_share(&mut self, rule: &Rule, nodes: u32, now: Nanos, cost: u32) -> Verdict {
         self.ready(rule);
         match self {
             Self::Empty => Verdict { ok: false, remaining: 0, reset: rule.window },
             Self::Log(log) => log.take(rule, rule.share(nodes), now, cost),
-            Self::Counters(counters) => counters.take(rule, rule.share(nodes), now, cost),
             Self::Gcra(gcra) if nodes > 1 => gcra.take_share(rule, nodes, now, cost),
             Self::Gcra(gcra) => gcra.take(rule, now, cost),
         }
@@ -194,7 +182,6 @@ impl State {
         match self {
             Self::Empty => {}
             Self::Log(log) => log.give_back(rule, taken, now, cost),
-            Self::Counters(counters) => counters.give_back(rule, taken, cost),
             Self::Gcra(gcra) => gcra.give_back(rule, taken, cost),
         }
     }
@@ -205,7 +192,6 @@ impl State {
         match self {
             Self::Empty => 0,
             Self::Log(log) => log.expires(rule),
-            Self::Counters(counters) => counters.expires(rule),
             Self::Gcra(gcra) => gcra.expires(),
         }
     }

@@ -191,29 +191,27 @@ fn count(node: &Node) -> Option<usize> {
 
 /// Puts each string of a node that [`count`] counts behind each of `strings`.
 fn spell(node: &Node, strings: &mut Vec<Literal>) {
-    let mut each = |rights: &mut dyn FnMut(&Literal, &mut Vec<Literal>)| {
-        let lefts = std::mem::take(strings);
-        lefts.iter().for_each(|left| rights(left, strings));
-    };
     match node {
         Node::Empty | Node::Start | Node::End => {}
         Node::Never => strings.clear(),
         Node::Byte(set) => {
-            each(&mut |left, out| out.extend(set.iter().map(|byte| left.followed_by(&[byte]))))
+            *strings =
+                strings.iter().flat_map(|left| set.iter().map(|byte| left.followed_by(&[byte]))).collect();
         }
         Node::Concat(parts) => parts.iter().for_each(|part| spell(part, strings)),
-        Node::Either(parts) => each(&mut |left, out| {
+        Node::Either(parts) => {
+            let mut all = Vec::new();
             for part in parts {
-                let mut own = vec![*left];
+                let mut own = strings.clone();
                 spell(part, &mut own);
-                out.append(&mut own);
+                all.append(&mut own);
             }
-        }),
-        Node::Repeat { node, .. } => each(&mut |left, out| {
-            let mut own = vec![*left];
-            spell(node, &mut own);
-            out.append(&mut own);
-            out.push(*left);
-        }),
+            *strings = all;
+        }
+        Node::Repeat { node, .. } => {
+            let mut with = strings.clone();
+            spell(node, &mut with);
+            strings.append(&mut with);
+        }
     }
 }

@@ -20,10 +20,6 @@ impl ByteSet {
         self.0[usize::from(byte) / 64] |= 1 << (byte % 64);
     }
 
-    pub(super) fn has(&self, byte: u8) -> bool {
-        self.0[usize::from(byte) / 64] >> (byte % 64) & 1 == 1
-    }
-
     pub(super) fn len(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
