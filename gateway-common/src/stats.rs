@@ -8,7 +8,7 @@ use crate::{
 
 /// What is known of the packet under judgement, for functions which the verifier checks on their own: it lies in the CPU's record,
 /// so that they reach it without a pointer being handed over. Time and protocol class are written for every packet, the
-/// rest only before such a function is called (ADR 0053).
+/// rest only before such a function is called (decision 53).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Scene {

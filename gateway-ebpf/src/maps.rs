@@ -2,7 +2,7 @@
 //!
 //! A table of one size is a map of one element. The loader writes the address of that element into the programs: a word
 //! of it costs a mask, an addition and a load, where a look-up costs a key on the stack, a test of bounds and a test for
-//! null besides (ADR 0054). Tables whose size is configured, and those with a part for each CPU, are looked up.
+//! null besides (decision 54). Tables whose size is configured, and those with a part for each CPU, are looked up.
 
 use core::arch::asm;
 

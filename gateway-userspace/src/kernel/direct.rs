@@ -27,11 +27,14 @@ pub const DIRECT: [&str; 11] = [
     "FEED_MARKS6",
 ];
 
+/// Such maps, by name.
+pub type Maps = Vec<(&'static str, OwnedFd)>;
+
 /// Opens the maps pinned in a folder, or makes and pins them there. `size`: bytes of a map.
 ///
 /// # Errors
 /// When one can be neither opened nor made.
-pub fn open(folder: &Path, size: impl Fn(&str) -> u32) -> Result<Vec<(&'static str, OwnedFd)>, KernelError> {
+pub fn open(folder: &Path, size: impl Fn(&str) -> u32) -> Result<Maps, KernelError> {
     let open = |name: &'static str| {
         let pin = folder.join(name);
         let map = if pin.exists() { sys::open_pin(&pin) } else { make(name, size(name), &pin) };

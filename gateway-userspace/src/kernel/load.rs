@@ -174,7 +174,7 @@ impl Shape {
 pub struct Loaded {
     ebpf: Ebpf,
     /// The programs' instructions name these until the kernel has taken them.
-    _direct: Vec<(&'static str, OwnedFd)>,
+    _direct: direct::Maps,
     /// Settings.
     pub control: Mapped<ControlCell>,
     /// Counters.
@@ -390,7 +390,7 @@ fn load_object(
     folder: &Path,
     shape: &Shape,
     object: Option<&Path>,
-) -> Result<(Ebpf, Vec<(&'static str, OwnedFd)>), KernelError> {
+) -> Result<(Ebpf, direct::Maps), KernelError> {
     let maps = shape.maps();
     let size = |name: &str| maps.iter().find(|(map, ..)| *map == name).map_or(0, |(.., bytes)| *bytes);
     let direct = direct::open(folder, size)?;
