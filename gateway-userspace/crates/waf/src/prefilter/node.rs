@@ -61,7 +61,7 @@ fn bytes_of<const WORDS: usize>(words: [u64; WORDS]) -> impl Iterator<Item = u8>
         std::iter::from_fn(move || {
             let bit = bits.trailing_zeros();
             bits &= bits.wrapping_sub(1);
-            (bit < 64).then_some(word as u8 * 64 + bit as u8)
+            (bit < 64).then(|| word as u8 * 64 + bit as u8)
         })
     })
 }
