@@ -13,11 +13,12 @@ use std::{
 use super::{error::KernelError, sys};
 
 /// The maps, all with one element.
-pub const DIRECT: [&str; 11] = [
+pub const DIRECT: [&str; 12] = [
     "CONTROL",
     "MARKS4",
     "NEAR4",
     "COARSE4",
+    "KNOWN",
     "GATE",
     "MARKS6",
     "HOST_MARKS",
