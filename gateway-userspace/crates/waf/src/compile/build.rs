@@ -108,6 +108,11 @@ pub(super) fn build(
     if let Some((at, _)) = &beginning {
         gates[0][*at] = Gate::Settled;
     }
+    for rule in &mut builder.rules {
+        if let Check::Operator { operator, .. } = &mut rule.check {
+            operator.forget_syntax();
+        }
+    }
     Ruleset {
         gates,
         plans,

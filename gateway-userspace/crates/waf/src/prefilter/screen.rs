@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use daachorse::{DoubleArrayAhoCorasick, DoubleArrayAhoCorasickBuilder};
-use regex_syntax::ParserBuilder;
 
 use super::fragment::{Fragment, fragments};
 use super::grams::{Focus, Grams};
@@ -535,10 +534,8 @@ fn fragments_of(operator: &Operator) -> Option<Vec<Fragment>> {
         vec![fragment]
     };
     Some(match operator.kind() {
-        OperatorKind::Rx(pattern) | OperatorKind::RxGlobal(pattern) if pattern.is_linear() => {
-            let mut parser =
-                ParserBuilder::new().unicode(false).utf8(false).dot_matches_new_line(true).build();
-            fragments(&Node::of(&parser.parse(pattern.source()).ok()?))
+        OperatorKind::Rx(pattern) | OperatorKind::RxGlobal(pattern) => {
+            fragments(&Node::of(pattern.syntax()?))
         }
         OperatorKind::Pm(phrases) => phrases.phrases().iter().map(|phrase| literal(phrase)).collect(),
         OperatorKind::Contains(_)
