@@ -95,7 +95,7 @@ pub struct Ruleset {
     /// What the defaults at the beginning come to, where the prefilter is on.
     pub(crate) settled: Option<Settled>,
     /// The levels of the phases, where the prefilter is on.
-    pub(crate) levels: [Option<Levels>; 5],
+    pub(crate) levels: [Vec<Levels>; 5],
 }
 
 impl Ruleset {

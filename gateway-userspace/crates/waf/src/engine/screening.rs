@@ -34,8 +34,8 @@ pub(crate) struct Screening {
     places: Places,
     /// The rules of the phase to look at, by their place.
     possible: Vec<u64>,
-    /// The same before a level took some away.
-    before_level: Vec<u64>,
+    /// The same before levels took some away.
+    before_levels: Vec<u64>,
     /// The rules that match the value at hand.
     found: Vec<u64>,
     /// What the value at hand becomes, and the rules that look at it so.
@@ -66,7 +66,7 @@ impl Default for Screening {
             routes: vec![RouteSlot::default(); ROUTE_SLOTS],
             places: Places::new(ROUTE_SLOTS),
             possible: Vec::new(),
-            before_level: Vec::new(),
+            before_levels: Vec::new(),
             found: Vec::new(),
             forms: Vec::new(),
             forms_used: 0,
@@ -97,11 +97,13 @@ impl Core {
         self.screening.as_ref().map_or(Some(from), |screening| screening.next(from))
     }
 
-    /// Leaves, from a place on, only the places of the mask; false where nothing is screened.
-    pub(crate) fn keep_level(&mut self, mask: &[u64], from: usize) -> bool {
+    /// Leaves, from a place on, only the places of the mask; false where nothing is screened. The first one of a phase notes what there was.
+    pub(crate) fn keep_level(&mut self, mask: &[u64], from: usize, is_first: bool) -> bool {
         match &mut self.screening {
             Some(screening) if screening.is_on => {
-                screening.before_level.clone_from(&screening.possible);
+                if is_first {
+                    screening.before_levels.clone_from(&screening.possible);
+                }
                 let masks = mask.iter().copied().chain(std::iter::repeat(0));
                 for (word, (possible, mask)) in screening.possible.iter_mut().zip(masks).enumerate() {
                     *possible &= mask | !from_place(word, from);
@@ -112,10 +114,10 @@ impl Core {
         }
     }
 
-    /// From a place on, takes back what [`keep_level`](Self::keep_level) did.
-    pub(crate) fn forget_level(&mut self, from: usize) {
-        if let Some(Screening { possible, before_level, .. }) = self.screening.as_deref_mut() {
-            for (word, (possible, before)) in possible.iter_mut().zip(before_level).enumerate() {
+    /// From a place on, takes back what [`keep_level`](Self::keep_level) took away.
+    pub(crate) fn forget_levels(&mut self, from: usize) {
+        if let Some(Screening { possible, before_levels, .. }) = self.screening.as_deref_mut() {
+            for (word, (possible, before)) in possible.iter_mut().zip(before_levels).enumerate() {
                 *possible |= *before & from_place(word, from);
             }
         }
@@ -203,15 +205,19 @@ impl Core {
         screening.found.resize(words, 0);
         let bytes = self.arena.get(value);
         let mask = ByteMask::of(bytes);
+        let length = bytes.len();
         let slot = screening.slot(plan, mask, words, rules);
         screening.forms_used = 0;
         screening.add_direct(value, slot);
-        let is_long = bytes.len() > LONG_BYTES;
+        let is_long = length > LONG_BYTES;
         if is_long {
             self.screen_forms((value, mask), plan, phase, screening, rules);
         }
         for at in 0..screening.routes[slot].changing.len() {
             let route = &plan.routes[screening.routes[slot].changing[at] as usize];
+            if length < route.shortest {
+                continue;
+            }
             let result = self.transform_masked(value, mask, route.pipeline, rules);
             let same = (0..screening.forms_used).find(|form| {
                 let known = screening.forms[*form].0;

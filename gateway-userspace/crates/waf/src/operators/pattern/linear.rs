@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
-use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 use super::PatternError;
 
@@ -24,6 +24,8 @@ pub(super) struct Linear {
     source: Box<str>,
     syntax: Option<Box<Hir>>,
     compiled_bytes: usize,
+    /// It matches any value as a whole (`^.*$`, as rules write that only want the value captured).
+    is_whole: bool,
     /// None inside: it could not be built.
     regex: OnceLock<Option<Regex>>,
 }
@@ -38,7 +40,8 @@ impl Linear {
             let built = build(&source, compiled_bytes).map_err(|error| refused(error.to_string()))?;
             regex.get_or_init(|| Some(built));
         }
-        Ok(Self { source: source.into(), syntax: Some(Box::new(syntax)), compiled_bytes, regex })
+        let is_whole = is_whole(&syntax);
+        Ok(Self { source: source.into(), syntax: Some(Box::new(syntax)), compiled_bytes, is_whole, regex })
     }
 
     pub(super) fn source(&self) -> &str {
@@ -51,6 +54,12 @@ impl Linear {
 
     pub(super) fn forget_syntax(&mut self) {
         self.syntax = None;
+    }
+
+    /// Whether every value matches, as a whole, once.
+    #[inline]
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// The automaton, built if it is not yet. None where that fails, which the check at load rules out.
@@ -67,6 +76,20 @@ fn build(source: &str, compiled_bytes: usize) -> Result<Regex, regex::Error> {
         .size_limit(compiled_bytes)
         .dfa_size_limit(LAZY_CACHE_BYTES)
         .build()
+}
+
+fn is_whole(syntax: &Hir) -> bool {
+    let is_any = |syntax: &Hir| match syntax.kind() {
+        HirKind::Class(Class::Bytes(class)) => {
+            matches!(class.ranges(), [all] if (all.start(), all.end()) == (0, u8::MAX))
+        }
+        _ => false,
+    };
+    let HirKind::Concat(parts) = syntax.kind() else { return false };
+    let [start, middle, end] = &parts[..] else { return false };
+    matches!(start.kind(), HirKind::Look(Look::Start))
+        && matches!(end.kind(), HirKind::Look(Look::End))
+        && matches!(middle.kind(), HirKind::Repetition(all) if all.min == 0 && all.max.is_none() && is_any(&all.sub))
 }
 
 /// How many elements a pattern has with its repetitions written out, at least.
@@ -130,6 +153,32 @@ mod tests {
                 linear.regex.get().is_none() && linear.regex().is_some(),
                 "{source} is built when asked for"
             );
+        }
+    }
+
+    #[test]
+    fn what_takes_every_value_whole() {
+        for (source, expected) in [
+            ("^.*$", true),
+            ("^.*?$", true),
+            ("^[\\x00-\\xff]*$", true),
+            ("^(?-s:.)*$", false),
+            ("(?m)^.*$", false),
+            ("^.+$", false),
+            ("^(.*)$", false),
+            ("^.*", false),
+            (".*", false),
+            ("^a*$", false),
+        ] {
+            let linear = Linear::new(source.to_owned(), 1 << 20).expect("compiles");
+            assert_eq!(linear.is_whole(), expected, "{source}");
+            for value in [&b""[..], b"a", b"a\nb\xff"] {
+                let found = linear.regex().expect("builds").find(value);
+                assert!(
+                    !expected || found.is_some_and(|found| found.range() == (0..value.len())),
+                    "{source}"
+                );
+            }
         }
     }
 

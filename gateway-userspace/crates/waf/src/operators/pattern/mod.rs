@@ -164,6 +164,7 @@ impl Pattern {
     /// Looks for the pattern anywhere in the value.
     pub fn search(&self, value: &[u8]) -> Search {
         match &self.engine {
+            Engine::Linear(linear) if linear.is_whole() => Search::Found,
             Engine::Linear(linear) => {
                 linear.regex().map_or(Search::LimitExceeded, |regex| Search::of(regex.is_match(value)))
             }
@@ -226,6 +227,13 @@ impl Pattern {
         captures: &mut Captures,
     ) -> Result<(usize, usize), Search> {
         match &self.engine {
+            Engine::Linear(linear) if linear.is_whole() => {
+                if from > 0 {
+                    return Err(Search::NotFound);
+                }
+                captures.set_range(0, 0..value.len());
+                Ok((0, value.len()))
+            }
             Engine::Linear(linear) => {
                 let regex = linear.regex().ok_or(Search::LimitExceeded)?;
                 // Without groups of its own the match is all there is to know, and finding it allocates nothing.
