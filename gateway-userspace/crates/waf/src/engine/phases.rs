@@ -57,19 +57,19 @@ impl Core {
             && let Some(&number) = order.get(place)
         {
             at = place + 1;
-            let mut gate = gates.get(place).copied().unwrap_or(Gate::Open);
+            let mut gate = gates.get(place).unwrap_or(&Gate::Open);
             if let (Gate::Settled, Some(settled)) = (gate, &rules.settled) {
                 if may_leap && !self.removes_any() && self.settle(settled) {
                     at = settled.to as usize;
                     continue;
                 }
-                gate = settled.first;
+                gate = &settled.first;
             }
             match gate {
                 Gate::Count(gate) if !self.has_removals_of(gate.variable) && !gate.holds(&self.store) => {
                     continue;
                 }
-                Gate::Scalar(gate) if !self.has_removals_of(gate.variable) && !self.scalar_holds(&gate) => {
+                Gate::Scalar(gate) if !self.has_removals_of(gate.variable) && !self.scalar_holds(gate) => {
                     continue;
                 }
                 Gate::Compare(gate) if !self.has_removals_of(Variable::Tx) => {

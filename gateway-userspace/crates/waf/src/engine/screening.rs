@@ -9,6 +9,7 @@ use crate::{
     bytes::ByteMask,
     compile::{
         Ruleset,
+        pipeline::PipelineId,
         rule::{Check, Rule},
     },
     operators::EvalContext,
@@ -41,6 +42,8 @@ pub(crate) struct Screening {
     /// What the value at hand becomes, and the rules that look at it so.
     forms: Vec<(Span, Vec<u64>)>,
     forms_used: usize,
+    /// What the value at hand became on the way through the last pipeline.
+    trail: Vec<(PipelineId, Span)>,
     candidates: Vec<u64>,
     is_on: bool,
     /// For each phase, the rules that were looked at once: those behind a paranoia level that is not in force never are, and
@@ -70,6 +73,7 @@ impl Default for Screening {
             found: Vec::new(),
             forms: Vec::new(),
             forms_used: 0,
+            trail: Vec::new(),
             candidates: Vec::new(),
             is_on: false,
             reached: Default::default(),
@@ -208,6 +212,7 @@ impl Core {
         let length = bytes.len();
         let slot = screening.slot(plan, mask, words, rules);
         screening.forms_used = 0;
+        screening.trail.clear();
         screening.add_direct(value, slot);
         let is_long = length > LONG_BYTES;
         if is_long {
@@ -218,7 +223,8 @@ impl Core {
             if length < route.shortest {
                 continue;
             }
-            let result = self.transform_masked(value, mask, route.pipeline, rules);
+            let path = rules.pipelines.path(route.pipeline);
+            let result = self.transform_masked(value, mask, path, &mut screening.trail);
             let same = (0..screening.forms_used).find(|form| {
                 let known = screening.forms[*form].0;
                 known == result || self.arena.get(known) == self.arena.get(result)
@@ -227,6 +233,7 @@ impl Core {
             if is_long {
                 self.screen_forms((value, mask), plan, phase, screening, rules);
                 self.bound_scratch();
+                screening.trail.clear();
             }
         }
         self.screen_forms((value, mask), plan, phase, screening, rules);
