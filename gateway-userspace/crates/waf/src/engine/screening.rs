@@ -108,9 +108,8 @@ impl Core {
                 if is_first {
                     screening.before_levels.clone_from(&screening.possible);
                 }
-                let masks = mask.iter().copied().chain(std::iter::repeat(0));
-                for (word, (possible, mask)) in screening.possible.iter_mut().zip(masks).enumerate() {
-                    *possible &= mask | !from_place(word, from);
+                for (word, possible) in screening.possible.iter_mut().enumerate().skip(from / 64) {
+                    *possible &= mask.get(word).copied().unwrap_or(0) | !from_place(word, from);
                 }
                 true
             }
@@ -272,16 +271,19 @@ impl Core {
                 &mut screening.memo,
                 &mut screening.candidates,
             );
-            for (word, (candidates, wanted)) in screening.candidates.iter().zip(wanted).enumerate() {
-                let reached = screening.reached[screening.phase][word];
-                let mut left = candidates & wanted & reached & !screening.found[word];
+            let reached = &screening.reached[screening.phase];
+            let masks = screening.candidates.iter().zip(wanted).zip(reached);
+            for (word, (found, ((candidates, wanted), reached))) in
+                screening.found.iter_mut().zip(masks).enumerate()
+            {
+                let mut left = candidates & wanted & reached & !*found;
                 while left != 0 {
                     let place = word * 64 + left.trailing_zeros() as usize;
                     if let Some(rule) =
                         phase.order.get(place).and_then(|number| rules.rules.get(*number as usize))
                         && self.matches(rule, value, span, is_folded, rules)
                     {
-                        screening.found[word] |= 1 << (place % 64);
+                        *found |= 1 << (place % 64);
                     }
                     left &= left - 1;
                 }
@@ -359,17 +361,17 @@ impl Screening {
 
     /// Adds rules to a form known, or a form.
     fn add_form(&mut self, known: Option<usize>, span: Span, rules: &[u64]) {
-        let at = known.unwrap_or_else(|| {
+        let Some(at) = known else {
             if self.forms.len() == self.forms_used {
                 self.forms.push((span, Vec::new()));
             }
             let form = &mut self.forms[self.forms_used];
             form.0 = span;
             form.1.clear();
-            form.1.resize(rules.len(), 0);
+            form.1.extend_from_slice(rules);
             self.forms_used += 1;
-            self.forms_used - 1
-        });
+            return;
+        };
         self.forms[at].1.iter_mut().zip(rules).for_each(|(word, other)| *word |= other);
     }
 

@@ -18,14 +18,26 @@ const LAZY_CACHE_BYTES: usize = 2 * 1024 * 1024;
 /// More than the automaton's compiler takes for an element of the pattern: three states and their transitions.
 const ELEMENT_BYTES: usize = 128;
 
+/// Most values of a [`Shape::One`].
+const VALUES_MAX: usize = 8;
+
+/// Patterns that need no search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Shape {
+    /// Any value as a whole (`^.*$`, as rules write that only want the value captured).
+    Any,
+    /// One of some values as a whole (`^(?:GET|HEAD)$`).
+    One(Box<[Box<[u8]>]>),
+    Other,
+}
+
 /// A pattern in the syntax of the regex crate.
 #[derive(Debug, Clone)]
 pub(super) struct Linear {
     source: Box<str>,
     syntax: Option<Box<Hir>>,
     compiled_bytes: usize,
-    /// It matches any value as a whole (`^.*$`, as rules write that only want the value captured).
-    is_whole: bool,
+    shape: Shape,
     /// None inside: it could not be built.
     regex: OnceLock<Option<Regex>>,
 }
@@ -40,8 +52,8 @@ impl Linear {
             let built = build(&source, compiled_bytes).map_err(|error| refused(error.to_string()))?;
             regex.get_or_init(|| Some(built));
         }
-        let is_whole = is_whole(&syntax);
-        Ok(Self { source: source.into(), syntax: Some(Box::new(syntax)), compiled_bytes, is_whole, regex })
+        let shape = Shape::of(&syntax);
+        Ok(Self { source: source.into(), syntax: Some(Box::new(syntax)), compiled_bytes, shape, regex })
     }
 
     pub(super) fn source(&self) -> &str {
@@ -56,10 +68,14 @@ impl Linear {
         self.syntax = None;
     }
 
-    /// Whether every value matches, as a whole, once.
+    /// For a pattern that can only match a value as a whole, once, and has no groups: whether it does.
     #[inline]
-    pub(super) fn is_whole(&self) -> bool {
-        self.is_whole
+    pub(super) fn is_whole(&self, value: &[u8]) -> Option<bool> {
+        match &self.shape {
+            Shape::Any => Some(true),
+            Shape::One(values) => Some(values.iter().any(|known| **known == *value)),
+            Shape::Other => None,
+        }
     }
 
     /// The automaton, built if it is not yet. None where that fails, which the check at load rules out.
@@ -78,18 +94,32 @@ fn build(source: &str, compiled_bytes: usize) -> Result<Regex, regex::Error> {
         .build()
 }
 
-fn is_whole(syntax: &Hir) -> bool {
-    let is_any = |syntax: &Hir| match syntax.kind() {
-        HirKind::Class(Class::Bytes(class)) => {
-            matches!(class.ranges(), [all] if (all.start(), all.end()) == (0, u8::MAX))
+impl Shape {
+    fn of(syntax: &Hir) -> Self {
+        let HirKind::Concat(parts) = syntax.kind() else { return Self::Other };
+        let [start, middle, end] = &parts[..] else { return Self::Other };
+        if !matches!((start.kind(), end.kind()), (HirKind::Look(Look::Start), HirKind::Look(Look::End))) {
+            return Self::Other;
         }
-        _ => false,
-    };
-    let HirKind::Concat(parts) = syntax.kind() else { return false };
-    let [start, middle, end] = &parts[..] else { return false };
-    matches!(start.kind(), HirKind::Look(Look::Start))
-        && matches!(end.kind(), HirKind::Look(Look::End))
-        && matches!(middle.kind(), HirKind::Repetition(all) if all.min == 0 && all.max.is_none() && is_any(&all.sub))
+        let is_any = |syntax: &Hir| match syntax.kind() {
+            HirKind::Class(Class::Bytes(class)) => {
+                matches!(class.ranges(), [all] if (all.start(), all.end()) == (0, u8::MAX))
+            }
+            _ => false,
+        };
+        let literal = |syntax: &Hir| match syntax.kind() {
+            HirKind::Literal(literal) => Some(literal.0.clone()),
+            _ => None,
+        };
+        let values: Option<Box<[_]>> = match middle.kind() {
+            HirKind::Repetition(all) if all.min == 0 && all.max.is_none() && is_any(&all.sub) => {
+                return Self::Any;
+            }
+            HirKind::Alternation(all) if all.len() <= VALUES_MAX => all.iter().map(literal).collect(),
+            _ => literal(middle).map(|value| Box::from([value])),
+        };
+        values.map_or(Self::Other, Self::One)
+    }
 }
 
 /// How many elements a pattern has with its repetitions written out, at least.
@@ -157,27 +187,35 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_every_value_whole() {
+    fn what_needs_no_search() {
+        let one = |values: &[&str]| Shape::One(values.iter().map(|value| value.as_bytes().into()).collect());
         for (source, expected) in [
-            ("^.*$", true),
-            ("^.*?$", true),
-            ("^[\\x00-\\xff]*$", true),
-            ("^(?-s:.)*$", false),
-            ("(?m)^.*$", false),
-            ("^.+$", false),
-            ("^(.*)$", false),
-            ("^.*", false),
-            (".*", false),
-            ("^a*$", false),
+            ("^.*$", Shape::Any),
+            ("^.*?$", Shape::Any),
+            ("^[\\x00-\\xff]*$", Shape::Any),
+            ("^(?:GET|HEAD)$", one(&["GET", "HEAD"])),
+            ("^404$", one(&["404"])),
+            ("^(?:a|ab|abc)$", one(&["a", "ab", "abc"])),
+            ("^(?-s:.)*$", Shape::Other),
+            ("(?m)^.*$", Shape::Other),
+            ("(?m)^404$", Shape::Other),
+            ("^.+$", Shape::Other),
+            ("^(.*)$", Shape::Other),
+            ("^(GET|HEAD)$", Shape::Other),
+            ("^(?i:get)$", Shape::Other),
+            ("^$", Shape::Other),
+            ("^.*", Shape::Other),
+            ("404$", Shape::Other),
+            (".*", Shape::Other),
+            ("^a*$", Shape::Other),
         ] {
             let linear = Linear::new(source.to_owned(), 1 << 20).expect("compiles");
-            assert_eq!(linear.is_whole(), expected, "{source}");
-            for value in [&b""[..], b"a", b"a\nb\xff"] {
-                let found = linear.regex().expect("builds").find(value);
-                assert!(
-                    !expected || found.is_some_and(|found| found.range() == (0..value.len())),
-                    "{source}"
-                );
+            assert_eq!(linear.shape, expected, "{source}");
+            for value in ["", "a", "ab", "GET", "get", "xGETx", "HEAD", "404", "404\n", "a\nb"] {
+                let found = linear.regex().expect("builds").find(value.as_bytes()).map(|found| found.range());
+                if let Some(matches) = linear.is_whole(value.as_bytes()) {
+                    assert_eq!(found, matches.then_some(0..value.len()), "{source} on {value:?}");
+                }
             }
         }
     }

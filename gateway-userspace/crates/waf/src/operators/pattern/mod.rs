@@ -164,10 +164,12 @@ impl Pattern {
     /// Looks for the pattern anywhere in the value.
     pub fn search(&self, value: &[u8]) -> Search {
         match &self.engine {
-            Engine::Linear(linear) if linear.is_whole() => Search::Found,
-            Engine::Linear(linear) => {
-                linear.regex().map_or(Search::LimitExceeded, |regex| Search::of(regex.is_match(value)))
-            }
+            Engine::Linear(linear) => match linear.is_whole(value) {
+                Some(found) => Search::of(found),
+                None => {
+                    linear.regex().map_or(Search::LimitExceeded, |regex| Search::of(regex.is_match(value)))
+                }
+            },
             Engine::Backtracking(regex) => {
                 regex.of(value).is_match(value).map_or(Search::LimitExceeded, Search::of)
             }
@@ -227,14 +229,14 @@ impl Pattern {
         captures: &mut Captures,
     ) -> Result<(usize, usize), Search> {
         match &self.engine {
-            Engine::Linear(linear) if linear.is_whole() => {
-                if from > 0 {
-                    return Err(Search::NotFound);
-                }
-                captures.set_range(0, 0..value.len());
-                Ok((0, value.len()))
-            }
             Engine::Linear(linear) => {
+                if let Some(found) = linear.is_whole(value) {
+                    if from > 0 || !found {
+                        return Err(Search::NotFound);
+                    }
+                    captures.set_range(0, 0..value.len());
+                    return Ok((0, value.len()));
+                }
                 let regex = linear.regex().ok_or(Search::LimitExceeded)?;
                 // Without groups of its own the match is all there is to know, and finding it allocates nothing.
                 if regex.captures_len() == 1 {
