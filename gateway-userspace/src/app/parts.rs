@@ -212,6 +212,9 @@ impl Running {
         let limiter = Limiter::new(&config.limits, random());
         let push_back = PushBack::start(&bans, config.bans.enabled);
         let ruleset = Arc::clone(&loaded.ruleset);
+        let cold = Arc::clone(&ruleset);
+        // Serving begins meanwhile.
+        tokio::task::spawn_blocking(move || cold.warm_up());
         let spool = Arc::new(Spool::new(config.waf.spool.clone()));
         let (audit, audit_writer) = audit(&config.waf, &ruleset)?;
         let pipeline = Arc::new(Pipeline::new(Parts {

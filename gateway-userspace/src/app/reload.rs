@@ -65,6 +65,8 @@ fn apply(running: &Running, args: &ConfigArgs) -> Result<Reloaded, String> {
     let audit = AuditTarget::of(&config.waf, &ruleset);
     let site = Site::new(&config.edge, config.waf.mode, ruleset, workers, Some(&before))
         .map_err(|e| e.to_string())?;
+    // Here it delays no request; after the swap the first ones would each wait for the automata that they meet.
+    fresh.rules.ruleset.warm_up();
     // From here on nothing is refused but by the system.
     if let Some(k) = running.kernel.as_ref().filter(|_| !running.has_released()) {
         kernel::apply_policy(k, &config.kernel).map_err(fail)?;

@@ -194,9 +194,10 @@ fn read_input(input: &Node, is_old: bool) -> Result<Input> {
     if let Some(raw) = nonempty("raw_request") {
         return Ok(Input::Raw(raw.as_bytes().to_vec()));
     }
-    let data = match (nonempty("encoded_data"), input.get("data")) {
-        (Some(encoded), _) => Some(base64_text(encoded).context("encoded_data")?),
-        (None, Some(data)) => Some(template::expand(&lines(data)?).into_bytes()),
+    // As go-ftw has it: with both, `data` counts.
+    let data = match (input.get("data"), nonempty("encoded_data")) {
+        (Some(data), _) => Some(template::expand(&lines(data)?).into_bytes()),
+        (None, Some(encoded)) => Some(base64_text(encoded).context("encoded_data")?),
         (None, None) => None,
     };
     let uris = match input.get("uris").map(Node::items) {
@@ -355,6 +356,22 @@ mod tests {
         assert!(
             matches!(&stages[0].input, Input::Parts(parts) if parts.is_old && parts.data.as_deref() == Some(b"a\r\n\r\nb"))
         );
+    }
+
+    #[test]
+    fn of_two_bodies_the_plain_one_counts() {
+        for (bodies, expected) in [
+            ("data: plain\n      encoded_data: Y29kZWQ=", "plain"),
+            ("encoded_data: Y29kZWQ=\n      data: plain", "plain"),
+            ("encoded_data: Y29kZWQ=", "coded"),
+        ] {
+            let text = format!(
+                "rule_id: 1\ntests:\n- test_id: 1\n  stages:\n  - input:\n      {bodies}\n    output: {{}}\n"
+            );
+            let stages = only(&text).stages.expect("readable");
+            let is_it = |parts: &Parts| parts.data.as_deref() == Some(expected.as_bytes());
+            assert!(matches!(&stages[0].input, Input::Parts(parts) if is_it(parts)), "{bodies}");
+        }
     }
 
     #[test]

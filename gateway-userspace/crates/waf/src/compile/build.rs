@@ -101,12 +101,19 @@ pub(super) fn build(
         plans[0].as_ref().and_then(|plan| Settled::find(&flow.phases[0], &builder.rules, &gates[0], plan));
     let covered = beginning.as_ref().map(|(at, settled)| (*at, settled.to));
     let levels = std::array::from_fn(|p| {
-        plans[p].as_ref()?;
+        if plans[p].is_none() {
+            return Vec::new();
+        }
         let covered = covered.filter(|_| p == 0);
         Levels::find(&flow.phases[p], &builder.rules, &mut gates[p], covered, &builder.symbols.tx)
     });
     if let Some((at, _)) = &beginning {
         gates[0][*at] = Gate::Settled;
+    }
+    for rule in &mut builder.rules {
+        if let Check::Operator { operator, .. } = &mut rule.check {
+            operator.forget_syntax();
+        }
     }
     Ruleset {
         gates,

@@ -1,7 +1,7 @@
 //! Gates: rules that compare one TX variable with a number, as CRS's paranoia levels do by the hundred, or ask how many
 //! headers of a name there are. A phase asks them from a table of their own, without touching the rule.
 
-use super::rule::{Check, Operand, Rule, Selector};
+use super::rule::{Check, Operand, Rule, Selector, Target};
 use crate::{
     operators::Comparison,
     variables::{
@@ -21,6 +21,8 @@ pub(crate) enum Gate {
     Compare(Compare),
     /// The rule can only match when there are so many of a list.
     Count(Count),
+    /// The rule can only match when this comparison of a single value with a number holds.
+    Scalar(Scalar),
     /// The rule is the first of the beginning that is settled at load.
     Settled,
 }
@@ -37,6 +39,14 @@ pub(crate) struct Count {
 }
 
 #[derive(Clone, Copy, Debug)]
+pub(crate) struct Scalar {
+    pub variable: Variable,
+    comparison: Comparison,
+    negated: bool,
+    number: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Compare {
     key: u32,
     comparison: Comparison,
@@ -45,8 +55,8 @@ pub(crate) struct Compare {
     operand: Right,
     /// Where the phase goes on when it holds, for a rule that does nothing but skip.
     pub skip_to: Option<u32>,
-    /// Whether the phase's levels stand for it.
-    pub is_level: bool,
+    /// Which of the phase's levels stands for it.
+    pub level: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +68,9 @@ enum Right {
 impl Gate {
     /// The gate of a chain that begins with `rule`.
     pub(crate) fn new(rule: &Rule) -> Self {
-        let Some((target, key)) = rule.single_tx() else { return Self::count(rule).unwrap_or(Self::Open) };
+        let Some((target, key)) = rule.single_tx() else {
+            return Self::count(rule).or_else(|| Self::scalar(rule)).unwrap_or(Self::Open);
+        };
         let Check::Number { comparison, operand } = &rule.check else { return Self::Open };
         let operand = match operand {
             Operand::Number(number) => Right::Number(*number),
@@ -73,12 +85,26 @@ impl Gate {
             count: target.count,
             operand,
             skip_to,
-            is_level: false,
+            level: None,
         })
     }
 }
 
 impl Gate {
+    fn scalar(rule: &Rule) -> Option<Self> {
+        let [Target { variable, count: false, selector: Selector::All, .. }] = &*rule.targets else {
+            return None;
+        };
+        let Check::Number { comparison, operand: Operand::Number(number) } = &rule.check else { return None };
+        let is_plain = view(*variable) == View::Scalar && rule.pipeline == 0 && rule.exclusions.is_empty();
+        is_plain.then_some(Self::Scalar(Scalar {
+            variable: *variable,
+            comparison: *comparison,
+            negated: rule.negated,
+            number: *number,
+        }))
+    }
+
     fn count(rule: &Rule) -> Option<Self> {
         let [target] = &*rule.targets else { return None };
         let View::Values([list]) = view(target.variable) else { return None };
@@ -101,6 +127,14 @@ impl Gate {
             negated: rule.negated,
             number: *number,
         }))
+    }
+}
+
+impl Scalar {
+    /// Whether the comparison holds for the value.
+    #[inline]
+    pub(crate) fn holds(&self, value: i64) -> bool {
+        self.comparison.holds(value, self.number) != self.negated
     }
 }
 

@@ -1,9 +1,9 @@
 //! Levels: which rules of a phase a level lets through, as masks made at load.
 //!
 //! CRS puts the rules of each paranoia level behind a rule that compares one TX variable with a number and skips them
-//! (`TX:DETECTION_PARANOIA_LEVEL "@lt 2"`, `skipAfter`), several in every file. Where nothing in a phase changes the
-//! variable any more, all those comparisons come out by its value: for each range of values there is a mask of the
-//! places that are left, and the phase takes one of them instead of asking gate by gate.
+//! (`TX:DETECTION_PARANOIA_LEVEL "@lt 2"`, `skipAfter`), several in every file, and sums scores up with rules that begin with such
+//! a comparison. Where nothing in a phase changes the variable any more, all those comparisons come out by its value: for
+//! each range of values there is a mask of the places that are left, and the phase takes one of them instead of asking gate by gate.
 
 use super::{
     gate::{Compare, Gate},
@@ -17,6 +17,8 @@ use crate::{
 
 /// Fewer gates are asked one by one.
 const GATES_MIN: usize = 2;
+/// Most variables of a phase; the gates of further ones are asked one by one.
+const LEVELS_MAX: usize = 8;
 /// More numbers than this are no levels.
 const NUMBERS_MAX: usize = 32;
 
@@ -31,11 +33,12 @@ pub(crate) struct Levels {
     masks: Box<[Bits]>,
 }
 
-/// A rule that skips, and where to: the rules between are a region.
+/// A gate of the variable.
 #[derive(Clone, Copy)]
-struct Region {
+struct Place {
     gate: usize,
-    to: usize,
+    /// For a rule that only skips: where to. The rules between are its region.
+    to: Option<usize>,
     compare: Compare,
 }
 
@@ -47,39 +50,54 @@ impl Levels {
         gates: &mut [Gate],
         settled: Option<(usize, u32)>,
         names: &Names,
-    ) -> Option<Self> {
-        let mut keys: Vec<u32> = gates.iter().filter_map(|gate| Some(region_of(gate)?.0)).collect();
+    ) -> Vec<Self> {
+        let mut keys: Vec<u32> = gates.iter().filter_map(|gate| Some(level_gate(gate)?.key())).collect();
         keys.sort_unstable();
-        let key = keys
-            .chunk_by(|a, b| a == b)
-            .filter(|same| same.len() >= GATES_MIN)
-            .max_by_key(|same| same.len())
-            .and_then(|same| same.first().copied())?;
+        let mut found: Vec<Self> = Vec::new();
+        for same in keys.chunk_by(|a, b| a == b).filter(|same| same.len() >= GATES_MIN) {
+            if found.len() < LEVELS_MAX
+                && let Some(levels) =
+                    Self::of(same[0], found.len() as u8, (order, rules), gates, settled, names)
+            {
+                found.push(levels);
+            }
+        }
+        found
+    }
+
+    fn of(
+        key: u32,
+        index: u8,
+        (order, rules): (&[u32], &[Rule]),
+        gates: &mut [Gate],
+        settled: Option<(usize, u32)>,
+        names: &Names,
+    ) -> Option<Self> {
         let changed = last_change(key, names.get(key)?, order, rules).map_or(0, |place| place + 1);
         let from = changed.max(settled.map_or(0, |(_, to)| to as usize));
-        let regions: Vec<Region> = gates
+        let places: Vec<Place> = gates
             .iter()
             .enumerate()
             .skip(from)
             .filter_map(|(gate, g)| {
-                let (of, to, compare) = region_of(g)?;
-                (of == key).then_some(Region { gate, to: to as usize, compare })
+                let compare = *level_gate(g).filter(|compare| compare.key() == key)?;
+                Some(Place { gate, to: compare.skip_to.map(|to| to as usize), compare })
             })
             .collect();
-        let mut numbers: Vec<i64> = regions.iter().filter_map(|r| r.compare.number()).collect();
+        let mut numbers: Vec<i64> = places.iter().filter_map(|p| p.compare.number()).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        if regions.len() < GATES_MIN
+        if places.len() < GATES_MIN
             || numbers.len() > NUMBERS_MAX
-            || is_landed_in(&regions, order, rules, settled)
+            || is_landed_in(&places, order, rules, settled)
         {
             return None;
         }
         let values = (0..=numbers.len() * 2).map(|class| Some(value_of(class, &numbers))).chain([None]);
-        let masks = values.map(|value| mask(value, order.len(), &regions)).collect();
-        for region in &regions {
-            if let Some(Gate::Compare(compare)) = gates.get_mut(region.gate) {
-                compare.is_level = true;
+        let masks = values.map(|value| mask(value, order.len(), &places)).collect();
+        for place in &places {
+            if let Some(Gate::Compare(compare)) = gates.get_mut(place.gate) {
+                compare.level = Some(index);
             }
         }
         Some(Self { key, numbers: numbers.into(), masks })
@@ -98,11 +116,12 @@ impl Levels {
     }
 }
 
-/// The key, the end of the region and the comparison of a gate that only skips, by a number.
-fn region_of(gate: &Gate) -> Option<(u32, u32, Compare)> {
-    let Gate::Compare(compare) = gate else { return None };
-    compare.number()?;
-    Some((compare.key(), compare.skip_to?, *compare))
+/// The comparison of a gate with a number.
+fn level_gate(gate: &Gate) -> Option<&Compare> {
+    match gate {
+        Gate::Compare(compare) if compare.number().is_some() => Some(compare),
+        _ => None,
+    }
 }
 
 /// A value of the class: between numbers, or one of them. Where there is none between, no value comes to the class.
@@ -132,7 +151,7 @@ fn last_change(key: u32, name: &[u8], order: &[u32], rules: &[Rule]) -> Option<u
 }
 
 /// Whether a leap from before a region ends inside it: then its gate is not asked for the rest of it.
-fn is_landed_in(regions: &[Region], order: &[u32], rules: &[Rule], settled: Option<(usize, u32)>) -> bool {
+fn is_landed_in(places: &[Place], order: &[u32], rules: &[Rule], settled: Option<(usize, u32)>) -> bool {
     let leaps = order.iter().enumerate().filter_map(|(place, number)| {
         let outcome = &rules.get(*number as usize)?.outcome;
         match (outcome.skip_to, outcome.skip) {
@@ -142,22 +161,22 @@ fn is_landed_in(regions: &[Region], order: &[u32], rules: &[Rule], settled: Opti
         }
     });
     let mut leaps = leaps.chain(settled.map(|(at, to)| (at, to as usize)));
-    leaps.any(|(place, to)| regions.iter().any(|r| place < r.gate && r.gate < to && to < r.to))
+    leaps
+        .any(|(at, to)| places.iter().any(|p| at < p.gate && p.gate < to && p.to.is_some_and(|end| to < end)))
 }
 
-/// The places that are left: neither a gate of the regions nor in a region that is skipped.
-fn mask(value: Option<i64>, places: usize, regions: &[Region]) -> Bits {
-    let mut mask: Bits = vec![0; places.div_ceil(64)].into();
-    let mut place = 0;
-    while place < places {
-        match regions.iter().find(|region| region.gate == place) {
-            Some(region) if region.compare.holds_for(value) => place = region.to.max(place + 1),
-            Some(_) => place += 1,
-            None => {
-                insert(&mut mask, place as u32);
-                place += 1;
-            }
+/// The places that are left: no gate that only skips, nothing in a region that is skipped, no rule whose comparison fails.
+fn mask(value: Option<i64>, order_len: usize, places: &[Place]) -> Bits {
+    let mut mask: Bits = vec![0; order_len.div_ceil(64)].into();
+    let mut at = 0;
+    while at < order_len {
+        let place = places.binary_search_by_key(&at, |place| place.gate).ok().map(|known| &places[known]);
+        let holds = place.is_none_or(|place| place.compare.holds_for(value));
+        let to = place.and_then(|place| place.to);
+        if holds && to.is_none() {
+            insert(&mut mask, at as u32);
         }
+        at = to.filter(|_| holds).map_or(at + 1, |to| to.max(at + 1));
     }
     mask
 }

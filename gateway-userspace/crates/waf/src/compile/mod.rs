@@ -20,7 +20,7 @@ use self::{
     gate::Gate,
     levels::Levels,
     pipeline::Pipelines,
-    rule::{Rule, RuleSetBits, TargetRemoval},
+    rule::{Check, Rule, RuleSetBits, Selector, TargetRemoval},
     settings::Settings,
     settled::Settled,
     symbols::Symbols,
@@ -95,7 +95,7 @@ pub struct Ruleset {
     /// What the defaults at the beginning come to, where the prefilter is on.
     pub(crate) settled: Option<Settled>,
     /// The levels of the phases, where the prefilter is on.
-    pub(crate) levels: [Option<Levels>; 5],
+    pub(crate) levels: [Vec<Levels>; 5],
 }
 
 impl Ruleset {
@@ -114,6 +114,23 @@ impl Ruleset {
         } else {
             Ok((ruleset, diagnostics))
         }
+    }
+
+    /// Builds the automata that values have not met yet. The rules work without it; who serves traffic calls it on a
+    /// thread of its own, so that the first requests don't wait for a pattern each.
+    pub fn warm_up(&self) {
+        for rule in &self.rules {
+            if let Check::Operator { operator, .. } = &rule.check {
+                operator.warm_up();
+            }
+            let selectors = rule.targets.iter().map(|target| &target.selector);
+            for selector in selectors.chain(rule.exclusions.iter().map(|exclusion| &exclusion.selector)) {
+                if let Selector::Pattern(pattern) = selector {
+                    pattern.warm_up();
+                }
+            }
+        }
+        self.relevant_status.iter().for_each(Pattern::warm_up);
     }
 
     /// The settings in force.

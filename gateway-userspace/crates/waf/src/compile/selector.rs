@@ -23,7 +23,9 @@ pub(crate) fn selector(target: &TargetDecl, symbols: &mut Symbols) -> Result<Sel
         SelectorDecl::Pattern(pattern) => match plain_prefix(pattern) {
             Some(prefix) => Selector::Prefix(prefix.into()),
             None => {
-                let pattern = Pattern::new(format!("(?i){pattern}").as_bytes()).map_err(|e| e.to_string())?;
+                let mut pattern =
+                    Pattern::new(format!("(?i){pattern}").as_bytes()).map_err(|e| e.to_string())?;
+                pattern.forget_syntax();
                 Selector::Pattern(Arc::new(pattern))
             }
         },

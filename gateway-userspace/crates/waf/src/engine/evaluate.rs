@@ -278,20 +278,23 @@ impl Core {
         result
     }
 
-    /// The same for a value whose mask is known: what cannot change it is not even looked up.
+    /// The same for a value whose mask is known: what cannot change it is not even looked up. `trail` has what the value became on the
+    /// way through another pipeline, and gets it for this one; what they share is not gone again.
     pub(crate) fn transform_masked(
         &mut self,
         value: Span,
         mask: ByteMask,
-        pipeline: PipelineId,
-        rules: &Ruleset,
+        path: &[(PipelineId, Transformation)],
+        trail: &mut Vec<(PipelineId, Span)>,
     ) -> Span {
-        let mut current = value;
-        for (_, transformation) in rules.pipelines.path(pipeline) {
-            if current == value && transformation.is_noop_for(mask) {
-                continue;
+        let shared = path.iter().zip(&*trail).take_while(|((node, _), (known, _))| node == known).count();
+        trail.truncate(shared);
+        let mut current = trail.last().map_or(value, |(_, span)| *span);
+        for (node, transformation) in &path[shared..] {
+            if current != value || !transformation.is_noop_for(mask) {
+                current = self.transform_once(current, *transformation);
             }
-            current = self.transform_once(current, *transformation);
+            trail.push((*node, current));
         }
         current
     }

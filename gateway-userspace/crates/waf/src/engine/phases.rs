@@ -9,11 +9,12 @@ use crate::{
     actions::Disruptive,
     compile::{
         Ruleset,
-        gate::Gate,
+        gate::{Gate, Scalar},
         rule::Outcome,
         settled::{Fixed, Matched, Settled},
     },
     lang::ast::EngineMode,
+    operators::parse_integer,
     variables::{
         Variable,
         store::{Item, ItemName, Value},
@@ -45,10 +46,10 @@ impl Core {
         self.phase = phase;
         let order = rules.phases.get(phase as usize - 1).map_or(&[][..], |o| o);
         let gates = rules.gates.get(phase as usize - 1).map_or(&[][..], |g| g);
-        let levels = rules.levels.get(phase as usize - 1).and_then(Option::as_ref);
+        let levels = rules.levels.get(phase as usize - 1).map_or(&[][..], |l| l);
         // Who watches or records everything gets to see each rule.
         let may_leap = self.observer.is_none() && !self.records_all;
-        let mut levelled = false;
+        let mut levelled = 0_u8;
         let mut allowed_by = None;
         self.screen_phase(phase, rules);
         let mut at = 0;
@@ -56,28 +57,33 @@ impl Core {
             && let Some(&number) = order.get(place)
         {
             at = place + 1;
-            let mut gate = gates.get(place).copied().unwrap_or(Gate::Open);
+            let mut gate = gates.get(place).unwrap_or(&Gate::Open);
             if let (Gate::Settled, Some(settled)) = (gate, &rules.settled) {
                 if may_leap && !self.removes_any() && self.settle(settled) {
                     at = settled.to as usize;
                     continue;
                 }
-                gate = settled.first;
+                gate = &settled.first;
             }
             match gate {
                 Gate::Count(gate) if !self.has_removals_of(gate.variable) && !gate.holds(&self.store) => {
                     continue;
                 }
+                Gate::Scalar(gate) if !self.has_removals_of(gate.variable) && !self.scalar_holds(gate) => {
+                    continue;
+                }
                 Gate::Compare(gate) if !self.has_removals_of(Variable::Tx) => {
-                    if gate.is_level
+                    if let Some(level) = gate.level
                         && may_leap
-                        && !levelled
+                        && levelled >> level & 1 == 0
                         && !self.removes_any()
-                        && let Some(levels) = levels
+                        && let Some(levels) = levels.get(level as usize)
                     {
                         let value = self.tx.number(&self.arena, levels.key);
-                        levelled = self.keep_level(levels.mask(value), place);
-                        if levelled {
+                        if self.keep_level(levels.mask(value), place, levelled == 0) {
+                            levelled |= 1 << level;
+                            // This very rule may be among what is left.
+                            at = place;
                             continue;
                         }
                     }
@@ -110,10 +116,10 @@ impl Core {
             if self.engine == EngineMode::Off {
                 break;
             }
-            if levelled && self.removes_any() {
+            if levelled != 0 && self.removes_any() {
                 // A gate may be among what was taken away.
-                self.forget_level(at);
-                levelled = false;
+                self.forget_levels(at);
+                levelled = 0;
             }
         }
         self.phase_ends(allowed_by.and_then(|n| rules.rules.get(n as usize)).map_or(0, |r| r.info.id))
@@ -123,6 +129,13 @@ impl Core {
     #[inline]
     fn removes_any(&self) -> bool {
         self.any_removed || self.has_removals_of(Variable::Tx)
+    }
+
+    fn scalar_holds(&mut self, gate: &Scalar) -> bool {
+        gate.holds(match self.scalar(gate.variable) {
+            Value::Int(number) => number,
+            Value::Bytes(span) => parse_integer(self.arena.get(span)),
+        })
     }
 
     /// Takes over what the beginning comes to, if it holds for this transaction.

@@ -9,6 +9,7 @@ use crate::{
     bytes::ByteMask,
     compile::{
         Ruleset,
+        pipeline::PipelineId,
         rule::{Check, Rule},
     },
     operators::EvalContext,
@@ -34,13 +35,15 @@ pub(crate) struct Screening {
     places: Places,
     /// The rules of the phase to look at, by their place.
     possible: Vec<u64>,
-    /// The same before a level took some away.
-    before_level: Vec<u64>,
+    /// The same before levels took some away.
+    before_levels: Vec<u64>,
     /// The rules that match the value at hand.
     found: Vec<u64>,
     /// What the value at hand becomes, and the rules that look at it so.
     forms: Vec<(Span, Vec<u64>)>,
     forms_used: usize,
+    /// What the value at hand became on the way through the last pipeline.
+    trail: Vec<(PipelineId, Span)>,
     candidates: Vec<u64>,
     is_on: bool,
     /// For each phase, the rules that were looked at once: those behind a paranoia level that is not in force never are, and
@@ -66,10 +69,11 @@ impl Default for Screening {
             routes: vec![RouteSlot::default(); ROUTE_SLOTS],
             places: Places::new(ROUTE_SLOTS),
             possible: Vec::new(),
-            before_level: Vec::new(),
+            before_levels: Vec::new(),
             found: Vec::new(),
             forms: Vec::new(),
             forms_used: 0,
+            trail: Vec::new(),
             candidates: Vec::new(),
             is_on: false,
             reached: Default::default(),
@@ -97,14 +101,15 @@ impl Core {
         self.screening.as_ref().map_or(Some(from), |screening| screening.next(from))
     }
 
-    /// Leaves, from a place on, only the places of the mask; false where nothing is screened.
-    pub(crate) fn keep_level(&mut self, mask: &[u64], from: usize) -> bool {
+    /// Leaves, from a place on, only the places of the mask; false where nothing is screened. The first one of a phase notes what there was.
+    pub(crate) fn keep_level(&mut self, mask: &[u64], from: usize, is_first: bool) -> bool {
         match &mut self.screening {
             Some(screening) if screening.is_on => {
-                screening.before_level.clone_from(&screening.possible);
-                let masks = mask.iter().copied().chain(std::iter::repeat(0));
-                for (word, (possible, mask)) in screening.possible.iter_mut().zip(masks).enumerate() {
-                    *possible &= mask | !from_place(word, from);
+                if is_first {
+                    screening.before_levels.clone_from(&screening.possible);
+                }
+                for (word, possible) in screening.possible.iter_mut().enumerate().skip(from / 64) {
+                    *possible &= mask.get(word).copied().unwrap_or(0) | !from_place(word, from);
                 }
                 true
             }
@@ -112,10 +117,10 @@ impl Core {
         }
     }
 
-    /// From a place on, takes back what [`keep_level`](Self::keep_level) did.
-    pub(crate) fn forget_level(&mut self, from: usize) {
-        if let Some(Screening { possible, before_level, .. }) = self.screening.as_deref_mut() {
-            for (word, (possible, before)) in possible.iter_mut().zip(before_level).enumerate() {
+    /// From a place on, takes back what [`keep_level`](Self::keep_level) took away.
+    pub(crate) fn forget_levels(&mut self, from: usize) {
+        if let Some(Screening { possible, before_levels, .. }) = self.screening.as_deref_mut() {
+            for (word, (possible, before)) in possible.iter_mut().zip(before_levels).enumerate() {
                 *possible |= *before & from_place(word, from);
             }
         }
@@ -203,16 +208,22 @@ impl Core {
         screening.found.resize(words, 0);
         let bytes = self.arena.get(value);
         let mask = ByteMask::of(bytes);
+        let length = bytes.len();
         let slot = screening.slot(plan, mask, words, rules);
         screening.forms_used = 0;
+        screening.trail.clear();
         screening.add_direct(value, slot);
-        let is_long = bytes.len() > LONG_BYTES;
+        let is_long = length > LONG_BYTES;
         if is_long {
             self.screen_forms((value, mask), plan, phase, screening, rules);
         }
         for at in 0..screening.routes[slot].changing.len() {
             let route = &plan.routes[screening.routes[slot].changing[at] as usize];
-            let result = self.transform_masked(value, mask, route.pipeline, rules);
+            if length < route.shortest {
+                continue;
+            }
+            let path = rules.pipelines.path(route.pipeline);
+            let result = self.transform_masked(value, mask, path, &mut screening.trail);
             let same = (0..screening.forms_used).find(|form| {
                 let known = screening.forms[*form].0;
                 known == result || self.arena.get(known) == self.arena.get(result)
@@ -221,6 +232,7 @@ impl Core {
             if is_long {
                 self.screen_forms((value, mask), plan, phase, screening, rules);
                 self.bound_scratch();
+                screening.trail.clear();
             }
         }
         self.screen_forms((value, mask), plan, phase, screening, rules);
@@ -259,16 +271,19 @@ impl Core {
                 &mut screening.memo,
                 &mut screening.candidates,
             );
-            for (word, (candidates, wanted)) in screening.candidates.iter().zip(wanted).enumerate() {
-                let reached = screening.reached[screening.phase][word];
-                let mut left = candidates & wanted & reached & !screening.found[word];
+            let reached = &screening.reached[screening.phase];
+            let masks = screening.candidates.iter().zip(wanted).zip(reached);
+            for (word, (found, ((candidates, wanted), reached))) in
+                screening.found.iter_mut().zip(masks).enumerate()
+            {
+                let mut left = candidates & wanted & reached & !*found;
                 while left != 0 {
                     let place = word * 64 + left.trailing_zeros() as usize;
                     if let Some(rule) =
                         phase.order.get(place).and_then(|number| rules.rules.get(*number as usize))
                         && self.matches(rule, value, span, is_folded, rules)
                     {
-                        screening.found[word] |= 1 << (place % 64);
+                        *found |= 1 << (place % 64);
                     }
                     left &= left - 1;
                 }
@@ -346,17 +361,17 @@ impl Screening {
 
     /// Adds rules to a form known, or a form.
     fn add_form(&mut self, known: Option<usize>, span: Span, rules: &[u64]) {
-        let at = known.unwrap_or_else(|| {
+        let Some(at) = known else {
             if self.forms.len() == self.forms_used {
                 self.forms.push((span, Vec::new()));
             }
             let form = &mut self.forms[self.forms_used];
             form.0 = span;
             form.1.clear();
-            form.1.resize(rules.len(), 0);
+            form.1.extend_from_slice(rules);
             self.forms_used += 1;
-            self.forms_used - 1
-        });
+            return;
+        };
         self.forms[at].1.iter_mut().zip(rules).for_each(|(word, other)| *word |= other);
     }
 

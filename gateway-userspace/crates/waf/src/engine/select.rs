@@ -1,6 +1,9 @@
 //! From a rule's targets to the values that it looks at.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::{core::Core, time::civil};
 use crate::{
@@ -281,9 +284,11 @@ impl Core {
     fn address(&mut self, client: bool) -> Value {
         let address = if client { self.client } else { self.server };
         self.transformed.clear();
-        if let Some(address) = address {
+        match address.map(|address| address.ip().to_canonical()) {
+            Some(IpAddr::V4(address)) => write_ipv4(address, &mut self.transformed),
             // Writing to memory does not fail.
-            let _ = write!(self.transformed, "{}", address.ip().to_canonical());
+            Some(IpAddr::V6(address)) => drop(write!(self.transformed, "{address}")),
+            None => {}
         }
         Value::Bytes(self.arena.push(Buffer::Data, &self.transformed))
     }
@@ -307,6 +312,22 @@ impl Core {
     }
 }
 
+/// In a tenth of the steps that formatting takes: nearly every request asks for it.
+fn write_ipv4(address: Ipv4Addr, out: &mut Vec<u8>) {
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.push(b'.');
+        }
+        if octet >= 100 {
+            out.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            out.push(b'0' + octet / 10 % 10);
+        }
+        out.push(b'0' + octet % 10);
+    }
+}
+
 #[inline]
 fn pair_is(selector: &Selector, pair: &Pair, arena: &Arena) -> bool {
     match selector {
@@ -314,5 +335,21 @@ fn pair_is(selector: &Selector, pair: &Pair, arena: &Arena) -> bool {
         Selector::Name(id, _) | Selector::XPath(id) => pair.name_id == *id,
         Selector::Tx(_) => false,
         Selector::Prefix(_) | Selector::Pattern(_) => selector.selects_name(arena.get(pair.name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_four_octets() {
+        for address in
+            [[0, 0, 0, 0], [192, 0, 2, 10], [9, 99, 100, 255], [10, 109, 200, 1]].map(Ipv4Addr::from)
+        {
+            let mut text = Vec::new();
+            write_ipv4(address, &mut text);
+            assert_eq!(text, address.to_string().as_bytes());
+        }
     }
 }

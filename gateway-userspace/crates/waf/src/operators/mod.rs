@@ -30,7 +30,7 @@ pub use context::{CompileContext, EvalContext, GeoLookup, GeoRecord, RblLookup};
 pub use error::OperatorError;
 pub use ip_match::{IpSet, MAX_NETWORKS};
 pub use numeric::{Comparison, parse_integer};
-pub use pm::{MAX_PHRASES, Phrases};
+pub use pm::{MAX_PHRASES, MAX_PHRASES_BYTES, Phrases};
 pub use rx::{MAX_GLOBAL_MATCHES, MAX_MACRO_PATTERN_BYTES, MacroPattern};
 pub use validate::ByteRange;
 pub use verify::{MAX_CANDIDATES, NumberKind};
@@ -128,6 +128,29 @@ impl Operator {
     /// What the operator is.
     pub fn kind(&self) -> &OperatorKind {
         &self.kind
+    }
+
+    /// Builds what the first evaluation would have to build: automata of patterns and phrases. Where that has been done it costs nothing.
+    pub fn warm_up(&self) {
+        match &self.kind {
+            OperatorKind::Rx(pattern)
+            | OperatorKind::RxGlobal(pattern)
+            | OperatorKind::Verify(_, pattern) => {
+                pattern.warm_up();
+            }
+            OperatorKind::Pm(phrases) => phrases.warm_up(),
+            _ => {}
+        }
+    }
+
+    /// Gives back the memory of what only compiling needs.
+    pub(crate) fn forget_syntax(&mut self) {
+        if let OperatorKind::Rx(pattern)
+        | OperatorKind::RxGlobal(pattern)
+        | OperatorKind::Verify(_, pattern) = &mut self.kind
+        {
+            pattern.forget_syntax();
+        }
     }
 
     /// Whether the value matches. Captures are cleared and written only when the context asks for them and the value matches.

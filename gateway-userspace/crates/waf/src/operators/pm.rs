@@ -1,5 +1,7 @@
 //! `@pm` and `@pmFromFile`: many phrases at once, without regard to ASCII case, in one pass (Aho-Corasick).
 
+use std::sync::OnceLock;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::{CompileContext, OperatorError};
@@ -7,18 +9,22 @@ use super::{CompileContext, OperatorError};
 /// Most phrases of one operator.
 pub const MAX_PHRASES: usize = 500_000;
 
-/// A compiled set of phrases.
+/// Most bytes of the phrases of one operator together.
+pub const MAX_PHRASES_BYTES: usize = 64 << 20;
+
+/// A set of phrases. The automaton is built when a value first meets it: most sets are screened and seldom asked.
 #[derive(Debug)]
 pub struct Phrases {
     phrases: Vec<Vec<u8>>,
-    automaton: AhoCorasick,
+    /// None inside: it could not be built, which the bounds rule out.
+    automaton: OnceLock<Option<AhoCorasick>>,
 }
 
 impl Phrases {
-    /// Compiles a set of phrases; empty ones are left out.
+    /// A set of phrases; empty ones are left out.
     ///
     /// # Errors
-    /// [`OperatorError::Argument`] without any phrase, [`OperatorError::TooMany`] beyond [`MAX_PHRASES`].
+    /// [`OperatorError::Argument`] without any phrase, [`OperatorError::TooMany`] beyond [`MAX_PHRASES`] or [`MAX_PHRASES_BYTES`].
     pub fn new(name: &'static str, mut phrases: Vec<Vec<u8>>) -> Result<Self, OperatorError> {
         phrases.retain(|phrase| !phrase.is_empty());
         if phrases.is_empty() {
@@ -30,12 +36,11 @@ impl Phrases {
         if phrases.len() > MAX_PHRASES {
             return Err(OperatorError::TooMany { name, what: "phrases", limit: MAX_PHRASES });
         }
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .build(&phrases)
-            .map_err(|error| OperatorError::Argument { name, reason: error.to_string() })?;
-        Ok(Self { phrases, automaton })
+        // Far below what the automaton can number, so that building it cannot fail.
+        if phrases.iter().map(Vec::len).sum::<usize>() > MAX_PHRASES_BYTES {
+            return Err(OperatorError::TooMany { name, what: "bytes of phrases", limit: MAX_PHRASES_BYTES });
+        }
+        Ok(Self { phrases, automaton: OnceLock::new() })
     }
 
     /// The phrases, as written.
@@ -45,12 +50,25 @@ impl Phrases {
 
     /// Whether a phrase occurs.
     pub fn is_match(&self, value: &[u8]) -> bool {
-        self.automaton.is_match(value)
+        self.automaton().is_some_and(|automaton| automaton.is_match(value))
     }
 
     /// Where the occurrence that ends first is.
     pub fn find(&self, value: &[u8]) -> Option<std::ops::Range<usize>> {
-        self.automaton.find(value).map(|found| found.range())
+        self.automaton()?.find(value).map(|found| found.range())
+    }
+
+    /// Builds the automaton if it is not yet.
+    pub fn warm_up(&self) {
+        self.automaton();
+    }
+
+    fn automaton(&self) -> Option<&AhoCorasick> {
+        let build = || {
+            let mut builder = AhoCorasick::builder();
+            builder.ascii_case_insensitive(true).match_kind(MatchKind::Standard).build(&self.phrases).ok()
+        };
+        self.automaton.get_or_init(build).as_ref()
     }
 }
 

@@ -5,24 +5,47 @@ use memchr::memmem;
 
 /// `@contains`, `@strmatch`, and `@within` the other way round.
 pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    let Some((first, rest)) = needle.split_first() else { return true };
+    let Some(last) = haystack.len().checked_sub(needle.len()) else { return false };
     if haystack.len() > SMALL_HAYSTACK || needle.len() > SMALL_NEEDLE {
         return memmem::find(haystack, needle).is_some();
     }
-    // Setting up a searcher would take longer than looking.
-    let mut tail = haystack;
-    while let Some(at) = memchr::memchr(*first, tail) {
-        tail = &tail[at + 1..];
-        if tail.starts_with(rest) {
+    // Setting up a searcher would mostly take longer than looking for one rare byte.
+    let Some((at, rare)) = needle.iter().enumerate().max_by_key(|(_, byte)| RARITY[usize::from(**byte)])
+    else {
+        return true;
+    };
+    let mut from = 0;
+    for _ in 0..FEW {
+        let Some(found) = memchr::memchr(*rare, &haystack[from + at..=last + at]) else { return false };
+        from += found;
+        if haystack[from..].starts_with(needle) {
             return true;
         }
+        from += 1;
+        if from > last {
+            return false;
+        }
     }
-    false
+    memmem::find(&haystack[from..], needle).is_some()
 }
 
-/// Values and texts up to these lengths are searched without a searcher; its worst case is their product.
-const SMALL_HAYSTACK: usize = 512;
+/// Values and texts up to these lengths are searched without a searcher.
+const SMALL_HAYSTACK: usize = 1024;
 const SMALL_NEEDLE: usize = 64;
+/// After so many places that have only the rare byte, a searcher is worth it.
+const FEW: usize = 8;
+
+/// How seldom a list of methods, versions, endings or header names has a byte, roughly.
+const RARITY: [u8; 256] = {
+    let mut table = [30; 256];
+    let by_frequency = b" /.-_etaoinshrdlcupmTHPEAOSR01:;|,=";
+    let mut at = 0;
+    while at < by_frequency.len() {
+        table[by_frequency[at] as usize] = at as u8 / 2;
+        at += 1;
+    }
+    table
+};
 
 /// `@containsWord`: the argument stands in the value with no ASCII letter on either side. Digits and underscores do not
 /// join it to a word, as in ModSecurity v3.
@@ -45,7 +68,26 @@ pub(super) fn contains_word(value: &[u8], word: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::contains_word;
+    use super::{contains, contains_word};
+
+    #[test]
+    fn texts() {
+        let list = ".a/ .b/ .c/ .d/ .e/ .f/ .g/ .h/ .i/ .jj/";
+        for (value, text, expected) in [
+            (list, ".a/", true),
+            (list, ".f/", true),
+            (list, ".g/", true),
+            (list, ".jj/", true),
+            (list, ".j/", false),
+            (list, ".k/", false),
+            (list, "", true),
+            ("", ".", false),
+            ("aaaaaaaaab", "aab", true),
+            ("aaaaaaaaab", "aaaaaaaaabb", false),
+        ] {
+            assert_eq!(contains(value.as_bytes(), text.as_bytes()), expected, "{text} in {value}");
+        }
+    }
 
     #[test]
     fn words() {

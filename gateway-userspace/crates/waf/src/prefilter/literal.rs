@@ -104,6 +104,9 @@ impl Run {
         match part {
             Node::Empty | Node::Start | Node::End => {}
             Node::Concat(parts) => parts.iter().for_each(|part| self.take(part, best)),
+            Node::Byte(set) if let Some(byte) = set.only() => {
+                self.strings.iter_mut().for_each(|string| *string = string.followed_by(&[byte]));
+            }
             Node::Repeat { min, max, node } if *min > 0 => {
                 for _ in 0..(*min).min(4) {
                     self.take(node, best);
@@ -194,10 +197,16 @@ fn spell(node: &Node, strings: &mut Vec<Literal>) {
     match node {
         Node::Empty | Node::Start | Node::End => {}
         Node::Never => strings.clear(),
-        Node::Byte(set) => {
-            *strings =
-                strings.iter().flat_map(|left| set.iter().map(|byte| left.followed_by(&[byte]))).collect();
-        }
+        Node::Byte(set) => match set.only() {
+            Some(byte) => strings.iter_mut().for_each(|string| *string = string.followed_by(&[byte])),
+            None => {
+                let mut longer = Vec::with_capacity(strings.len() * set.len() as usize);
+                for left in &*strings {
+                    longer.extend(set.iter().map(|byte| left.followed_by(&[byte])));
+                }
+                *strings = longer;
+            }
+        },
         Node::Concat(parts) => parts.iter().for_each(|part| spell(part, strings)),
         Node::Either(parts) => {
             let mut all = Vec::new();

@@ -29,7 +29,13 @@ impl ByteSet {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u8> {
-        bytes_of(self.0)
+        self.0.into_iter().enumerate().flat_map(|(word, mut bits)| {
+            std::iter::from_fn(move || {
+                let bit = bits.trailing_zeros();
+                bits &= bits.wrapping_sub(1);
+                (bit < 64).then(|| word as u8 * 64 + bit as u8)
+            })
+        })
     }
 
     pub(super) fn union(&mut self, other: &Self) {
@@ -50,20 +56,21 @@ impl ByteSet {
     /// The presence bits of which a value must have one to have a byte of the set. A letter has the bit that both
     /// its cases share.
     pub(super) fn mask(&self) -> u64 {
-        let high = if (self.0[2] | self.0[3]) != 0 { ByteMask::HIGH.0 } else { 0 };
-        bytes_of([self.0[0], self.0[1]]).fold(high, |mask, byte| mask | ByteMask::of_byte(byte).0)
+        let mut mask = if (self.0[2] | self.0[3]) != 0 { ByteMask::HIGH.0 } else { 0 };
+        for (word, first) in [(self.0[0], 0), (self.0[1], 64)] {
+            let mut bits = word;
+            while bits != 0 {
+                mask |= ByteMask::of_byte(first + bits.trailing_zeros() as u8).0;
+                bits &= bits - 1;
+            }
+        }
+        mask
     }
-}
 
-/// The bytes whose bits are set.
-fn bytes_of<const WORDS: usize>(words: [u64; WORDS]) -> impl Iterator<Item = u8> {
-    words.into_iter().enumerate().flat_map(|(word, mut bits)| {
-        std::iter::from_fn(move || {
-            let bit = bits.trailing_zeros();
-            bits &= bits.wrapping_sub(1);
-            (bit < 64).then(|| word as u8 * 64 + bit as u8)
-        })
-    })
+    /// The byte of a set that has one.
+    pub(super) fn only(&self) -> Option<u8> {
+        if self.len() == 1 { self.iter().next() } else { None }
+    }
 }
 
 /// A pattern.

@@ -67,6 +67,8 @@ pub(crate) struct Plan {
 pub(crate) struct Route {
     pub pipeline: PipelineId,
     pub rules: Bits,
+    /// A value of fewer bytes becomes nothing that a rule of them matches.
+    pub shortest: usize,
 }
 
 impl PhasePlan {
@@ -110,7 +112,7 @@ impl PhasePlan {
             lists: Vec::new(),
         };
         for ((source, name), routes) in sources {
-            plan.add_source(source, name, routes, next_id);
+            plan.add_source(source, name, routes, pipelines, next_id);
         }
         Some(plan)
     }
@@ -120,9 +122,21 @@ impl PhasePlan {
         self.unscreened.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
     }
 
-    fn add_source(&mut self, source: Source, name: Option<u32>, routes: Routes, next_id: &mut u32) {
-        let routes: Vec<Route> =
-            routes.into_iter().map(|(pipeline, rules)| Route { pipeline, rules }).collect();
+    fn add_source(
+        &mut self,
+        source: Source,
+        name: Option<u32>,
+        routes: Routes,
+        pipelines: &Pipelines,
+        next_id: &mut u32,
+    ) {
+        let route = |(pipeline, rules): (PipelineId, Bits)| {
+            let path = pipelines.path(pipeline).iter().rev();
+            let shortest = path
+                .fold(self.screen.shortest_match(&rules), |length, (_, step)| step.shortest_input(length));
+            Route { pipeline, rules, shortest }
+        };
+        let routes: Vec<Route> = routes.into_iter().map(route).collect();
         let mut wanted = vec![0; self.unscreened.len()];
         for route in &routes {
             wanted.iter_mut().zip(&route.rules).for_each(|(word, other)| *word |= other);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use daachorse::{DoubleArrayAhoCorasick, DoubleArrayAhoCorasickBuilder};
-use regex_syntax::ParserBuilder;
 
 use super::fragment::{Fragment, fragments};
 use super::grams::{Focus, Grams};
@@ -282,6 +281,15 @@ impl Screen {
         }
     }
 
+    /// The fewest bytes that a value needs for one of these operators to match it.
+    pub(crate) fn shortest_match(&self, wanted: &[u64]) -> usize {
+        if self.always.iter().zip(wanted).any(|(always, wanted)| always & wanted != 0) {
+            return 0;
+        }
+        let of_wanted = self.conditions.iter().filter(|condition| has(wanted, condition.operator));
+        of_wanted.map(|condition| condition.min_len as usize).min().unwrap_or(usize::MAX)
+    }
+
     /// The question about the operators of `wanted`.
     pub(crate) fn question(&self, id: u32, wanted: &[u64]) -> Question {
         let of = |index: &u32| self.conditions.get(*index as usize).is_some_and(|c| has(wanted, c.operator));
@@ -535,10 +543,8 @@ fn fragments_of(operator: &Operator) -> Option<Vec<Fragment>> {
         vec![fragment]
     };
     Some(match operator.kind() {
-        OperatorKind::Rx(pattern) | OperatorKind::RxGlobal(pattern) if pattern.is_linear() => {
-            let mut parser =
-                ParserBuilder::new().unicode(false).utf8(false).dot_matches_new_line(true).build();
-            fragments(&Node::of(&parser.parse(pattern.source()).ok()?))
+        OperatorKind::Rx(pattern) | OperatorKind::RxGlobal(pattern) => {
+            fragments(&Node::of(pattern.syntax()?))
         }
         OperatorKind::Pm(phrases) => phrases.phrases().iter().map(|phrase| literal(phrase)).collect(),
         OperatorKind::Contains(_)

@@ -215,6 +215,23 @@ impl Transformation {
         }
     }
 
+    /// The fewest bytes that a value must have to become that many.
+    pub fn shortest_input(self, output: usize) -> usize {
+        match self {
+            // Those make values longer.
+            Self::Base64Encode
+            | Self::HexEncode
+            | Self::Length
+            | Self::Md5
+            | Self::Sha1
+            | Self::UrlEncode
+            | Self::Utf8ToUnicode => 0,
+            Self::Base64Decode | Self::Base64DecodeExt => output.saturating_mul(8).div_ceil(6),
+            Self::HexDecode => output.saturating_mul(2),
+            _ => output,
+        }
+    }
+
     /// Whether the transformation cannot change a value that has no bytes but those of `mask`. Never true wrongly;
     /// false means only that it has to be run.
     pub fn is_noop_for(self, mask: ByteMask) -> bool {

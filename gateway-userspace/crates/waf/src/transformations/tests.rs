@@ -191,6 +191,13 @@ const PIECES: &[&[u8]] = &[
     b"?",
 ];
 
+/// No value is shorter than what its result asks for.
+fn is_long_enough(transformation: Transformation, value: &[u8], outcome: &Outcome, out: &[u8]) {
+    let length = if *outcome == Outcome::Changed { out.len() } else { value.len() };
+    let needed = transformation.shortest_input(length);
+    assert!(value.len() >= needed, "{transformation:?} of {} comes to {length} bytes", value.escape_ascii());
+}
+
 #[test]
 fn random_values_never_contradict_the_rules_of_all() {
     let mut random = Random::new(3);
@@ -201,7 +208,9 @@ fn random_values_never_contradict_the_rules_of_all() {
         let mask = ByteMask::of(&value);
         for transformation in Transformation::all() {
             out.clear();
-            match transformation.apply(&value, &mut out) {
+            let outcome = transformation.apply(&value, &mut out);
+            is_long_enough(transformation, &value, &outcome, &out);
+            match outcome {
                 Outcome::Unchanged => {
                     assert!(out.is_empty(), "{transformation:?} of {}", value.escape_ascii());
                 }
@@ -244,6 +253,7 @@ fn single_bytes_and_pairs() {
                         "{transformation:?} of {}",
                         value.escape_ascii()
                     );
+                    is_long_enough(transformation, value, &outcome, &out);
                 }
             }
         }

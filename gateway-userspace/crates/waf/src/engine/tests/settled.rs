@@ -107,7 +107,7 @@ fn defaults() {
 
 #[test]
 fn levels() {
-    assert!(compile(LEVELS, true).levels[0].is_some(), "the levels are masks");
+    assert!(compile(LEVELS, true).levels[0].len() == 1, "the levels are masks");
     let at = |level: &str| {
         format!("SecRule &TX:level \"@eq 0\" id:2,phase:1,pass,nolog,setvar:tx.level={level}\n{LEVELS}")
     };
@@ -164,5 +164,84 @@ fn levels() {
         // A leap into a region passes its gate by.
         (leap("skipAfter:22"), SAY, &["23", "32"]),
         (leap("skip:3"), SAY, &["23", "32"]),
+    ]);
+}
+
+/// Rules that begin with a comparison of one of two variables; some only skip.
+const SUMS: &str = "
+SecRule TX:LEVEL \"@lt 1\" id:20,phase:1,pass,nolog,skipAfter:ONE
+SecRule ARGS:say \"@rx a\" id:21,phase:1,pass
+SecMarker ONE
+SecRule TX:DEEP \"@lt 2\" id:22,phase:1,pass,nolog,skipAfter:TWO
+SecRule TX:LEVEL \"@ge 2\" id:31,phase:1,pass
+SecRule TX:DEEP \"@ge 3\" id:32,phase:1,pass
+SecMarker TWO
+SecRule TX:LEVEL \"!@ge 2\" id:33,phase:1,pass
+SecRule TX:DEEP \"@ge 2\" id:34,phase:1,pass,chain
+SecRule ARGS:say \"@rx b\"
+SecRule TX:OTHER \"@ge 1\" id:35,phase:1,pass
+SecRule ARGS:say \"@rx .\" id:36,phase:1,pass
+";
+
+#[test]
+fn levels_of_two_variables() {
+    let crossing = SUMS
+        .replace("SecMarker ONE\n", "")
+        .replace("SecRule TX:LEVEL \"@ge 2\"", "SecMarker ONE\nSecRule TX:LEVEL \"@ge 2\"");
+    assert_eq!(compile(SUMS, true).levels[0].len(), 2, "both variables have masks");
+    assert_eq!(compile(&crossing, true).levels[0].len(), 1, "one passes the other's gate by");
+    let at = |level: u8, deep: u8, rules: &str| {
+        format!("SecAction id:2,phase:1,pass,nolog,setvar:tx.level={level},setvar:tx.deep={deep}\n{rules}")
+    };
+    let removing = |id: u8| {
+        at(1, 1, SUMS).replace("id:21,phase:1,pass", &format!("id:21,phase:1,pass,ctl:ruleRemoveById={id}"))
+    };
+    check(&[
+        (SUMS.to_owned(), SAY, &["21", "36"]),
+        (at(0, 0, SUMS), SAY, &["33", "36"]),
+        (at(1, 1, SUMS), SAY, &["21", "33", "36"]),
+        (at(2, 1, SUMS), SAY, &["21", "36"]),
+        (at(1, 2, SUMS), SAY, &["21", "33", "34", "36"]),
+        (at(2, 3, SUMS), SAY, &["21", "31", "32", "34", "36"]),
+        (at(0, 3, SUMS), SAY, &["32", "33", "34", "36"]),
+        // What is taken away when both have left their masks.
+        (removing(22), SAY, &["21", "33", "36"]),
+        (removing(33), SAY, &["21", "36"]),
+        (
+            at(2, 1, &SUMS.replace("id:31,phase:1,pass", "id:31,phase:1,pass,ctl:ruleRemoveById=34")),
+            SAY,
+            &["21", "36"],
+        ),
+        (
+            at(3, 3, &SUMS.replace("id:31,phase:1,pass", "id:31,phase:1,pass,ctl:ruleRemoveById=34")),
+            SAY,
+            &["21", "31", "32", "36"],
+        ),
+        // The first leap ends behind the second gate, so that its rules run.
+        (at(0, 1, &crossing), SAY, &["33", "36"]),
+        (at(0, 3, &crossing), SAY, &["32", "33", "34", "36"]),
+        (at(1, 1, &crossing), SAY, &["21", "33", "36"]),
+        (at(2, 2, &crossing), SAY, &["21", "31", "34", "36"]),
+    ]);
+}
+
+/// MATCHED_VAR is of the last match, but a rule that does nothing but skip by a comparison leaves it alone. ModSecurity v3 would name
+/// that rule's variable, up to the next rule that does not match: there it is empty.
+#[test]
+fn what_only_skips_leaves_the_matched_variable() {
+    let say = "SecAction \"id:9,phase:1,pass,msg:'%{MATCHED_VAR_NAME}=%{MATCHED_VAR}'\"";
+    let first = "SecAction id:1,phase:1,pass,nolog,setvar:tx.level=1\nSecRule ARGS:say \"@rx b\" id:2,phase:1,pass,nolog";
+    let skips = "SecRule TX:level \"@lt 2\" \"id:3,phase:1,pass,nolog,skipAfter:END\"";
+    let no_match = "SecRule ARGS:say \"@rx z\" id:4,phase:1,pass";
+    check(&[
+        (format!("{first}\n{say}"), SAY, &["9 ARGS:say=abc"]),
+        (format!("{first}\n{no_match}\n{say}"), SAY, &["9 ARGS:say=abc"]),
+        (format!("{first}\n{skips}\nSecMarker END\n{say}"), SAY, &["9 ARGS:say=abc"]),
+        // With anything else to do it counts.
+        (
+            format!("{first}\n{}\nSecMarker END\n{say}", skips.replace("nolog,", "nolog,setvar:tx.x=1,")),
+            SAY,
+            &["9 TX:level=1"],
+        ),
     ]);
 }

@@ -7,13 +7,17 @@
 //! recursion and verbs too, but it is C behind `unsafe`, and its match limit is the same kind of bound.
 
 mod class;
+mod linear;
 mod scan;
 mod translate;
 
 #[cfg(test)]
 mod tests;
 
+use regex_syntax::hir::Hir;
+
 use super::Captures;
+use linear::Linear;
 
 /// Steps of backtracking that a search may take before it gives up (SecPcreMatchLimit's recommended value).
 pub const BACKTRACK_LIMIT: usize = 100_000;
@@ -27,9 +31,6 @@ pub const LONG_VALUE_BYTES: usize = 32 << 10;
 
 /// Largest compiled form of one pattern, in bytes; more does not compile.
 pub const COMPILED_LIMIT_BYTES: usize = 32 * 1024 * 1024;
-
-/// Largest cache of one pattern's lazily built automaton, in bytes, per thread that uses it.
-const LAZY_CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Why a pattern does not compile. Offsets are bytes from its start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,22 +72,22 @@ pub enum PatternError {
     },
 }
 
-/// A compiled pattern.
+/// A pattern that is sure to compile.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     engine: Engine,
-    source: String,
 }
 
 #[derive(Debug, Clone)]
 enum Engine {
-    Linear(regex::bytes::Regex),
+    Linear(Linear),
     Backtracking(Box<Backtracking>),
 }
 
 /// A pattern under both limits.
 #[derive(Debug, Clone)]
 struct Backtracking {
+    source: String,
     usual: fancy_regex::Regex,
     long: fancy_regex::Regex,
 }
@@ -118,24 +119,41 @@ impl Pattern {
     pub fn with_limit(pattern: &[u8], compiled_bytes: usize) -> Result<Self, PatternError> {
         let translated = translate::translate(pattern)?;
         let engine = if translated.needs_backtracking {
-            Engine::Backtracking(Box::new(Backtracking::new(&translated.source, compiled_bytes)?))
+            Engine::Backtracking(Box::new(Backtracking::new(translated.source, compiled_bytes)?))
         } else {
-            Engine::Linear(
-                regex::bytes::RegexBuilder::new(&translated.source)
-                    .unicode(false)
-                    .dot_matches_new_line(true)
-                    .size_limit(compiled_bytes)
-                    .dfa_size_limit(LAZY_CACHE_BYTES)
-                    .build()
-                    .map_err(|error| PatternError::Refused { reason: error.to_string() })?,
-            )
+            Engine::Linear(Linear::new(translated.source, compiled_bytes)?)
         };
-        Ok(Self { engine, source: translated.source })
+        Ok(Self { engine })
     }
 
     /// The pattern in the syntax of the regex crate: for it, `unicode(false)` and `dot_matches_new_line(true)` are to be set.
     pub fn source(&self) -> &str {
-        &self.source
+        match &self.engine {
+            Engine::Linear(linear) => linear.source(),
+            Engine::Backtracking(regex) => &regex.source,
+        }
+    }
+
+    /// Builds what the first search would have to build. Where that has been done it costs nothing.
+    pub fn warm_up(&self) {
+        if let Engine::Linear(linear) = &self.engine {
+            linear.regex();
+        }
+    }
+
+    /// What was read of a pattern that an automaton runs, until it is forgotten.
+    pub(crate) fn syntax(&self) -> Option<&Hir> {
+        match &self.engine {
+            Engine::Linear(linear) => linear.syntax(),
+            Engine::Backtracking(_) => None,
+        }
+    }
+
+    /// Gives back the memory of the [`syntax`](Self::syntax).
+    pub(crate) fn forget_syntax(&mut self) {
+        if let Engine::Linear(linear) = &mut self.engine {
+            linear.forget_syntax();
+        }
     }
 
     /// Whether an automaton runs the pattern, so that its cost is linear and its source parses with regex-syntax.
@@ -146,7 +164,12 @@ impl Pattern {
     /// Looks for the pattern anywhere in the value.
     pub fn search(&self, value: &[u8]) -> Search {
         match &self.engine {
-            Engine::Linear(regex) => Search::of(regex.is_match(value)),
+            Engine::Linear(linear) => match linear.is_whole(value) {
+                Some(found) => Search::of(found),
+                None => {
+                    linear.regex().map_or(Search::LimitExceeded, |regex| Search::of(regex.is_match(value)))
+                }
+            },
             Engine::Backtracking(regex) => {
                 regex.of(value).is_match(value).map_or(Search::LimitExceeded, Search::of)
             }
@@ -186,7 +209,10 @@ impl Pattern {
             return Err(Search::NotFound);
         }
         let found = match &self.engine {
-            Engine::Linear(regex) => regex.find_at(value, from).map(|found| (found.start(), found.end())),
+            Engine::Linear(linear) => {
+                let regex = linear.regex().ok_or(Search::LimitExceeded)?;
+                regex.find_at(value, from).map(|found| (found.start(), found.end()))
+            }
             Engine::Backtracking(regex) => regex
                 .of(value)
                 .find_from_pos(value, from)
@@ -203,13 +229,21 @@ impl Pattern {
         captures: &mut Captures,
     ) -> Result<(usize, usize), Search> {
         match &self.engine {
-            // Without groups of its own the match is all there is to know, and finding it allocates nothing.
-            Engine::Linear(regex) if regex.captures_len() == 1 => {
-                let found = regex.find_at(value, from).ok_or(Search::NotFound)?;
-                captures.set_range(0, found.range());
-                Ok((found.start(), found.end()))
-            }
-            Engine::Linear(regex) => {
+            Engine::Linear(linear) => {
+                if let Some(found) = linear.is_whole(value) {
+                    if from > 0 || !found {
+                        return Err(Search::NotFound);
+                    }
+                    captures.set_range(0, 0..value.len());
+                    return Ok((0, value.len()));
+                }
+                let regex = linear.regex().ok_or(Search::LimitExceeded)?;
+                // Without groups of its own the match is all there is to know, and finding it allocates nothing.
+                if regex.captures_len() == 1 {
+                    let found = regex.find_at(value, from).ok_or(Search::NotFound)?;
+                    captures.set_range(0, found.range());
+                    return Ok((found.start(), found.end()));
+                }
                 let groups = regex.captures_at(value, from).ok_or(Search::NotFound)?;
                 for (index, group) in groups.iter().take(super::MAX_CAPTURES).enumerate() {
                     if let Some(group) = group {
@@ -236,9 +270,9 @@ impl Pattern {
 }
 
 impl Backtracking {
-    fn new(source: &str, compiled_bytes: usize) -> Result<Self, PatternError> {
+    fn new(source: String, compiled_bytes: usize) -> Result<Self, PatternError> {
         let under = |limit| {
-            fancy_regex::RegexBuilder::new(source)
+            fancy_regex::RegexBuilder::new(&source)
                 .bytes_mode(fancy_regex::BytesMode::Ascii)
                 .dot_matches_new_line(true)
                 .backtrack_limit(limit)
@@ -246,7 +280,7 @@ impl Backtracking {
                 .build()
                 .map_err(|error| PatternError::Refused { reason: error.to_string() })
         };
-        Ok(Self { usual: under(BACKTRACK_LIMIT)?, long: under(BACKTRACK_LIMIT_LONG)? })
+        Ok(Self { usual: under(BACKTRACK_LIMIT)?, long: under(BACKTRACK_LIMIT_LONG)?, source })
     }
 
     fn of(&self, value: &[u8]) -> &fancy_regex::Regex {
