@@ -28,7 +28,7 @@ pub struct Order {
     pub action: Action,
     /// By whom.
     pub origin: Origin,
-    /// Why, in a sentence; cut to [`MAX_REASON_BYTES`].
+    /// Why, in a sentence; cut to [`MAX_REASON_BYTES`](crate::bans::decision::MAX_REASON_BYTES).
     pub reason: Arc<str>,
     /// The scenario, where one decided.
     pub scenario: Option<Arc<str>>,
