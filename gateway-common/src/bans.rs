@@ -138,8 +138,7 @@ pub const fn host_places(key: &HashKey, address: u32, mask: u32) -> Places {
     }
 }
 
-/// Places of a piece: a masked address and its length in bytes. Marks take the upper 24 bits of the hash, the two
-/// buckets 20 bits each.
+/// Places of a piece: a masked address and its length in bytes.
 #[inline(always)]
 pub const fn wide_places(
     key: &HashKey,
@@ -149,7 +148,12 @@ pub const fn wide_places(
     mask: u32,
     marks_mask: u32,
 ) -> Places {
-    let hash = hash_wide(key, high, low, bytes);
+    wide_places_of(hash_wide(key, high, low, bytes), mask, marks_mask)
+}
+
+/// Places of a piece by its hash. Marks take the upper 24 bits of it, the two buckets 20 bits each.
+#[inline(always)]
+pub const fn wide_places_of(hash: u64, mask: u32, marks_mask: u32) -> Places {
     Places {
         first: hash as u32 & mask,
         second: (hash >> 20) as u32 & mask,

@@ -1,20 +1,23 @@
 //! Limits for each source: the generic cell rate algorithm (ITU-T I.371) on cells of one word.
 //!
-//! A cell holds a tag of its source and the theoretical arrival time (TAT) in limiter time
-//! ([`FINE_BITS`] bits below a jiffy), on a circle of 44 bits. Costs are fractions of limiter time, so long-run
-//! rates are exact; the clock moves in ticks, so a burst may be larger by what one tick lets in.
+//! A cell holds the theoretical arrival time (TAT) in its upper 44 bits and a tag of its source in the lower 20. The upper
+//! bits are a circle that the arithmetic of words goes round by itself: limiter time counts 2^-40 of a jiffy, and a TAT is a
+//! multiple of 2^[`TAG_BITS`] of those. Long-run rates are exact to that; the clock moves in ticks, so a burst may be larger
+//! by what one tick lets in.
 
-use crate::time::FINE_BITS;
-
-/// Bits of the TAT.
-pub const TAT_BITS: u32 = 44;
-/// Mask of the TAT.
-pub const TAT_MASK: u64 = (1 << TAT_BITS) - 1;
-/// Bits of a cost below one unit of limiter time.
-pub const COST_BITS: u32 = 16;
+/// Bits of a cell's tag.
+pub const TAG_BITS: u32 = 20;
+/// Mask of a cell's tag.
+pub const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
+/// Bits of a jiffy's fraction in limiter time.
+pub const TICK_BITS: u32 = 40;
+/// The farthest that a TAT may be ahead, the tolerance of a limit: at 250 ticks a second four hours and a half.
+pub const FARTHEST: u64 = 1 << 62;
+/// Most units that one step may take.
+pub const MOST_UNITS: u64 = 1 << 16;
 /// How far apart the clocks of two CPUs may seem: one reads the tick and is held up before it looks at the cell, while the
 /// other charges it ticks later. A second at 250 ticks.
-const SLACK: u64 = 250 << FINE_BITS;
+const SLACK: u64 = 250 << TICK_BITS;
 /// Cells of a bucket.
 pub const CELL_WAYS: usize = 8;
 /// Classes of limits: 0 is the default, the others are for prefixes.
@@ -28,32 +31,44 @@ pub struct CellBucket {
     pub cells: [u64; CELL_WAYS],
 }
 
-/// A byte for each cell of a bucket: the fingerprint of the source whose cell it is, zero for none. A table of these is an
-/// eighth as large as that of the cells, so that a flood finds out from a nearer cache that nothing is known of a source.
-pub type Fingerprints = u64;
+/// Entries of the table of known sources, a byte each: the fingerprint of the source of that place that was last seen. Small, so
+/// that a flood finds out in a near cache that nothing is known of a source (decision 55).
+pub const KNOWN: u32 = 1 << 17;
+
+/// The place of a source in the table of known ones, from its hash.
+#[inline(always)]
+pub const fn known_place(hash: u64) -> u32 {
+    (hash >> 17) as u32 & (KNOWN - 1)
+}
 
 /// The fingerprint of a source, from its hash; never zero.
 #[inline(always)]
 pub const fn fingerprint(hash: u64) -> u8 {
-    let byte = (hash >> 32) as u8;
-    byte + (byte == 0) as u8
+    (hash >> 36) as u8 | 1
 }
 
-/// True when one of the bytes is this fingerprint: the source may have a cell in the bucket. False is certain.
+/// True when a new source becomes known with its cell: among the first eighth of a tick's `budget`, `left` of which is left after
+/// it. Those of a flood are mostly later, and would push out whoever is known.
 #[inline(always)]
-pub const fn may_know(bytes: Fingerprints, fingerprint: u8) -> bool {
-    const ONES: u64 = u64::MAX / 255;
-    let differs = bytes ^ (fingerprint as u64 * ONES);
-    differs.wrapping_sub(ONES) & !differs & (ONES << 7) != 0
+pub const fn known_at_once(budget: u32, left: u64) -> bool {
+    let before = (budget as u64).wrapping_sub(left).wrapping_sub(1);
+    before.wrapping_mul(8) < budget as u64
+}
+
+/// True in the ticks in which a source within its limits becomes known: one in four, as writing it down costs half as much as a
+/// limit.
+#[inline(always)]
+pub const fn notes(hash: u64, jiffies: u64) -> bool {
+    (hash ^ jiffies) & 3 == 0
 }
 
 /// What one more unit costs, and how far ahead of now the TAT may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Limit {
-    /// Limiter time for one packet, byte or connection, times 2^16; zero is no limit.
+    /// Limiter time for one packet, byte or connection, at most [`FARTHEST`] for [`MOST_UNITS`]; zero is no limit.
     pub cost: u64,
-    /// Tolerance: the burst in limiter time, one tick included.
+    /// Tolerance: the burst in limiter time, one tick included; at most [`FARTHEST`].
     pub tolerance: u64,
 }
 
@@ -92,69 +107,86 @@ pub enum Kind {
 /// Now in limiter time.
 #[inline(always)]
 pub const fn now(jiffies: u64) -> u64 {
-    (jiffies << FINE_BITS) & TAT_MASK
+    jiffies << TICK_BITS
 }
 
 /// The tag of a source and kind, from the source's hash: its upper 20 bits.
 #[inline(always)]
 pub const fn tag(hash: u64, kind: u64) -> u64 {
-    (hash >> TAT_BITS).wrapping_add(kind) << TAT_BITS
+    (hash >> (64 - TAG_BITS)).wrapping_add(kind) & TAG_MASK
 }
 
 /// The way where the cell of a tag is looked for first.
 #[inline(always)]
 pub const fn home(tag: u64) -> u64 {
-    tag >> TAT_BITS & (CELL_WAYS as u64 - 1)
+    tag & (CELL_WAYS as u64 - 1)
 }
 
 /// True when a cell carries a tag.
 #[inline(always)]
 pub const fn tagged(cell: u64, tag: u64) -> bool {
-    cell & !TAT_MASK == tag
+    cell & TAG_MASK == tag
 }
 
 /// How long ago a cell's TAT was; zero when it is ahead.
 #[inline(always)]
 pub const fn idle(cell: u64, now: u64) -> u64 {
-    let behind = now.wrapping_sub(cell) & TAT_MASK;
-    if behind >> (TAT_BITS - 1) == 0 { behind } else { 0 }
+    let behind = now.wrapping_sub(cell & !TAG_MASK);
+    if behind >> 63 == 0 { behind } else { 0 }
 }
 
 /// How far ahead a TAT is, as far as `farthest`; anything else is long past, or never was.
 #[inline(always)]
 pub const fn ahead(cell: u64, now: u64, farthest: u64) -> u64 {
-    let ahead = cell.wrapping_sub(now) & TAT_MASK;
+    let ahead = (cell & !TAG_MASK).wrapping_sub(now);
     if ahead > farthest { 0 } else { ahead }
 }
 
-/// The cost of some units in limiter time, rounded to the nearest.
+/// The cost of some units in limiter time, rounded to what a TAT can hold.
 #[inline(always)]
 pub const fn cost(limit: &Limit, units: u64) -> u64 {
-    (limit.cost.wrapping_mul(units) + (1 << (COST_BITS - 1))) >> COST_BITS
+    limit.cost.wrapping_mul(units).wrapping_add(1 << (TAG_BITS - 1)) & !TAG_MASK
 }
 
-/// The new TAT after `units` more, or `u64::MAX` when that goes over the limit.
+/// The cell after `units` more, or `None` when they go over the limit. `fresh`: now, with the tag of the cell; a cell that never
+/// was is the same.
 ///
 /// A TAT a little farther ahead than the tolerance was written by a CPU with a later tick, and counts; farther yet it is
 /// of a limit that was replaced.
 #[inline(always)]
-pub const fn step(cell: u64, now: u64, limit: &Limit, units: u64) -> u64 {
-    let next = ahead(cell, now, limit.tolerance + SLACK) + cost(limit, units);
-    if next > limit.tolerance { u64::MAX } else { now.wrapping_add(next) & TAT_MASK }
+pub const fn step(cell: u64, fresh: u64, limit: &Limit, units: u64) -> Option<u64> {
+    let mut ahead = cell.wrapping_sub(fresh);
+    if (ahead as i64) < 0 {
+        ahead = 0;
+    }
+    let mut next = ahead.wrapping_add(cost(limit, units));
+    if next > limit.tolerance {
+        if ahead <= limit.tolerance.wrapping_add(SLACK) {
+            return None;
+        }
+        next = cost(limit, units);
+        if next > limit.tolerance {
+            return None;
+        }
+    }
+    Some(fresh.wrapping_add(next))
 }
 
-/// A limit of `rate` units a second with a burst of `burst`, at a tick of `tick_ns` nanoseconds.
-pub const fn limit(rate: u64, burst: u64, tick_ns: u64) -> Limit {
+/// A limit of `rate` units a second with a burst of `burst`, at a tick of `tick_ns` nanoseconds. Rates so low that
+/// [`MOST_UNITS`] would take longer than [`FARTHEST`] are raised to that: four bytes a second at 250 ticks. `most`: units that one step may take.
+pub const fn limit(rate: u64, burst: u64, most: u64, tick_ns: u64) -> Limit {
     if rate == 0 || tick_ns == 0 {
         return Limit { cost: 0, tolerance: 0 };
     }
-    let second = (1_000_000_000u128 << (FINE_BITS + COST_BITS)) / tick_ns as u128;
-    let cost = second / rate as u128;
+    let second = (1_000_000_000u128 << TICK_BITS) / tick_ns as u128;
+    let cost = at_most(second / rate as u128, FARTHEST / most);
     let cost = if cost == 0 { 1 } else { cost };
-    let burst = (cost * burst as u128) >> COST_BITS;
-    let most = (1u128 << (TAT_BITS - 1)) - 1;
-    let tolerance = burst + (1 << FINE_BITS);
-    Limit { cost: cost as u64, tolerance: if tolerance > most { most as u64 } else { tolerance as u64 } }
+    let tolerance = at_most(cost as u128 * burst as u128 + (1 << TICK_BITS), FARTHEST);
+    Limit { cost, tolerance }
+}
+
+const fn at_most(value: u128, most: u64) -> u64 {
+    if value > most as u128 { most } else { value as u64 }
 }
 
 #[cfg(test)]
@@ -162,18 +194,19 @@ mod tests {
     use super::*;
 
     const TICK: u64 = 4_000_000;
+    /// Any will do.
+    const TAG: u64 = 0xabcde;
 
     /// Offers `per_tick` packets of `units` in each of `ticks` ticks and returns the units admitted.
     fn admitted(limit: &Limit, start: u64, ticks: u64, per_tick: u64, units: u64) -> u64 {
-        let (mut cell, mut admitted) = (0, 0);
+        let (mut cell, mut admitted) = (None, 0);
         for tick in 0..ticks {
             for _ in 0..per_tick {
-                match step(cell, now(start + tick), limit, units) {
-                    u64::MAX => {}
-                    next => {
-                        cell = next;
-                        admitted += units;
-                    }
+                // As the program takes it: what is in no cell is fresh.
+                let fresh = now(start + tick) | TAG;
+                if let Some(next) = step(cell.unwrap_or(fresh), fresh, limit, units) {
+                    cell = Some(next);
+                    admitted += units;
                 }
             }
         }
@@ -191,8 +224,8 @@ mod tests {
             (125_000_000, 1_000_000, 600, 1_500),
             (1_000_000_000, 10_000_000, 5_000, 1_500),
         ] {
-            let limit = limit(rate, burst, TICK);
-            for start in [0, 4_294_892_296, u64::MAX >> FINE_BITS, (1 << (TAT_BITS - FINE_BITS)) - 7_000] {
+            let limit = limit(rate, burst, MOST_UNITS, TICK);
+            for start in [0, 4_294_892_296, u64::MAX >> TICK_BITS, (1 << (64 - TICK_BITS)) - 7_000] {
                 let got = admitted(&limit, start, 15_000, per_tick, units) as f64;
                 let exact = (rate * 60 + burst) as f64;
                 let tick = rate as f64 / 250.0 + units as f64;
@@ -206,49 +239,84 @@ mod tests {
 
     #[test]
     fn what_is_under_the_limit_is_never_refused() {
-        let limit = limit(1_000, 10, TICK);
+        let limit = limit(1_000, 10, 1, TICK);
         assert_eq!(admitted(&limit, 77, 1_000, 4, 1), 4_000);
     }
 
     #[test]
     fn stale_and_foreign_cells_count_as_fresh() {
-        let limit = limit(10, 5, TICK);
-        for cell in [0, now(5_000_000), now(100), TAT_MASK] {
-            assert_ne!(step(cell, now(1_000_000), &limit, 1), u64::MAX);
+        let limit = limit(10, 5, 1, TICK);
+        for cell in [0, now(5_000_000), now(100), !TAG_MASK] {
+            assert!(step(cell | TAG, now(1_000_000) | TAG, &limit, 1).is_some(), "{cell:#x}");
         }
     }
 
     #[test]
     fn a_cell_written_a_tick_later_gives_no_second_burst() {
-        let limit = limit(1_000, 300, TICK);
+        let limit = limit(1_000, 300, 1, TICK);
         for lag in [0, 1, 2, 100] {
-            let (mut cell, later) = (0, now(50_000));
-            while step(cell, later, &limit, 1) != u64::MAX {
-                cell = step(cell, later, &limit, 1);
+            let later = now(50_000) | TAG;
+            let mut cell = later;
+            while let Some(next) = step(cell, later, &limit, 1) {
+                cell = next;
             }
-            assert_eq!(step(cell, now(50_000 - lag), &limit, 1), u64::MAX, "{lag} ticks behind");
+            assert_eq!(step(cell, now(50_000 - lag) | TAG, &limit, 1), None, "{lag} ticks behind");
         }
     }
 
     #[test]
-    fn fingerprints_are_found_in_any_place_and_nothing_is_in_an_empty_bucket() {
-        for hash in [0u64, 1 << 32, 0x80 << 32, 0xff << 32, u64::MAX, 0x0123_4567_89ab_cdef] {
-            let print = fingerprint(hash);
-            assert_ne!(print, 0, "{hash:#x}");
-            assert!(!may_know(0, print), "{hash:#x} in an empty bucket");
-            for way in 0..CELL_WAYS {
-                let others = u64::from(print ^ 0x55) * (u64::MAX / 255);
-                let bytes = others & !(0xff << (way * 8)) | u64::from(print) << (way * 8);
-                assert!(may_know(bytes, print), "{hash:#x} in way {way}");
-                assert!(!may_know(others, print), "{hash:#x}");
+    fn a_cell_keeps_its_tag() {
+        let limit = limit(12_345, 678, MOST_UNITS, TICK);
+        for tag in [0, 1, TAG, TAG_MASK] {
+            let (mut cell, mut steps) = (now(9_000) | tag, 0);
+            for tick in 9_000..9_100 {
+                while let Some(next) = step(cell, now(tick) | tag, &limit, 7) {
+                    (cell, steps) = (next, steps + 1);
+                    assert!(tagged(cell, tag), "{tag:#x}: {cell:#x}");
+                }
             }
+            // 0.4 seconds at that rate, and the burst.
+            assert!((790..820).contains(&steps), "{tag:#x}: {steps}");
+        }
+    }
+
+    #[test]
+    fn the_slowest_and_the_longest_limits_stay_on_their_half_of_the_circle() {
+        for (rate, burst, most, tick) in [
+            (1, u64::MAX, 1, TICK),
+            (1, 1, MOST_UNITS, 1_000_000),
+            (16, 65_536, MOST_UNITS, 1_000_000),
+            (u64::MAX, 1, 1, TICK),
+        ] {
+            let limit = limit(rate, burst, most, tick);
+            assert!(limit.cost > 0 && limit.tolerance <= FARTHEST, "{limit:?}");
+            assert!(u128::from(limit.cost) * u128::from(most) <= u128::from(FARTHEST), "{limit:?}");
+            let fresh = now(77) | TAG;
+            if let Some(cell) = step(fresh, fresh, &limit, most) {
+                assert!(ahead(cell, now(77), FARTHEST) <= limit.tolerance, "{limit:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_source_has_a_place_and_a_fingerprint_among_the_known_and_its_ticks() {
+        for i in 0..1_000u64 {
+            let hash = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            assert!(known_place(hash) < KNOWN);
+            assert_ne!(fingerprint(hash), 0);
+            assert_eq!((0..16).filter(|jiffies| notes(hash, *jiffies)).count(), 4);
+        }
+        for (budget, known) in [(1, 1), (8, 1), (9, 2), (400, 50)] {
+            let count = (0..u64::from(budget)).filter(|left| known_at_once(budget, *left)).count();
+            assert_eq!(count, known, "{budget}");
+            assert!(known_at_once(budget, u64::from(budget) - 1), "{budget}");
         }
     }
 
     #[test]
     fn idleness_is_measured_on_the_circle() {
-        assert_eq!(idle(now(10), now(12)), 2 << FINE_BITS);
-        assert_eq!(idle(now(12), now(10)), 0);
-        assert_eq!(idle(TAT_MASK, 1), 2);
+        assert_eq!(idle(now(10) | TAG, now(12)), 2 << TICK_BITS);
+        assert_eq!(idle(now(12) | TAG, now(10)), 0);
+        assert_eq!(idle(now(u64::MAX) | TAG, now(1)), 2 << TICK_BITS);
     }
 }

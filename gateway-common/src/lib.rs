@@ -33,7 +33,7 @@ pub mod time;
 
 /// Version of every record layout in the maps. Any change of a layout or of its meaning raises it; the daemon
 /// adopts pinned maps of its own version only.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 /// The first [`SCHEMA`] with today's ban records: [`bans`], the tables HOSTS and WIDE with their hits, the units of
 /// expiry; `schema` is the first word of [`control::Control`] in all of them. Bans of any schema from here on are carried over into a new one;

@@ -2,11 +2,8 @@
 //!
 //! Reading jiffies costs an XDP program nothing, any finer clock costs as much as the rest of the path. Ban expiry
 //! counts coarser units of it (`jiffies >> shift`, the shift chosen by the daemon so that a unit is 64 to 160 ms);
-//! limiter arithmetic counts finer ones ([`FINE_BITS`] bits below a jiffy), so that long-run rates are exact and only
+//! limiter arithmetic counts finer ones ([`crate::gcra`]), so that long-run rates are exact and only
 //! bursts know the grain of the tick.
-
-/// Bits of a jiffy's fraction in limiter time.
-pub const FINE_BITS: u32 = 20;
 
 /// Bits of the moment a ban ends, in expiry units. They go round (jiffies start close to 2^32, and hosts stay up for
 /// years), so moments are compared on the half circle.

@@ -2,8 +2,9 @@
 
 use gateway_common::{
     address::{MAPPED_HIGH, MAPPED_LOW, Wide, leading},
-    bans::{HOST_WAYS, WIDE_WAYS, host_places, wide_places},
+    bans::{HOST_WAYS, WIDE_WAYS, host_places, wide_places_of},
     control::{Control, LENGTHS},
+    hash::hash_wide,
     marks::{self, V6_BITS},
     reason::Reason,
     time::expiry_now,
@@ -70,7 +71,8 @@ fn find_prefix(control: &Control, source: u32, now: u32) -> u64 {
         bytes -= 1;
     }
     let low = piece_v4(source, bytes);
-    let found = probe_wide(control, MAPPED_HIGH, low, bytes, now);
+    let hash = hash_wide(&control.key, MAPPED_HIGH, low, bytes);
+    let found = probe_wide(control, hash, MAPPED_HIGH, low, bytes, now);
     if found != 0 || used & ((1 << (bytes - 13)) - 1) == 0 {
         return found;
     }
@@ -106,13 +108,15 @@ pub extern "C" fn prefix_rest(source: u64, bytes: u64, now: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_wide(high: u64, low: u64, bytes: u64, now: u64) -> u64 {
-    probe_wide(control(), high, low, bytes as u32, now as u32)
+    let (control, bytes) = (control(), bytes as u32);
+    let hash = hash_wide(&control.key, high, low, bytes);
+    probe_wide(control, hash, high, low, bytes, now as u32)
 }
 
-/// As [`find_wide`], on the spot.
+/// As [`find_wide`], on the spot; `hash`: of the piece.
 #[inline(always)]
-fn probe_wide(control: &Control, high: u64, low: u64, bytes: u32, now: u32) -> u64 {
-    let places = wide_places(&control.key, high, low, bytes, control.wide_mask, V6_BITS - 1);
+fn probe_wide(control: &Control, hash: u64, high: u64, low: u64, bytes: u32, now: u32) -> u64 {
+    let places = wide_places_of(hash, control.wide_mask, 0);
     let mut bucket = places.first;
     let mut found = WIDE.get(bucket).and_then(|cell| cell.find(high, low, bytes, now));
     if found.is_none() {
@@ -134,7 +138,7 @@ const FIRST_LENGTHS: usize = 3;
 /// The ban on an IPv6 source. The first piece with a mark is looked up on the spot; it is mostly the ban.
 #[inline(always)]
 pub fn check_v6(control: &Control, jiffies: u64, source: Wide) -> Finding {
-    let (mut first, mut marked) = (0, Wide { high: 0, low: 0 });
+    let (mut first, mut marked, mut marked_hash) = (0, Wide { high: 0, low: 0 }, 0);
     let mut i = 0;
     while i < FIRST_LENGTHS {
         if i as u32 >= control.length_count {
@@ -142,17 +146,17 @@ pub fn check_v6(control: &Control, jiffies: u64, source: Wide) -> Finding {
         }
         let bytes = u32::from(control.lengths[i]);
         let piece = leading(source, bytes);
+        let hash = hash_wide(&control.key, piece.high, piece.low, bytes);
         i += 1;
-        if is_marked(control, piece, bytes) {
-            first = bytes;
-            marked = piece;
+        if is_marked(hash) {
+            (first, marked, marked_hash) = (bytes, piece, hash);
             break;
         }
     }
     let now = expiry_now(jiffies, control.expiry_shift);
     let mut found = 0;
     if first != 0 {
-        found = probe_wide(control, marked.high, marked.low, first, now);
+        found = probe_wide(control, marked_hash, marked.high, marked.low, first, now);
     }
     if found == 0 && (i as u32) < control.length_count {
         found = check_rest(source.high, source.low, i as u64, u64::from(now));
@@ -161,8 +165,8 @@ pub fn check_v6(control: &Control, jiffies: u64, source: Wide) -> Finding {
 }
 
 #[inline(always)]
-fn is_marked(control: &Control, piece: Wide, bytes: u32) -> bool {
-    let mark = wide_places(&control.key, piece.high, piece.low, bytes, 0, V6_BITS - 1).mark;
+fn is_marked(hash: u64) -> bool {
+    let mark = wide_places_of(hash, 0, V6_BITS - 1).mark;
     maps::marks6(mark / 64) >> (mark % 64) & 1 != 0
 }
 
@@ -179,7 +183,7 @@ pub extern "C" fn check_rest(high: u64, low: u64, from: u64, now: u64) -> u64 {
         }
         let bytes = u32::from(control.lengths[i]);
         let piece = leading(source, bytes);
-        if i as u64 >= from && is_marked(control, piece, bytes) {
+        if i as u64 >= from && is_marked(hash_wide(&control.key, piece.high, piece.low, bytes)) {
             let found = find_wide(piece.high, piece.low, u64::from(bytes), now);
             if found != 0 {
                 return found;

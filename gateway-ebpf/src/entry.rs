@@ -48,7 +48,7 @@ pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     if link.ether_type == packet::IPV4
         && let Some(header) = v4::plain(&packet, link.offset)
     {
-        record.scene.proto = Proto::of(header.protocol) as u32;
+        record.scene.proto = class(header.protocol, rare::WHOLE);
         let upper = Upper::plain(header.protocol, header.payload);
         return of_v4(&judged, record, &packet, header.source, &upper);
     }
@@ -184,77 +184,91 @@ fn of_upper(
     near: bool,
     upper: &Upper,
 ) -> u32 {
-    let Upper { protocol, fragment, .. } = *upper;
-    if fragment == rare::LATER {
-        return limited(judged, record, source, near, upper, 0, false);
-    }
-    let transport = packet::transport(packet, protocol, upper.offset);
-    if let Some(fault) = transport.fault {
-        // The first fragment must hold the whole transport header (RFC 1858, RFC 7112).
-        let tiny = fault == Reason::Truncated && fragment == rare::FIRST;
-        return malformed(
-            judged,
-            record,
-            source,
-            if tiny { Reason::TinyFragment as u32 } else { fault as u32 },
-        );
-    }
-    let syn = protocol == TCP && is_new_connection(transport.flags);
-    if protocol == ICMP6 && upper.on_link && (133..=137).contains(&(transport.destination >> 8)) {
-        return pass(judged, record, Reason::Discovery);
-    }
-    if judged.modes.any(&[Part::Ports]) {
-        let finding = port::closed(protocol, transport.destination, syn);
-        if finding.is_some()
-            && let Some(action) = carry_out(judged, record, source, Part::Ports, finding)
-        {
-            return action;
+    if upper.fragment != rare::LATER {
+        // A segment of a connection there is has nothing to do with ports and the gate: what most packets are is asked first.
+        let tcp = is_tcp(upper.protocol);
+        let transport = if tcp {
+            packet::tcp(packet, upper.offset)
+        } else {
+            packet::transport(packet, upper.protocol, upper.offset)
+        };
+        if let Some(fault) = transport.fault {
+            // The first fragment must hold the whole transport header (RFC 1858, RFC 7112).
+            let tiny = fault == Reason::Truncated && upper.fragment == rare::FIRST;
+            let fault = if tiny { Reason::TinyFragment as u32 } else { fault as u32 };
+            return malformed(judged, record, source, fault);
+        }
+        let syn = tcp && is_new_connection(transport.flags);
+        if syn || !tcp {
+            if upper.protocol == ICMP6 && upper.on_link && (133..=137).contains(&(transport.destination >> 8))
+            {
+                return pass(judged, record, Reason::Discovery);
+            }
+            if judged.modes.any(&[Part::Ports]) {
+                let finding = port::closed(upper.protocol, transport.destination);
+                if finding.is_some()
+                    && let Some(action) = carry_out(judged, record, source, Part::Ports, finding)
+                {
+                    return action;
+                }
+            }
+        }
+        if syn {
+            if let Some(action) = limited::<true>(judged, record, source, near) {
+                return action;
+            }
+            if judged.modes.any(&[Part::Flood]) && flood::gate_shut(judged, record) {
+                judged.write_down(record, source);
+                let header = if source.v4.is_some() { v4::MIN_HEADER } else { v6::FIXED_HEADER };
+                let plain = if upper.direct { upper.offset.wrapping_sub(header) } else { 0 };
+                return flood::refuse(judged.ctx, u64::from(plain), u64::from(transport.destination));
+            }
+            return pass(judged, record, Reason::Clean);
         }
     }
-    limited(judged, record, source, near, upper, transport.destination, syn)
+    limited::<false>(judged, record, source, near).unwrap_or_else(|| pass(judged, record, Reason::Clean))
 }
 
-/// The last checks: the source's own limits, then those of all sources together.
+/// The source's own limits, and the sketch's for one without a cell. `SYN`: the packet asks for a new connection.
 #[inline(always)]
-fn limited(
+fn limited<const SYN: bool>(
     judged: &Judged,
     record: &mut CpuStats,
     source: Source,
     near: bool,
-    upper: &Upper,
-    port: u16,
-    syn: bool,
-) -> u32 {
-    if judged.modes.any(&[Part::Limits]) {
-        let hash = match source.v4 {
-            Some(v4) => hash_v4(&judged.control.key, v4),
-            None => hash_wide(&judged.control.key, source.wide().high, 0, 8),
-        };
-        let word = limit::check(judged, record, source, hash, near, syn);
-        if word == limit::UNTRACKED {
-            if judged.modes.any(&[Part::Flood]) && flood::heavy(judged, record, hash) {
-                let finding = Finding::new(Reason::Flood);
-                if let Some(action) = carry_out(judged, record, source, Part::Flood, finding) {
-                    return action;
-                }
-            }
-        } else if word != 0
-            && let Some(action) = carry_out(judged, record, source, Part::Limits, Finding::from_word(word))
-        {
-            return action;
+) -> Option<u32> {
+    if !judged.modes.any(&[Part::Limits]) {
+        return None;
+    }
+    let hash = match source.v4 {
+        Some(v4) => hash_v4(&judged.control.key, v4),
+        None => hash_wide(&judged.control.key, source.wide().high, 0, 8),
+    };
+    let word = limit::check::<SYN>(judged, record, source, hash, near);
+    if word == limit::UNTRACKED {
+        if judged.modes.any(&[Part::Flood]) && flood::heavy(judged, record, hash) {
+            return carry_out(judged, record, source, Part::Flood, Finding::new(Reason::Flood));
         }
+    } else if word != 0 {
+        return carry_out(judged, record, source, Part::Limits, Finding::from_word(word));
     }
-    if syn && judged.modes.any(&[Part::Flood]) && flood::gate_shut(judged, record) {
-        judged.write_down(record, source);
-        let header = if source.v4.is_some() { v4::MIN_HEADER } else { v6::FIXED_HEADER };
-        let plain = if upper.direct { upper.offset.wrapping_sub(header) } else { 0 };
-        return flood::refuse(judged.ctx, u64::from(plain), u64::from(port));
-    }
-    pass(judged, record, Reason::Clean)
+    None
+}
+
+/// True for TCP; asked in a way that LLVM does not make one switch with the other protocols.
+#[inline(always)]
+fn is_tcp(protocol: u8) -> bool {
+    masked::<0xff>(u64::from(protocol)) == u64::from(TCP)
 }
 
 /// Protocol class for the counters.
 #[inline(always)]
 fn class(protocol: u8, fragment: u32) -> u32 {
-    if fragment == rare::LATER { Proto::Fragment as u32 } else { Proto::of(protocol) as u32 }
+    if fragment == rare::LATER {
+        Proto::Fragment as u32
+    } else if is_tcp(protocol) {
+        Proto::Tcp as u32
+    } else {
+        Proto::of(protocol) as u32
+    }
 }

@@ -82,11 +82,10 @@ pub fn gate_shut(judged: &Judged, record: &mut CpuStats) -> bool {
     // SAFETY: the element is one word; other CPUs write it whole.
     let seen = unsafe { core::ptr::read_volatile(place) };
     let batch = u64::from(control.gate_batch);
-    let next = gcra::step(seen, gcra::now(jiffies), &control.gate, batch);
-    if next == u64::MAX {
+    let Some(next) = gcra::step(seen, gcra::now(jiffies), &control.gate, batch) else {
         record.gate_refused = jiffies;
         return true;
-    }
+    };
     // Lost to another CPU: this one passes, the next tries again.
     if exchange(place, seen, next) {
         record.gate_left = batch.wrapping_sub(1);

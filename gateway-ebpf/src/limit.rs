@@ -4,7 +4,7 @@ use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
 use gateway_common::{
     control::Control,
-    gcra::{self, CELL_WAYS, CLASSES, CellBucket, Kind, Limit, TAT_MASK},
+    gcra::{self, CELL_WAYS, CLASSES, CellBucket, FARTHEST, Kind, Limit},
     policy::ALLOW,
     reason::{Part, Reason},
     stats::CpuStats,
@@ -12,7 +12,7 @@ use gateway_common::{
 
 use crate::{
     allow::{self, Source},
-    maps::{CELLS, KNOWN, control, limits},
+    maps::{self, CELLS, control, limits},
     scene::{self, Judged},
 };
 
@@ -30,15 +30,14 @@ const OVER: u64 = 0;
 const WITHIN: u64 = 1;
 
 /// The reason to drop the packet of the scene and its class, as a word of a finding; or zero, or [`UNTRACKED`].
-/// `hash`: of the source (its /64 for IPv6). `near`: a policy prefix may match it. `syn`: it asks for a new connection.
+/// `hash`: of the source (its /64 for IPv6). `near`: a policy prefix may match it. `SYN`: it asks for a new connection.
 #[inline(always)]
-pub fn check(
+pub fn check<const SYN: bool>(
     judged: &Judged,
     record: &mut CpuStats,
     source: Source,
     hash: u64,
     near: bool,
-    syn: bool,
 ) -> u64 {
     let control = judged.control;
     let mut class = 0;
@@ -51,11 +50,7 @@ pub fn check(
     let limits = limits(class);
     let [packets, bytes, connections] = &limits.limits;
     // In a flood of ever new sources most have no cell and get none: that is known before the cells are looked at.
-    if spent(record)
-        && (packets.cost | bytes.cost != 0 || (connections.cost != 0 && syn))
-        && !KNOWN
-            .get(hash as u32 & control.cell_mask)
-            .is_none_or(|bytes| gcra::may_know(*bytes, gcra::fingerprint(hash)))
+    if spent(record) && (packets.cost | bytes.cost != 0 || (SYN && connections.cost != 0)) && !is_known(hash)
     {
         record.untracked += 1;
         return UNTRACKED;
@@ -63,25 +58,35 @@ pub fn check(
     let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return 0 };
     let now = gcra::now(judged.jiffies);
     let matched = u64::from(class) << 32 | (Part::Limits as u64) << 16;
-    if limits.penalty != 0 && barred(bucket, hash, now) != 0 {
+    if limits.penalty != 0 && barred(bucket, hash, now) {
+        know(hash);
         return Reason::Penalty as u64 | matched;
     }
-    let mut over = FIRST_REASON;
-    let mut state = WITHIN;
-    if packets.cost != 0 {
-        state = spend(bucket, hash, 0, now, packets, 1, class, record);
-    }
-    if state == WITHIN && bytes.cost != 0 {
-        over = FIRST_REASON + 1;
-        state = spend(bucket, hash, 1, now, bytes, u64::from(judged.length), class, record);
-    }
-    if syn && state == WITHIN && connections.cost != 0 {
-        over = FIRST_REASON + 2;
-        state = spend(bucket, hash, 2, now, connections, 1, class, record);
-    }
-    if state == WITHIN {
+    let (reason, state) = 'spent: {
+        if packets.cost != 0 {
+            let state = spend(bucket, hash, 0, now, packets, 1, class, record);
+            if state != WITHIN {
+                break 'spent (FIRST_REASON, state);
+            }
+        }
+        if bytes.cost != 0 {
+            let units = u64::from(judged.length);
+            let state = spend(bucket, hash, 1, now, bytes, units, class, record);
+            if state != WITHIN {
+                break 'spent (FIRST_REASON + 1, state);
+            }
+        }
+        if SYN && connections.cost != 0 {
+            let state = spend(bucket, hash, 2, now, connections, 1, class, record);
+            if state != WITHIN {
+                break 'spent (FIRST_REASON + 2, state);
+            }
+        }
+        if gcra::notes(hash, judged.jiffies) {
+            know(hash);
+        }
         return 0;
-    }
+    };
     if state == UNTRACKED {
         record.untracked += 1;
         return UNTRACKED;
@@ -89,7 +94,20 @@ pub fn check(
     if limits.penalty != 0 {
         violated(hash, u64::from(class));
     }
-    over | matched
+    know(hash);
+    reason | matched
+}
+
+/// Makes a source with a cell known: when it is over a limit, within its limits in one tick of a few, and when it is new and no flood.
+#[inline(always)]
+fn know(hash: u64) {
+    maps::know(gcra::known_place(hash), gcra::fingerprint(hash));
+}
+
+/// True when the source is known to have a cell. One that shares its place and its fingerprint with another counts too.
+#[inline(always)]
+fn is_known(hash: u64) -> bool {
+    maps::known(gcra::known_place(hash)) == gcra::fingerprint(hash)
 }
 
 /// Counts a packet over a limit, and bars the source that has too many. Exported, so that the verifier checks it once.
@@ -100,7 +118,7 @@ pub extern "C" fn violated(hash: u64, class: u64) -> u64 {
     let (control, limits) = (control(), limits(class as u32));
     let Some(bucket) = CELLS.get_ptr_mut(hash as u32 & control.cell_mask) else { return 0 };
     if spend_anywhere(hash, Kind::Violations as u64, 1, class) == OVER {
-        bar(control, bucket, hash, gcra::now(record.scene.jiffies), limits.penalty);
+        bar(bucket, hash, gcra::now(record.scene.jiffies), limits.penalty);
     }
     1
 }
@@ -123,11 +141,8 @@ fn spend(
     let home = gcra::home(tag);
     let cell = read(bucket, home);
     if gcra::tagged(cell, tag) {
-        let next = gcra::step(cell, now, limit, units);
-        if next == u64::MAX {
-            return OVER;
-        }
-        if exchange(place(bucket, home), cell, tag | next) {
+        let Some(next) = gcra::step(cell, now | tag, limit, units) else { return OVER };
+        if exchange(place(bucket, home), cell, next) {
             return WITHIN;
         }
     } else if spent(record) && find(bucket, tag) == ABSENT {
@@ -165,33 +180,18 @@ pub extern "C" fn spend_anywhere(hash: u64, kind: u64, units: u64, class: u64) -
             way = mine_or_stalest(bucket, tag, now);
         }
         let cell = read(bucket, way);
-        let known = if gcra::tagged(cell, tag) { cell } else { now.wrapping_sub(1) & TAT_MASK };
-        let next = gcra::step(known, now, limit, units);
-        if next == u64::MAX {
-            return OVER;
-        }
-        if exchange(place(bucket, way), cell, tag | next) {
-            if new {
-                remember(control, hash, way);
+        let fresh = now | tag;
+        let mine = if gcra::tagged(cell, tag) { cell } else { fresh };
+        let Some(next) = gcra::step(mine, fresh, limit, units) else { return OVER };
+        if exchange(place(bucket, way), cell, next) {
+            if new && gcra::known_at_once(control.insert_budget, record.insert_left) {
+                know(hash);
             }
             return WITHIN;
         }
         tries += 1;
     }
     WITHIN
-}
-
-/// Writes down whose a cell now is. After the cell itself: in between, or when two CPUs take the same cell over in one moment,
-/// a source may go unknown, which counts only while the budget for new ones is spent.
-#[inline(always)]
-fn remember(control: &Control, hash: u64, way: u64) {
-    if let Some(bytes) = KNOWN.get_ptr_mut(hash as u32 & control.cell_mask) {
-        // SAFETY: a byte of the element; other CPUs write whole bytes.
-        unsafe {
-            let place = bytes.cast::<u8>().add(way as usize & (CELL_WAYS - 1));
-            core::ptr::write_volatile(place, gcra::fingerprint(hash));
-        }
-    }
 }
 
 #[inline(always)]
@@ -259,7 +259,7 @@ fn mine_or_stalest(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
         if gcra::tagged(cell, tag) {
             return way;
         }
-        let idle = if cell == 0 { TAT_MASK } else { gcra::idle(cell, now) };
+        let idle = if cell == 0 { u64::MAX } else { gcra::idle(cell, now) };
         if idle > longest {
             longest = idle;
             stalest = way;
@@ -269,38 +269,32 @@ fn mine_or_stalest(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
     stalest
 }
 
-/// One while the source is barred.
+/// True while the source is barred.
 #[inline(always)]
-fn barred(bucket: *mut CellBucket, hash: u64, now: u64) -> u64 {
+fn barred(bucket: *mut CellBucket, hash: u64, now: u64) -> bool {
     let way = find(bucket, gcra::tag(hash, Kind::Penalty as u64));
-    if way == ABSENT {
-        return 0;
-    }
-    u64::from(gcra::ahead(read(bucket, way), now, TAT_MASK >> 1) != 0)
+    way != ABSENT && gcra::ahead(read(bucket, way), now, FARTHEST) != 0
 }
 
 /// Bars the source for a time.
 #[inline(always)]
-fn bar(control: &Control, bucket: *mut CellBucket, hash: u64, now: u64, penalty: u64) {
+fn bar(bucket: *mut CellBucket, hash: u64, now: u64, penalty: u64) {
     let tag = gcra::tag(hash, Kind::Penalty as u64);
     let mut way = find(bucket, tag);
     if way == ABSENT {
         way = mine_or_stalest(bucket, tag, now);
-        remember(control, hash, way);
     }
     // SAFETY: a way of the bucket, which is a map element.
-    unsafe {
-        let place = (*bucket).cells.as_mut_ptr().add(way as usize & (CELL_WAYS - 1));
-        core::ptr::write_volatile(place, tag | (now.wrapping_add(penalty) & TAT_MASK));
-    }
+    unsafe { core::ptr::write_volatile(place(bucket, way), now.wrapping_add(penalty) | tag) };
 }
 
 #[inline(always)]
 pub fn exchange(place: *mut u64, old: u64, new: u64) -> bool {
     // SAFETY: a word of a map element. Sequentially consistent, as weaker orders are miscompiled for BPF
     // (llvm/llvm-project#210280) and cost the same.
-    // The word found is compared here: the flag that comes beside it would be made a number first.
-    unsafe {
-        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(place, old, new).0 == old
-    }
+    let found = unsafe {
+        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(place, old, new).0
+    };
+    // LLVM would take this for the flag that comes beside the word, and make that a number first.
+    maps::masked::<-1>(found) == old
 }

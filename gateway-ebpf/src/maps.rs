@@ -14,7 +14,7 @@ use gateway_common::{
     bans::{HOST_WAYS, HostBucket, WideBucket},
     control::Control,
     feeds::FeedBucket,
-    gcra::{CLASSES, CellBucket, Fingerprints, LimitClass},
+    gcra::{self, CLASSES, CellBucket, LimitClass},
     marks::{COARSE_WORDS, GUARD_WORDS, HOST_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
     ports,
@@ -95,9 +95,9 @@ pub static CLOCK: Array<[u64; 2], 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub static CELLS: Array<CellBucket, 1, MMAPABLE> = Array::new();
 
-/// Whose cells those are.
+/// Who was seen with a cell of late.
 #[btf_map]
-pub static KNOWN: Array<Fingerprints, 1, MMAPABLE> = Array::new();
+static KNOWN: Array<[u8; gcra::KNOWN as usize], 1, MMAPABLE> = Array::new();
 
 /// Limits by class.
 #[btf_map]
@@ -180,6 +180,27 @@ pub fn limits(class: u32) -> &'static LimitClass {
     let place: *mut LimitClass = element!(LIMITS);
     // SAFETY: as above; the mask keeps the class inside.
     unsafe { &*place.add(masked::<{ CLASSES as i32 - 1 }>(u64::from(class)) as usize) }
+}
+
+/// Whom a place of the table of known sources names.
+#[inline(always)]
+pub fn known(index: u32) -> u8 {
+    // SAFETY: inside; other CPUs write whole bytes.
+    unsafe { core::ptr::read_volatile(known_at(index)) }
+}
+
+/// Writes down whom a place names from now on.
+#[inline(always)]
+pub fn know(index: u32, fingerprint: u8) {
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(known_at(index), fingerprint) }
+}
+
+#[inline(always)]
+fn known_at(index: u32) -> *mut u8 {
+    let place: *mut u8 = element!(KNOWN);
+    // SAFETY: the mask keeps the index inside; the verifier sees it too.
+    unsafe { place.add(masked::<{ gcra::KNOWN as i32 - 1 }>(u64::from(index)) as usize) }
 }
 
 /// A word of the port policy; beyond its end nothing is closed.

@@ -1,4 +1,4 @@
-//! Port policy. TCP is judged on the packet that opens a connection, so replies to the host's own connections pass.
+//! Port policy. TCP is judged on the packet that opens a connection only, so replies to the host's own connections pass.
 
 use gateway_common::{
     packet::{ICMP, ICMP6, TCP, UDP},
@@ -8,11 +8,10 @@ use gateway_common::{
 
 use crate::{maps, verdict::Finding};
 
-/// The finding, if the destination is closed. `syn`: a TCP segment that asks for a new connection.
+/// The finding, if the destination is closed.
 #[inline(always)]
-pub fn closed(protocol: u8, destination: u16, syn: bool) -> Finding {
+pub fn closed(protocol: u8, destination: u16) -> Finding {
     let (first, index, reason) = match protocol {
-        TCP if !syn => return Finding::NONE,
         TCP => (ports::TCP, u32::from(destination), Reason::Port),
         UDP => (ports::UDP, u32::from(destination), Reason::Port),
         ICMP => (ports::ICMP, u32::from(destination >> 8), Reason::IcmpType),

@@ -315,11 +315,7 @@ impl Gateway {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("the daemon has no process id")?;
-        kill_process(pid, signal).context("the signal could not be sent")
+        send(&self.child, signal)
     }
 
     /// Sends SIGKILL, and does not wait: [`Gateway::kill`] does.

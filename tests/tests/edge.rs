@@ -225,15 +225,10 @@ fn cpus(status: &Path) -> Result<String> {
     Ok(line.with_context(|| format!("no CPUs in {}", status.display()))?.trim().to_owned())
 }
 
-#[test]
-fn workers_keep_to_their_cpus() -> Result<()> {
-    let lab = Lab::new()?;
-    let own = cpus(Path::new("/proc/self/status"))?;
-    let numbers: Vec<usize> = own.split([',', '-']).map(str::parse).collect::<Result<_, _>>()?;
-    let (first, last) = (numbers[0], numbers[numbers.len() - 1]);
-    let gateway = start(&lab, &format!("[server]\nworkers = 3\ncpus = [{last}, {first}]"))?;
+/// A process's workers by number, each with the CPUs that it may run on.
+fn workers(process: u32) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
-    for task in std::fs::read_dir(format!("/proc/{}/task", gateway.pid()))? {
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
         let task = task?.path();
         let name = std::fs::read_to_string(task.join("comm"))?;
         if let Some(worker) = name.trim().strip_prefix("worker-") {
@@ -241,10 +236,26 @@ fn workers_keep_to_their_cpus() -> Result<()> {
         }
     }
     found.sort();
+    Ok(found)
+}
+
+#[test]
+fn workers_keep_to_their_cpus() -> Result<()> {
+    let lab = Lab::new()?;
+    let own = cpus(Path::new("/proc/self/status"))?;
+    let numbers: Vec<usize> = own.split([',', '-']).map(str::parse).collect::<Result<_, _>>()?;
+    let (first, last) = (numbers[0], numbers[numbers.len() - 1]);
+    let gateway = start(&lab, &format!("[server]\nworkers = 3\ncpus = [{last}, {first}]"))?;
     // More workers than CPUs: from the beginning again.
     let expected: Vec<_> =
         [last, first, last].iter().enumerate().map(|(n, cpu)| (n.to_string(), cpu.to_string())).collect();
-    ensure!(found == expected, "{found:?}, not {expected:?}");
+    let mut found = Vec::new();
+    // The gateway is ready before each of its threads has had its first turn.
+    let all = wait_until("workers on their CPUs", PATIENCE, || {
+        found = workers(gateway.pid()).unwrap_or_default();
+        (found == expected).then_some(())
+    });
+    ensure!(all.is_ok(), "{found:?}, not {expected:?}");
     let rest = cpus(Path::new(&format!("/proc/{}/status", gateway.pid())))?;
     ensure!(rest == own, "the other threads run on {rest}, not {own}");
     Ok(())

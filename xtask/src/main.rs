@@ -15,6 +15,7 @@ mod package;
 mod paths;
 mod process;
 mod run;
+mod server;
 mod setup;
 mod test;
 mod ui;

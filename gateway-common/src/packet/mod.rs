@@ -13,7 +13,9 @@ pub mod v6;
 mod window;
 
 pub use link::{ETHERNET, IPV4, IPV6, Link, MAX_VLAN_TAGS, link};
-pub use transport::{ACK, FIN, ICMP, ICMP6, RST, SYN, TCP, Transport, UDP, is_new_connection, transport};
+pub use transport::{
+    ACK, FIN, ICMP, ICMP6, RST, SYN, TCP, Transport, UDP, is_new_connection, tcp, transport,
+};
 pub use window::{Source, Window};
 
 /// Where a packet stands in a fragmented datagram.

@@ -35,6 +35,7 @@ pub struct Transport {
 }
 
 const NONE: Transport = Transport { source: 0, destination: 0, flags: 0, fault: None };
+const TRUNCATED: Transport = Transport { fault: Some(Reason::Truncated), ..NONE };
 
 /// True for the flags of a TCP segment that asks for a new connection.
 #[inline(always)]
@@ -45,22 +46,25 @@ pub const fn is_new_connection(flags: u8) -> bool {
 /// Parses the header of `protocol` at `offset`.
 #[inline(always)]
 pub fn transport<S: Source + ?Sized>(packet: &S, protocol: u8, offset: u32) -> Transport {
-    let truncated = Transport { fault: Some(Reason::Truncated), ..NONE };
     match protocol {
-        TCP => {
-            let Some(tcp) = packet.window::<20>(offset) else { return truncated };
-            let fault = if tcp.u8(12) >> 4 < 5 { Some(Reason::Transport) } else { None };
-            Transport { source: tcp.u16(0), destination: tcp.u16(2), flags: tcp.u8(13), fault }
-        }
+        TCP => tcp(packet, offset),
         UDP => {
-            let Some(udp) = packet.window::<8>(offset) else { return truncated };
+            let Some(udp) = packet.window::<8>(offset) else { return TRUNCATED };
             let fault = if udp.u16(4) < 8 { Some(Reason::Transport) } else { None };
             Transport { source: udp.u16(0), destination: udp.u16(2), fault, ..NONE }
         }
         ICMP | ICMP6 => {
-            let Some(icmp) = packet.window::<8>(offset) else { return truncated };
+            let Some(icmp) = packet.window::<8>(offset) else { return TRUNCATED };
             Transport { destination: icmp.u16(0), ..NONE }
         }
         _ => NONE,
     }
+}
+
+/// Parses the TCP header at `offset`.
+#[inline(always)]
+pub fn tcp<S: Source + ?Sized>(packet: &S, offset: u32) -> Transport {
+    let Some(tcp) = packet.window::<20>(offset) else { return TRUNCATED };
+    let fault = if tcp.u8(12) >> 4 < 5 { Some(Reason::Transport) } else { None };
+    Transport { source: tcp.u16(0), destination: tcp.u16(2), flags: tcp.u8(13), fault }
 }

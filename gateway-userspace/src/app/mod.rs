@@ -9,6 +9,7 @@ mod acme;
 mod adapters;
 mod capture;
 mod certificates;
+mod checked;
 mod control;
 mod decisions;
 mod drops;
@@ -20,6 +21,7 @@ mod parts;
 mod privileges;
 mod push_back;
 mod reload;
+mod status;
 mod why;
 mod xdp;
 
@@ -33,8 +35,8 @@ use crate::cli::{ConfigArgs, RunArgs};
 use crate::rules;
 use crate::telemetry;
 
+pub use checked::{Checked, check};
 pub use error::AppError;
-pub use parts::{Checked, check};
 
 use handover::TakeOver;
 use parts::Running;

@@ -1,4 +1,4 @@
-//! Every part of the gateway: checked first, then built, then kept together.
+//! Every part of the gateway, built and kept together.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use gateway_waf::Ruleset;
 use rustls::crypto::CryptoProvider;
-use serde_json::json;
 
-use super::acme::{self, Resolver};
+use super::acme::Resolver;
 use super::adapters::{Denials, Limits, Places};
 use super::capture::Captures;
 use super::certificates::{self as tls_files, Watch};
+use super::checked::Checked;
 use super::decisions::{self, Decisions};
 use super::drops::Drops;
 use super::error::AppError;
@@ -30,7 +30,6 @@ use crate::bans::cluster::ClusterState;
 use crate::bans::crowdsec::CrowdSecState;
 use crate::bans::feed::Feeds;
 use crate::bans::geo::Geo;
-use crate::cli::ConfigArgs;
 use crate::client::IpNetwork;
 use crate::config::Config;
 use crate::config::edge::Tls;
@@ -38,92 +37,11 @@ use crate::config::waf::Waf;
 use crate::http::{Server, ServerParts};
 use crate::inspect::{self, AuditLog, AuditTarget, AuditWriter, Inspector, Spool};
 use crate::kernel::{Attachment, Kernel};
-use crate::limits::{Clearances, Clock, Limiter};
+use crate::limits::{Clock, Limiter};
 use crate::listen::{self, Acceptor, Admission, Bound, Certificates, TlsNumbers};
 use crate::pipeline::{Offences, Parts, Pipeline, PlaceOf, Site};
-use crate::rules::{self, Loaded, Stamp};
-use crate::telemetry::{LogControl, Registry};
-
-/// Rule diagnostics told in the log; the rest are counted (`gateway check` tells all).
-const NOTICES_TOLD: usize = 20;
-
-/// A configuration with everything that it names read and found good.
-pub struct Checked {
-    /// The configuration.
-    pub config: Config,
-    /// Its file; none for the embedded defaults.
-    pub file: Option<PathBuf>,
-    /// The rules, compiled.
-    pub rules: Loaded,
-    /// The certificates, loaded.
-    pub certificates: Certificates,
-    pub(super) certificate_watch: Watch,
-    pub(super) provider: Arc<CryptoProvider>,
-}
-
-/// Reads the configuration and all it names, and starts nothing.
-///
-/// # Errors
-/// Everything that is wrong with the first thing that is wrong.
-pub fn check(args: &ConfigArgs) -> Result<Checked, AppError> {
-    let loaded = args.load()?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let rules = rules::load(&loaded.config.waf)?;
-    let certificate_watch = Watch::begin(&loaded.config.edge);
-    let configured = acme::certificates(&loaded.config.edge.tls);
-    let certificates = Certificates::load(&configured, &provider, tls_files::now())?;
-    if let Some(challenge) = &loaded.config.limits.challenge {
-        Clearances::read(challenge)?;
-    }
-    Ok(Checked { config: loaded.config, file: loaded.file, rules, certificates, certificate_watch, provider })
-}
-
-impl Checked {
-    /// What was checked, for people.
-    pub fn report(&self) -> String {
-        use std::fmt::Write;
-        let mut text = String::new();
-        for notice in &self.rules.notices {
-            let _ = writeln!(text, "{notice}");
-        }
-        for notice in &self.config.limits.notices {
-            let _ = writeln!(text, "{notice}");
-        }
-        let file = self.file.as_ref().map_or_else(|| "embedded defaults".into(), |f| f.display().to_string());
-        let _ = writeln!(
-            text,
-            "{file}: good. {} listeners, {} certificates, {} upstreams, {} routes, {} limits; rules from {} files.",
-            self.config.edge.listeners.len(),
-            self.config.edge.tls.certificates.len(),
-            self.config.edge.upstreams.len(),
-            self.config.edge.routes.len(),
-            self.config.limits.limits.len(),
-            self.rules.files.len()
-        );
-        text
-    }
-
-    /// Writes to the log what it found.
-    pub(super) fn tell(&self) {
-        match &self.file {
-            Some(file) => tracing::info!(file = %file.display(), "configuration read"),
-            None => tracing::info!("no configuration file: running on the embedded defaults"),
-        }
-        tell_rules(&self.rules);
-    }
-}
-
-/// Writes to the log what compiling the rules had to say.
-pub(super) fn tell_rules(rules: &Loaded) {
-    for notice in rules.notices.iter().take(NOTICES_TOLD) {
-        tracing::warn!("{notice}");
-    }
-    let more = rules.notices.len().saturating_sub(NOTICES_TOLD);
-    if more > 0 {
-        tracing::warn!("{more} more remarks on the rules: `gateway check` tells all");
-    }
-    tracing::info!(files = rules.files.len(), milliseconds = rules.took.as_millis() as u64, "rules compiled");
-}
+use crate::rules::{self, Stamp};
+use crate::telemetry::LogControl;
 
 /// The parts of a gateway that runs.
 pub struct Running {
@@ -144,7 +62,7 @@ pub struct Running {
     pub(super) admission: Arc<Admission>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) limiter: Limiter,
-    push_back: PushBack,
+    pub(super) push_back: PushBack,
     clock: Clock,
     pub(super) access: Arc<AccessLog>,
     pub(super) bans: bans::Handle,
@@ -157,7 +75,7 @@ pub struct Running {
     pub(super) captures: Captures,
     pub(super) drops: Arc<Drops>,
     listeners: Mutex<Vec<(Bound, Acceptor)>>,
-    server: Mutex<Option<Server>>,
+    pub(super) server: Mutex<Option<Server>>,
     access_writer: Mutex<Option<access::Writer>>,
     audit_writer: Mutex<Option<AuditWriter>>,
     pub(super) started: Instant,
@@ -389,107 +307,6 @@ impl Running {
         self.bans.stop().await;
         drop(self.access_writer.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.audit_writer.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    /// One line on what runs.
-    pub fn summary(&self) -> String {
-        let listeners: Vec<String> = self
-            .config
-            .edge
-            .listeners
-            .iter()
-            .map(|l| format!("{}://{}", if l.tls { "https" } else { "http" }, l.address))
-            .collect();
-        let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
-        let kernel = match attached.as_slice() {
-            [] => "no kernel side".to_owned(),
-            attached => attached
-                .iter()
-                .map(|a| format!("XDP on {} ({:?})", a.interface, a.mode).to_lowercase())
-                .collect::<Vec<_>>()
-                .join(", "),
-        };
-        format!("serving {} with {} workers; {kernel}", listeners.join(", "), self.config.server.workers)
-    }
-
-    /// How everything is, for `gateway status`.
-    pub fn status(&self) -> serde_json::Value {
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let kernel = self.kernel.as_ref().map(|k| {
-            json!({
-                "interfaces": attached,
-                "adopted": k.adopted(),
-                "pin": k.pin_folder(),
-                "bans": k.bans().len(),
-                "stats": k.stats(),
-                "writer": self.bans.kernel_health().map_or_else(|e| e.to_string(), |()| "ok".to_owned()),
-            })
-        });
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "pid": std::process::id(),
-            "phase": self.health.phase(),
-            "uptime_s": self.started.elapsed().as_secs(),
-            "config": self.file.as_ref().map_or_else(|| "embedded defaults".into(), |f| f.display().to_string()),
-            "listeners": self.config.edge.listeners.iter().map(|l| json!({
-                "name": l.name, "address": l.address, "tls": l.tls,
-            })).collect::<Vec<_>>(),
-            "connections": server.as_ref().map_or(0, Server::connections),
-            "certificates": self.certificates.status(),
-            "kernel": kernel,
-            "cluster": self.cluster.as_ref().map(|c| c.last_error().map_or("connected".into(), |e| e.to_string())),
-            "crowdsec": self.crowdsec.as_ref().map(|c| json!({
-                "state": c.last_error().map_or("connected".into(), |e| e.to_string()),
-                "followed": c.followed.load(Relaxed),
-                "left_out": c.left_out.load(Relaxed),
-                "told": c.reported.told.load(Relaxed),
-                "taken_back": c.reported.taken_back.load(Relaxed),
-                "not_told": c.reported.lost.load(Relaxed),
-            })),
-            "feeds": self.feeds.as_ref().map(|f| f.statuses()),
-        })
-    }
-
-    /// What `/metrics` shows.
-    pub fn registry(self: &Arc<Self>) -> Registry {
-        let mut registry = Registry::default();
-        let running = Arc::clone(self);
-        registry.add(move |out| running.own_metrics(out));
-        let running = Arc::clone(self);
-        registry.add(move |out| running.pipeline.metrics(out));
-        let running = Arc::clone(self);
-        registry.add(move |out| running.access.metrics(out));
-        let running = Arc::clone(self);
-        registry.add(move |out| running.audit.metrics(out));
-        let running = Arc::clone(self);
-        registry.add(move |out| {
-            running.limiter.metrics(out);
-            running.push_back.metrics(out)
-        });
-        let running = Arc::clone(self);
-        registry.add(move |out| {
-            running.bans.metrics(out)?;
-            running.cluster.as_ref().map_or(Ok(()), |cluster| cluster.metrics(out))
-        });
-        let running = Arc::clone(self);
-        registry.add(move |out| running.kernel.as_ref().map_or(Ok(()), |k| kernel::metrics(k, out)));
-        registry
-    }
-
-    fn own_metrics(&self, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
-        writeln!(
-            out,
-            "# HELP gateway_info The version that runs.\n# TYPE gateway_info gauge\n\
-             gateway_info{{version=\"{}\"}} 1\n\
-             # HELP gateway_uptime_seconds Time since the start.\n# TYPE gateway_uptime_seconds gauge\n\
-             gateway_uptime_seconds {}",
-            env!("CARGO_PKG_VERSION"),
-            self.started.elapsed().as_secs()
-        )?;
-        self.certificates.metrics(out)?;
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        server.as_ref().map_or(Ok(()), |server| server.metrics(out))
     }
 }
 

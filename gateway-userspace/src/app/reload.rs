@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 use serde::Serialize;
 
 use super::certificates;
+use super::checked::tell_rules;
 use super::error::AppError;
-use super::parts::{Running, Watched, protected, tell_rules};
+use super::parts::{Running, Watched, protected};
 use super::{check, decisions, kernel, notify};
 use crate::cli::ConfigArgs;
 use crate::config::edge::Edge;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
 use super::crowdsec::Followed;
@@ -22,7 +23,7 @@ use super::feed::FeedSet;
 use super::ledger::{Change, Ledger};
 use super::queue::Queue;
 use super::store::{Op, Store};
-use super::traffic::{Rates, Traffic};
+use super::traffic::{Rates, TURN_MS, Traffic};
 use super::writer::lists::ListBox;
 use super::writer::{BanChange, BanReason, MAX_KERNEL_TTL_MS, Mailbox, Shortcut, Wish, WriterState};
 use super::{Decision, Offence, Scope};
@@ -32,10 +33,12 @@ use crate::client::IpNetwork;
 pub const QUESTIONS: usize = 64;
 /// Offences taken at one turn.
 const TAKE: usize = 256;
-/// How often what ended is swept, and counts of a flood are judged.
-const TICK: Duration = Duration::from_millis(100);
-/// After how many ticks offences past the retention are forgotten: an hour.
-const FORGET_TICKS: u64 = 36_000;
+/// How often what ended is swept, and counts of a flood are judged, while there may be any.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+/// How often the task looks around while nothing holds and nobody offends: rates are turned as often.
+pub(super) const IDLE: Duration = Duration::from_millis(TURN_MS);
+/// How often offences past the retention are forgotten, in milliseconds.
+const FORGET_MS: u64 = 3_600_000;
 /// Changes of one turn that are logged one by one; more are logged as a number.
 const LOG_EACH: usize = 20;
 /// Bans of one turn that take the short way; more come by the writer's batches.
@@ -115,7 +118,10 @@ pub struct Task {
     pub(super) shortcut: Option<Box<dyn Shortcut>>,
     /// What CrowdSec's local API holds.
     pub(super) crowdsec: Followed,
-    pub(super) ticks: u64,
+    /// When offences past the retention were last forgotten, in Unix milliseconds.
+    pub(super) forgot_ms: u64,
+    /// Whether there were offences since the last tick.
+    pub(super) is_stirred: bool,
     pub(super) stopping: bool,
     pub(super) asn_of: Option<AsnOf>,
     pub(super) listeners: broadcast::Sender<Arc<[Change]>>,
@@ -129,8 +135,7 @@ impl Task {
         mut questions: mpsc::Receiver<Question>,
     ) {
         let mut taken = Vec::with_capacity(TAKE);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticked = Instant::now();
         while !self.stopping {
             tokio::select! {
                 _ = offences.recv_many(&mut taken, TAKE), if !offences.is_closed() => {
@@ -142,7 +147,10 @@ impl Task {
                     let Some(question) = question else { break };
                     question(&mut self);
                 }
-                _ = tick.tick() => self.tick(),
+                () = sleep_until(ticked + self.pause()) => {
+                    self.tick();
+                    ticked = Instant::now();
+                }
             }
         }
         if let Some(mailbox) = &self.shared.mailbox {
@@ -162,7 +170,13 @@ impl Task {
         self.stopping = true;
     }
 
+    /// From one tick to the next.
+    pub(super) fn pause(&self) -> Duration {
+        if self.is_stirred || !self.engine.ledger.is_empty() { TICK } else { IDLE }
+    }
+
     fn judge(&mut self, offence: &Offence, count: u32) {
+        self.is_stirred = true;
         let addr = offence.client.addr();
         let requests = self.rates.of(&self.shared.traffic, addr);
         let asn = self.asn_of.as_ref().and_then(|asn_of| asn_of(addr));
@@ -172,14 +186,15 @@ impl Task {
 
     fn tick(&mut self) {
         let now_ms = self.clock.now_ms();
+        self.is_stirred = false;
         for (offence, count) in self.shared.queue.take_spilled() {
             self.judge(&offence, count);
         }
         self.engine.ledger.expire(now_ms);
         self.settle();
         self.rates.turn(&self.shared.traffic, now_ms);
-        self.ticks += 1;
-        if self.ticks.is_multiple_of(FORGET_TICKS) {
+        if now_ms.abs_diff(self.forgot_ms) >= FORGET_MS {
+            self.forgot_ms = now_ms;
             let oldest_ms = now_ms.saturating_sub(self.engine.ledger.retain_ms());
             self.engine.memory.forget(None, oldest_ms);
             self.engine.ledger.anonymise(now_ms);

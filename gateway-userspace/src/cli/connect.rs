@@ -87,14 +87,6 @@ impl Control {
         self.call(&Method::POST, path, &body)
     }
 
-    /// Removes.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub fn delete(&self, path: &str) -> Result<Value, CallError> {
-        self.call(&Method::DELETE, path, &Value::Null)
-    }
-
     fn broken(&self, reason: &dyn std::fmt::Display) -> CallError {
         CallError::Broken { socket: self.socket.clone(), reason: reason.to_string() }
     }

@@ -5,6 +5,7 @@ mod listener;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h3::error::Code;
@@ -183,9 +184,8 @@ async fn send(
     let mut head = Response::new(());
     *head.status_mut() = status;
     *head.headers_mut() = headers;
-    let gone = Code::H3_REQUEST_CANCELLED;
     let within = http.send_timeout;
-    timeout(within, stream.send_response(head)).await.map_err(|_| gone)?.map_err(|_| gone)?;
+    taken(within, stream.send_response(head)).await?;
     if has_none {
         body = Body::Empty;
     }
@@ -195,20 +195,25 @@ async fn send(
         match frame.into_data() {
             Ok(data) => {
                 let length = data.len() as u64;
-                timeout(within, stream.send_data(data)).await.map_err(|_| gone)?.map_err(|_| gone)?;
+                taken(within, stream.send_data(data)).await?;
                 finishing.sent(length);
             }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
-                    timeout(within, stream.send_trailers(trailers))
-                        .await
-                        .map_err(|_| gone)?
-                        .map_err(|_| gone)?;
+                    taken(within, stream.send_trailers(trailers)).await?;
                 }
             }
         }
     }
-    timeout(within, stream.finish()).await.map_err(|_| gone)?.map_err(|_| gone)?;
+    taken(within, stream.finish()).await?;
     finishing.complete();
     Ok(())
+}
+
+/// Waits until the client has taken what is sent; one that is gone or doesn't read has cancelled the request.
+async fn taken<E>(within: Duration, step: impl Future<Output = Result<(), E>>) -> Result<(), Code> {
+    match timeout(within, step).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Code::H3_REQUEST_CANCELLED),
+    }
 }

@@ -10,14 +10,23 @@ use std::{
     path::Path,
 };
 
+use object::{
+    LittleEndian, SymbolIndex, elf,
+    read::{
+        self,
+        elf::{FileHeader as _, SectionHeader as _},
+    },
+};
+
 use super::{error::KernelError, sys};
 
 /// The maps, all with one element.
-pub const DIRECT: [&str; 11] = [
+pub const DIRECT: [&str; 12] = [
     "CONTROL",
     "MARKS4",
     "NEAR4",
     "COARSE4",
+    "KNOWN",
     "GATE",
     "MARKS6",
     "HOST_MARKS",
@@ -55,10 +64,11 @@ fn make(name: &str, bytes: u32, pin: &Path) -> std::io::Result<OwnedFd> {
 /// # Errors
 /// For what is not an object of these programs.
 pub fn resolve(object: &mut [u8], maps: &[(&str, OwnedFd)]) -> Result<(), KernelError> {
-    let broken =
-        || KernelError::Load { message: "the object of the XDP programs is broken; build it again".into() };
-    rewrite(object, |name| maps.iter().find(|(map, _)| *map == name).map(|(_, fd)| fd.as_raw_fd()))
-        .ok_or_else(broken)
+    let fd =
+        |name: &[u8]| maps.iter().find(|(map, _)| map.as_bytes() == name).map(|(_, map)| map.as_raw_fd());
+    rewrite(object, fd).map_err(|broken| KernelError::Load {
+        message: format!("the object of the XDP programs is broken ({broken}); build it again"),
+    })
 }
 
 /// The object in a file.
@@ -69,109 +79,191 @@ pub fn read(path: &Path) -> Result<Vec<u8>, KernelError> {
     fs::read(path).map_err(|error| KernelError::from_io(format!("reading {}", path.display()), error))
 }
 
+/// Why an object is not one of these programs.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Elf(#[from] read::Error),
+    #[error("it is for machine {0}, not for BPF")]
+    Machine(u16),
+    #[error("a map is used at {0:#x} where no instruction loads an address")]
+    NoLoad(u64),
+}
+
+/// A file for BPF: ELF-64, little-endian.
+type File = elf::FileHeader64<LittleEndian>;
+
 /// A relocation that belongs to no instruction.
 const NOWHERE: u64 = u64::MAX - 7;
-/// `r = imm64`, of two slots.
+/// `r = imm64`, of two slots of eight bytes.
 const LOAD: u8 = 0x18;
+const LOAD_BYTES: usize = 16;
 /// Source register of a load that names an element: the map in the first slot, the offset in the second.
 const MAP_VALUE: u8 = 2;
-const SECTION: usize = 64;
-const RELOCATIONS: u32 = 9;
-const EXECUTABLE: u64 = 4;
 
-/// A section of the object (ELF-64, little-endian).
-struct Section {
-    kind: u32,
-    flags: u64,
-    start: usize,
-    size: usize,
-    link: usize,
-    info: usize,
+/// A load of a map's address: where in the object it and its relocation begin, and the map's descriptor.
+struct Reference {
+    load: usize,
+    relocation: usize,
+    map: i32,
 }
 
-fn section(object: &[u8], number: usize) -> Option<Section> {
-    let at = word(object, 40)? as usize + number * SECTION;
-    Some(Section {
-        kind: half(object, at + 4)?,
-        flags: word(object, at + 8)?,
-        start: word(object, at + 24)? as usize,
-        size: word(object, at + 32)? as usize,
-        link: half(object, at + 40)? as usize,
-        info: half(object, at + 44)? as usize,
-    })
-}
-
-fn word(object: &[u8], at: usize) -> Option<u64> {
-    object.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
-}
-
-fn half(object: &[u8], at: usize) -> Option<u32> {
-    object.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
-}
-
-fn name(object: &[u8], at: usize) -> Option<&str> {
-    let rest = object.get(at..)?;
-    std::str::from_utf8(&rest[..rest.iter().position(|byte| *byte == 0)?]).ok()
-}
-
-/// Rewrites the instructions that load the address of a map that `fd` knows, and takes their relocations out. `None` for an object
-/// that is not what it should be.
-fn rewrite(object: &mut [u8], fd: impl Fn(&str) -> Option<i32>) -> Option<()> {
-    let sections = usize::from(u16::from_le_bytes(*object.get(60..)?.first_chunk()?));
-    for number in 0..sections {
-        let relocations = section(object, number)?;
-        if relocations.kind != RELOCATIONS {
+/// The loads of the maps that `fd` knows by name.
+fn references(object: &[u8], fd: impl Fn(&[u8]) -> Option<i32>) -> Result<Vec<Reference>, Broken> {
+    let file = File::parse(object)?;
+    let endian = file.endian()?;
+    match file.e_machine(endian) {
+        elf::EM_BPF => {}
+        other => return Err(Broken::Machine(other)),
+    }
+    let sections = file.sections(endian, object)?;
+    let mut found = Vec::new();
+    for section in sections.iter() {
+        let Some((relocations, symbols)) = section.rel(endian, object)? else { continue };
+        let code = sections.section(section.info_link(endian))?;
+        if code.sh_flags(endian) & u64::from(elf::SHF_EXECINSTR) == 0 {
             continue;
         }
-        let code = section(object, relocations.info)?;
-        if code.flags & EXECUTABLE == 0 {
-            continue;
-        }
-        let symbols = section(object, relocations.link)?;
-        let names = section(object, symbols.link)?;
-        for entry in (relocations.start..relocations.start.checked_add(relocations.size)?).step_by(16) {
-            let symbol = (word(object, entry + 8)? >> 32) as usize;
-            let symbol_name = half(object, symbols.start + symbol * 24)? as usize;
-            let Some(map) = fd(name(object, names.start + symbol_name)?) else { continue };
-            let at = code.start.checked_add(word(object, entry)? as usize)?;
-            let instruction: &mut [u8; 16] = object.get_mut(at..)?.first_chunk_mut()?;
-            if instruction[0] != LOAD {
-                return None;
+        let instructions = code.data(endian, object)?;
+        let symbols = sections.symbol_table_by_index(endian, object, symbols)?;
+        let mut place = section.sh_offset(endian) as usize;
+        for relocation in relocations {
+            let symbol = symbols.symbol(SymbolIndex(relocation.r_sym(endian) as usize))?;
+            if let Some(map) = fd(symbols.symbol_name(endian, symbol)?) {
+                let at = relocation.r_offset.get(endian);
+                let load = instructions.get(at as usize..).and_then(|rest| rest.get(..LOAD_BYTES));
+                // A load that names a map already has a source register.
+                if load.is_none_or(|load| load[0] != LOAD || load[1] >> 4 != 0) {
+                    return Err(Broken::NoLoad(at));
+                }
+                let load = code.sh_offset(endian) as usize + at as usize;
+                found.push(Reference { load, relocation: place, map });
             }
-            instruction[1] = instruction[1] & 15 | MAP_VALUE << 4;
-            let offset: [u8; 4] = *instruction[4..].first_chunk()?;
-            instruction[4..8].copy_from_slice(&map.to_le_bytes());
-            instruction[12..16].copy_from_slice(&offset);
-            object.get_mut(entry..)?.get_mut(..8)?.copy_from_slice(&NOWHERE.to_le_bytes());
+            place += size_of_val(relocation);
         }
     }
-    Some(())
+    Ok(found)
+}
+
+/// Rewrites the loads of the maps that `fd` knows to their elements' addresses, and takes their relocations out. What is refused is
+/// left as it was.
+fn rewrite(object: &mut [u8], fd: impl Fn(&[u8]) -> Option<i32>) -> Result<(), Broken> {
+    for Reference { load, relocation, map } in references(object, fd)? {
+        // Both were read there.
+        let load = &mut object[load..load + LOAD_BYTES];
+        load[1] |= MAP_VALUE << 4;
+        load.copy_within(4..8, 12);
+        load[4..8].copy_from_slice(&map.to_le_bytes());
+        object[relocation..relocation + 8].copy_from_slice(&NOWHERE.to_le_bytes());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The object, and where things lie in it.
+    fn whole() -> Vec<u8> {
+        super::super::load::OBJECT.to_vec()
+    }
+
+    fn marks(name: &[u8]) -> Option<i32> {
+        (name == b"MARKS4").then_some(0x0102_0304)
+    }
+
+    fn refused(object: &[u8]) -> Option<String> {
+        let mut copy = object.to_vec();
+        let refused = rewrite(&mut copy, marks).err()?;
+        assert_eq!(copy, object, "what is refused is left as it was");
+        Some(refused.to_string())
+    }
+
+    /// Where the headers of the section of relocations that names a map first, and of its symbols, stand; and its first entry.
+    fn places(object: &[u8]) -> (usize, usize, usize) {
+        let file = File::parse(object).unwrap();
+        let sections = file.sections(LittleEndian, object).unwrap();
+        let first = references(object, marks).unwrap().remove(0).relocation;
+        let header = |section: read::SectionIndex| {
+            file.e_shoff(LittleEndian) as usize + section.0 * size_of::<elf::SectionHeader64<LittleEndian>>()
+        };
+        let (number, section) = sections
+            .enumerate()
+            .find(|(_, section)| {
+                let (start, size) = section.file_range(LittleEndian).unwrap_or_default();
+                section.sh_type(LittleEndian) == elf::SHT_REL
+                    && (start..start + size).contains(&(first as u64))
+            })
+            .unwrap();
+        (header(number), header(section.link(LittleEndian)), first)
+    }
+
     #[test]
-    fn an_object_cut_short_anywhere_is_refused_and_never_panics() {
-        let whole = super::super::load::OBJECT;
-        let mut copy = whole.to_vec();
-        let mut asked = 0;
-        assert_eq!(rewrite(&mut copy, |_| None), Some(()));
+    fn an_object_cut_short_anywhere_is_refused() {
+        let whole = whole();
+        let mut copy = whole.clone();
+        assert!(rewrite(&mut copy, |_| None).is_ok());
         assert_eq!(copy, whole, "nothing to rewrite");
-        for length in (0..whole.len()).step_by(whole.len() / 97) {
-            assert_eq!(rewrite(&mut whole[..length].to_vec(), |_| Some(7)), None, "{length}");
-            asked += 1;
+        for length in (0..whole.len()).step_by(whole.len() / 97).chain([whole.len() - 1]) {
+            assert!(refused(&whole[..length]).is_some(), "{length}");
         }
-        assert!(asked >= 97);
+    }
+
+    #[test]
+    fn a_damaged_object_is_refused_and_says_why() {
+        let whole = whole();
+        let (relocations, symbols, entry) = places(&whole);
+        // What it is of, where, the bytes there, and a part of what is said.
+        let rows: [(&str, usize, &[u8], &str); 14] = [
+            ("magic", 0, b"\x7fELG", "header"),
+            ("class 32", 4, &[elf::ELFCLASS32], "header"),
+            ("no class", 4, &[0], "header"),
+            ("big-endian", 5, &[elf::ELFDATA2MSB], "endian"),
+            ("another machine", 18, &elf::EM_X86_64.to_le_bytes(), "machine 62"),
+            ("section headers far away", 40, &u64::MAX.to_le_bytes(), "section header"),
+            ("section headers of another size", 58, &[63, 0], "section header entry size"),
+            ("relocations far away", relocations + 24, &[0xf8; 8], "relocation section"),
+            ("relocations without symbols", relocations + 40, &[0xff; 4], "section index"),
+            ("relocations of what is no symbols", relocations + 40, &[1, 0, 0, 0], "symbol table"),
+            ("relocations of no section", relocations + 44, &[0xff; 4], "section index"),
+            ("names far away", symbols + 40, &[0xff; 4], "section index"),
+            ("a relocation beyond its section", entry, &[0xff; 8], "0xffffffffffffffff"),
+            ("a relocation without a symbol", entry + 12, &[0xff; 4], "symbol index"),
+        ];
+        for (what, at, bytes, said) in rows {
+            let mut object = whole.clone();
+            object[at..at + bytes.len()].copy_from_slice(bytes);
+            let refused = refused(&object);
+            assert!(refused.as_ref().is_some_and(|sentence| sentence.contains(said)), "{what}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn any_damage_is_survived() {
+        let whole = whole();
+        let (relocations, symbols, entry) = places(&whole);
+        let mut object = whole.clone();
+        let headers = (0..64).chain(relocations..relocations + 64).chain(symbols..symbols + 64);
+        for at in headers.chain(entry..entry + 16) {
+            for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                object[at] = byte;
+                // Whether it is taken depends on the byte; every place that is named is in the object.
+                for found in references(&object, marks).unwrap_or_default() {
+                    assert!(found.load + LOAD_BYTES <= object.len() && found.relocation + 16 <= object.len());
+                }
+            }
+            object[at] = whole[at];
+        }
+        assert_eq!(object, whole);
     }
 
     #[test]
     fn every_reference_becomes_one_to_the_element_and_loses_its_relocation() {
-        let whole = super::super::load::OBJECT;
+        let whole = whole();
         for map in DIRECT {
-            let mut copy = whole.to_vec();
-            assert_eq!(rewrite(&mut copy, |name| (name == map).then_some(0x0102_0304)), Some(()));
+            let mut copy = whole.clone();
+            let fd = |name: &[u8]| (name == map.as_bytes()).then_some(0x0102_0304);
+            assert!(rewrite(&mut copy, fd).is_ok());
             let changed = copy.chunks(8).zip(whole.chunks(8)).filter(|(new, old)| new != old);
             let (gone, loads): (Vec<_>, Vec<_>) =
                 changed.map(|(new, _)| new).partition(|new| *new == NOWHERE.to_le_bytes());
@@ -185,9 +277,8 @@ mod tests {
                 );
             }
             let again = copy.clone();
-            assert_eq!(
-                rewrite(&mut copy, |name| (name == map).then_some(1)),
-                None,
+            assert!(
+                matches!(rewrite(&mut copy, fd), Err(Broken::NoLoad(NOWHERE))),
                 "{map}: nothing is there"
             );
             assert_eq!(copy, again);

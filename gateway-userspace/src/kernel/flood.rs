@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, ops::RangeInclusive, sync::atomic::Ordering::Relaxed};
 
-use gateway_common::gcra::limit;
+use gateway_common::gcra::{Limit, limit};
 
 use super::{State, error::KernelError, limits::Rate, load::Loaded};
 
@@ -70,9 +70,9 @@ impl Loaded {
             u32::try_from(packets).unwrap_or(u32::MAX)
         });
         control.heavy.store(heavy, Relaxed);
-        let (gate, batch) = limits.connections.map_or((limit(0, 0, tick), 1), |rate| {
+        let (gate, batch) = limits.connections.map_or((Limit::default(), 1), |rate| {
             let batch = (each_tick(rate.per_second) as u64 / 8).clamp(1, MAX_BATCH).min(rate.burst);
-            (limit(rate.per_second, rate.burst, tick), batch)
+            (limit(rate.per_second, rate.burst, MAX_BATCH, tick), batch)
         });
         control.gate_batch.store(batch as u32, Relaxed);
         control.gate[1].store(gate.tolerance, Relaxed);

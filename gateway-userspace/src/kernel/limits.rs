@@ -2,15 +2,14 @@
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
-use gateway_common::{
-    gcra::{CLASSES, Limit, limit},
-    time::FINE_BITS,
-};
+use gateway_common::gcra::{CLASSES, FARTHEST, Limit, MOST_UNITS, TICK_BITS, limit};
 
 use super::{error::KernelError, load::Loaded, mapped::LimitCell, target::Target};
 
 /// Most units a second that a limit can let in.
 const MAX_RATE: u64 = 100_000_000_000;
+/// Fewest bytes a second: so that at no tick the largest frame takes longer than limiter time can tell.
+const MIN_BYTE_RATE: u64 = 16;
 /// A burst of bytes must at least let one large frame in.
 const MIN_BYTE_BURST: u64 = 65_536;
 /// Longest bar: the circle of limiter time is 4 hours at a tick of 1 ms.
@@ -19,7 +18,7 @@ const MAX_BAR: Duration = Duration::from_secs(3600);
 /// A rate with a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Units a second: 1 to 100,000,000,000.
+    /// Units a second: 1 to 100,000,000,000; for bytes at least 16.
     pub per_second: u64,
     /// Units that may come at once after a pause: at least 1; for bytes at least 65,536. The kernel's clock adds what
     /// comes in one tick.
@@ -59,9 +58,11 @@ impl SourceLimits {
                 Err(KernelError::OutOfBounds { what, value, bounds: format!("from {low} to {high}") })
             }
         };
-        for (rate, lowest) in [(self.packets, 1), (self.bytes, MIN_BYTE_BURST), (self.connections, 1)] {
+        for (rate, slowest, lowest) in
+            [(self.packets, 1, 1), (self.bytes, MIN_BYTE_RATE, MIN_BYTE_BURST), (self.connections, 1, 1)]
+        {
             if let Some(rate) = rate {
-                bounds("a rate of units a second", rate.per_second, 1, MAX_RATE)?;
+                bounds("a rate of units a second", rate.per_second, slowest, MAX_RATE)?;
                 bounds("a burst", rate.burst, lowest, MAX_RATE)?;
             }
         }
@@ -121,10 +122,10 @@ impl Loaded {
 
     fn write_class(&self, cell: &LimitCell, class: &SourceLimits) {
         let tick = self.clock.tick_ns();
-        let of = |rate: Option<Rate>| {
-            rate.map_or(Limit::default(), |rate| limit(rate.per_second, rate.burst, tick))
+        let of = |rate: Option<Rate>, most| {
+            rate.map_or(Limit::default(), |rate| limit(rate.per_second, rate.burst, most, tick))
         };
-        let limits = [of(class.packets), of(class.bytes), of(class.connections)];
+        let limits = [of(class.packets, 1), of(class.bytes, MOST_UNITS), of(class.connections, 1)];
         for (to, from) in cell.limits.iter().zip(limits) {
             to[1].store(from.tolerance, Relaxed);
             to[0].store(from.cost, Relaxed);
@@ -132,12 +133,12 @@ impl Loaded {
         let (violations, penalty) = class.bar.map_or((Limit::default(), 0), |bar| {
             // A rate under one a second: the limit of as many in `within`, stretched.
             let seconds = bar.within.as_secs().max(1);
-            let stretched = limit(u64::from(bar.violations), u64::from(bar.violations), tick);
+            let stretched = limit(u64::from(bar.violations), u64::from(bar.violations), 1, tick);
             let limit = Limit {
-                cost: stretched.cost.saturating_mul(seconds),
-                tolerance: stretched.tolerance.saturating_mul(seconds).min(1 << 43),
+                cost: stretched.cost.saturating_mul(seconds).min(FARTHEST),
+                tolerance: stretched.tolerance.saturating_mul(seconds).min(FARTHEST),
             };
-            (limit, self.clock.ticks(bar.lasting) << FINE_BITS)
+            (limit, self.clock.ticks(bar.lasting) << TICK_BITS)
         });
         cell.violations[1].store(violations.tolerance, Relaxed);
         cell.violations[0].store(violations.cost, Relaxed);

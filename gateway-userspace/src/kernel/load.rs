@@ -20,7 +20,7 @@ use gateway_common::{
     bans::{HOST_WAYS, WIDE_WAYS},
     feeds::FEED_WAYS,
     flood::window_shift,
-    gcra::{CELL_WAYS, CLASSES, CellBucket, Fingerprints},
+    gcra::{CELL_WAYS, CLASSES, CellBucket, KNOWN},
     hash::HashKey,
     marks::{COARSE_WORDS, GUARD_WORDS, HOST_WORDS, NEAR_WORDS, V4_WORDS, V6_WORDS},
     policy::{POLICY_CAPACITY, Policy},
@@ -131,7 +131,7 @@ impl Shape {
         Memory {
             hosts: bytes(self.host_buckets, size_of::<HostCell>() + HOST_WAYS * 4),
             wide: bytes(self.wide_buckets, size_of::<WideCell>() + 16),
-            sources: bytes(self.cell_buckets, size_of::<CellBucket>() + size_of::<Fingerprints>()),
+            sources: bytes(self.cell_buckets, size_of::<CellBucket>()) + u64::from(KNOWN),
             feed_hosts: bytes(2 * self.feed_host_buckets, size_of::<FeedCell>()),
             feed_wide: bytes(2 * self.feed_wide_buckets, size_of::<WideCell>()),
         }
@@ -156,7 +156,7 @@ impl Shape {
             ("CLOCK", 1, 16),
             ("CAPTURE", 1_048_576, 0),
             ("CELLS", self.cell_buckets, size(size_of::<CellBucket>())),
-            ("KNOWN", self.cell_buckets, size(size_of::<Fingerprints>())),
+            ("KNOWN", 1, KNOWN),
             ("LIMITS", 1, CLASSES * size(size_of::<LimitCell>())),
             ("PORTS", 1, ports::WORDS * 8),
             ("FEED_MARKS4", 2 * V4_WORDS, 8),

@@ -6,10 +6,9 @@ use std::{
 };
 
 use gateway_common::{
-    gcra::{self, CLASSES, COST_BITS, Kind, Limit, TAT_MASK},
+    gcra::{self, CLASSES, FARTHEST, Kind, Limit, TICK_BITS},
     hash::{hash_v4, hash_wide},
     policy::ALLOW,
-    time::FINE_BITS,
 };
 use serde::Serialize;
 
@@ -87,24 +86,20 @@ impl Loaded {
             allowed: policy.is_some_and(|policy| policy.flags & ALLOW != 0),
             class,
             cells: kinds.into_iter().filter_map(view).collect(),
-            barred_ms: cell(Kind::Penalty)
-                .map_or(0, |cell| ms(gcra::ahead(cell, now, TAT_MASK >> 1), tick_ns)),
+            barred_ms: cell(Kind::Penalty).map_or(0, |cell| ms(gcra::ahead(cell, now, FARTHEST), tick_ns)),
         }
     }
 }
 
 /// Limiter time in milliseconds, rounded up.
 fn ms(time: u64, tick_ns: u64) -> u64 {
-    (u128::from(time) * u128::from(tick_ns)).div_ceil(1_000_000 << FINE_BITS) as u64
+    (u128::from(time) * u128::from(tick_ns)).div_ceil(1_000_000 << TICK_BITS) as u64
 }
 
 fn view(of: &'static str, cell: u64, now: u64, limit: &Limit, tick_ns: u64) -> CellView {
     let ahead = gcra::ahead(cell, now, limit.tolerance);
-    let units = |time: u64| {
-        let units = (u128::from(time) << COST_BITS) / u128::from(limit.cost.max(1));
-        u64::try_from(units).unwrap_or(u64::MAX)
-    };
-    let burst = limit.tolerance.saturating_sub(1 << FINE_BITS);
+    let units = |time: u64| time / limit.cost.max(1);
+    let burst = limit.tolerance.saturating_sub(1 << TICK_BITS);
     CellView {
         of,
         left: units(burst.saturating_sub(ahead)),
@@ -121,17 +116,17 @@ mod tests {
 
     #[test]
     fn a_cell_says_what_is_left_of_its_limit() {
-        let limit = gcra::limit(10, 5, TICK);
+        let limit = gcra::limit(10, 5, 5, TICK);
         let now = gcra::now(1_000);
         for (spent, left, whole_in_ms) in [(0u64, 5, 0), (1, 3, 100), (3, 1, 300), (5, 0, 500)] {
-            let cell = if spent == 0 { now } else { gcra::step(now, now, &limit, spent) };
+            let cell = gcra::step(now, now, &limit, spent).expect("within the burst");
             let seen = view("packets", cell, now, &limit, TICK);
             assert!(seen.left.abs_diff(left) <= 1 && seen.left <= 5 - spent, "{spent}: {seen:?}");
             assert!(seen.whole_in_ms.abs_diff(whole_in_ms) <= 1, "{spent}: {seen:?}");
             assert!(seen.burst.abs_diff(5) <= 1, "{spent}: {seen:?}");
         }
         // Long past, and of a limit that was larger: whole.
-        for cell in [gcra::now(10), now + (limit.tolerance << 4)] {
+        for cell in [gcra::now(10), now + limit.tolerance * 16] {
             assert_eq!(view("packets", cell, now, &limit, TICK).whole_in_ms, 0);
         }
     }

@@ -6,7 +6,6 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderMap, Version};
 
 use super::body::{Remaining, ResponseBody};
 use super::connection::Connection;
@@ -14,7 +13,7 @@ use super::health::InFlight;
 use super::sending::{SendError, Sending};
 use super::{Upgraded, UpstreamError, UpstreamRequest, UpstreamResponse};
 use crate::config::edge;
-use crate::wire::{Body, Framing, ResponseHead, is_hop_by_hop, strip_hop_by_hop};
+use crate::wire::{Body, Framing, ResponseHead, is_hop_by_hop, keeps_alive, strip_hop_by_hop};
 
 /// What stays of a failed exchange.
 #[derive(Debug)]
@@ -119,14 +118,4 @@ fn answer(
         }),
     };
     Ok(UpstreamResponse { status, headers, body, upgraded: None, server })
-}
-
-/// Whether the server keeps the connection (RFC 9112, section 9.3).
-fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
-    let says = |token: &[u8]| {
-        headers.get_all(CONNECTION).iter().any(|value| {
-            value.as_bytes().split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token))
-        })
-    };
-    if version == Version::HTTP_10 { says(b"keep-alive") } else { !says(b"close") }
 }

@@ -1,5 +1,6 @@
 //! Fields that concern one connection only (RFC 9110, section 7.6.1), and writing fields.
 
+use http::Version;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName,
 };
@@ -63,6 +64,16 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
+/// Whether whoever sent these fields wants its connection kept (RFC 9112, section 9.3).
+pub fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
+    let says = |token: &[u8]| {
+        headers.get_all(CONNECTION).iter().any(|value| {
+            value.as_bytes().split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token))
+        })
+    };
+    if version == Version::HTTP_10 { says(b"keep-alive") && !says(b"close") } else { !says(b"close") }
+}
+
 /// Removes the fields whose names `is_meant` picks. Most messages have none of those that anybody looks for: then this
 /// is one walk over the names, which costs less than to look up each.
 pub fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&str) -> bool) {
@@ -106,6 +117,21 @@ mod tests {
             let got = strip_hop_by_hop(&mut headers).ok();
             let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
             assert_eq!(got.map(|()| left.join(",")).as_deref(), expected, "{fields:?}");
+        }
+    }
+    #[test]
+    fn connections_are_kept() {
+        for (version, values, expected) in [
+            (Version::HTTP_11, &[][..], true),
+            (Version::HTTP_11, &["Upgrade, CLOSE"], false),
+            (Version::HTTP_11, &["keep-alive", "close"], false),
+            (Version::HTTP_11, &["closed"], true),
+            (Version::HTTP_10, &[], false),
+            (Version::HTTP_10, &["Keep-Alive"], true),
+            (Version::HTTP_10, &["keep-alive, close"], false),
+        ] {
+            let headers = values.iter().map(|v| (CONNECTION, v.parse().expect("value"))).collect();
+            assert_eq!(keeps_alive(version, &headers), expected, "{version:?} {values:?}");
         }
     }
 }

@@ -19,7 +19,7 @@ pub use capped::{Capped, Deadline};
 pub use chunked::{
     ChunkError, Chunked, Decoded, MAX_CHUNK_LINE, MAX_TRAILER_BYTES, MAX_TRAILERS, write_chunk, write_end,
 };
-pub use fields::{NominationError, is_hop_by_hop, remove_where, strip_hop_by_hop, write_fields};
+pub use fields::{NominationError, is_hop_by_hop, keeps_alive, remove_where, strip_hop_by_hop, write_fields};
 pub use framing::{Framing, FramingError};
 pub use head::{HeadError, HeadLimits, RequestHead, ResponseHead, Scan, parse_request, parse_response};
 pub use maybe_tls::MaybeTls;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
+use gateway_tests::Scratch;
 use serde::Deserialize;
 
 use super::report::{Report, Row};
@@ -45,7 +46,8 @@ struct MeasuredRow {
 /// # Errors
 /// The bench does not build or run; redis-server is not installed.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let file = std::env::temp_dir().join(format!("gateway-bench-limits-{}.json", std::process::id()));
+    let scratch = Scratch::new()?;
+    let file = scratch.path().join("rows.json");
     build::ebpf(&Paths::find())?;
     let status = Command::new(env!("CARGO"))
         .args(["bench", "--package", "gateway-userspace", "--bench", "limits", "--"])
@@ -56,8 +58,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .context("cannot start cargo")?;
     ensure!(status.success(), "the bench failed: see above");
     let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    // A temporary file that stays behind does no harm.
-    let _ = std::fs::remove_file(&file);
     let measured: Measured = serde_json::from_slice(&text).context("the bench wrote what is not its rows")?;
     let mut report = Report::new("limits");
     let mut met = true;

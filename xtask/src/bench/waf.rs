@@ -13,7 +13,8 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+use gateway_tests::Scratch;
 use gateway_waf::CompileOptions;
 
 use crate::crs::setup::{self, Crs};
@@ -66,11 +67,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         cases.retain(|case| case.name.contains(only.as_str()));
     }
     let mut report = Report::new();
-    let work = std::env::temp_dir().join(format!("gateway-bench-waf-{}", std::process::id()));
-    std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
-    let result = measure(args, &crs, &cases, &work, &mut report);
-    let _ = std::fs::remove_dir_all(&work);
-    result?;
+    measure(args, &crs, &cases, Scratch::new()?.path(), &mut report)?;
     report.print();
     if let Some(path) = &args.json {
         report.write(path)?;

@@ -80,7 +80,7 @@ const SCAN: Duration = Duration::from_secs(540);
 /// The checks of testssl.sh that judge a server: protocols, kinds of ciphers, forward secrecy, preferences, certificate,
 /// headers, known weaknesses; nothing above low. It does not pretend to be clients.
 pub fn testssl(stage: &Stage) -> Result<String> {
-    let report = stage.folder.join("testssl.json");
+    let report = stage.folder().join("testssl.json");
     let out = Command::new("timeout")
         .args([&SCAN.as_secs().to_string(), "testssl", "-p", "-s", "-f", "-P", "-S", "-h", "-U"])
         .args(["--quiet", "--color", "0", "--warnings", "batch", "--nodns", "min", "--ip", "127.0.0.1"])

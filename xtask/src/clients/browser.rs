@@ -12,10 +12,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Chromium without a window. The page writes down what it did; the console must stay empty of errors.
 pub fn chromium(stage: &Stage) -> Result<String> {
-    let profile = stage.folder.join("chromium");
+    let profile = stage.folder().join("chromium");
     std::fs::create_dir_all(&profile)?;
-    let report = stage.folder.join("report");
-    let log_file = stage.folder.join("chromium.log");
+    let report = stage.folder().join("report");
+    let log_file = stage.folder().join("chromium.log");
     let mut child = Command::new("timeout")
         .args([
             "90",

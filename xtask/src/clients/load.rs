@@ -29,7 +29,7 @@ pub fn wrk(stage: &Stage) -> Result<String> {
 
 /// POST of 1 MiB.
 pub fn wrk_uploads(stage: &Stage) -> Result<String> {
-    let script = stage.folder.join("upload.lua");
+    let script = stage.folder().join("upload.lua");
     std::fs::write(&script, "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", 1048576)\n")?;
     let url = format!("http://127.0.0.1:{}/site/length", stage.plain);
     let rate = run_wrk(&url, &["-s", &script.display().to_string()])?;

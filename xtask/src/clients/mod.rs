@@ -127,7 +127,7 @@ fn curl_h2c(stage: &Stage) -> Result<String> {
 }
 
 fn curl_bodies(stage: &Stage) -> Result<String> {
-    let big = stage.folder.join("upload");
+    let big = stage.folder().join("upload");
     std::fs::write(&big, vec![b'u'; 5 << 20])?;
     let data = format!("@{}", big.display());
     let (site, length) = (

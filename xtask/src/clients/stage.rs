@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use gateway_tests::Origin;
+use gateway_tests::{Origin, Scratch};
 
 use crate::paths::Paths;
+use crate::server::{self, Server};
 use crate::setup;
 
 /// How long the daemon may take until it listens.
@@ -18,33 +19,38 @@ const READY: Duration = Duration::from_secs(30);
 
 /// Everything that runs. It stops with the value.
 pub struct Stage {
-    pub folder: PathBuf,
     pub plain: u16,
     pub tls: u16,
     python: PathBuf,
     programs: PathBuf,
-    daemon: Child,
-    servers: Child,
+    daemon: Server,
+    _servers: PythonServers,
     _origin: Origin,
+    /// Goes last.
+    scratch: Scratch,
 }
+
+/// The Python servers; they end with the value.
+struct PythonServers(Child);
 
 impl Stage {
     /// Starts the servers and the daemon.
     pub fn start(gateway: &Path, paths: &Paths) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("gateway-clients-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        certificates(&folder)?;
+        let scratch = Scratch::new()?;
+        let folder = scratch.path();
+        certificates(folder)?;
         let python = setup::python::python(paths);
         let programs = paths.root.join("tests/clients");
-        let mut servers = Command::new(&python)
+        let servers = Command::new(&python)
             .arg(programs.join("servers.py"))
             .arg(folder.join("report"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("starting the Python servers")?;
+        let mut servers = PythonServers(servers);
         let mut line = String::new();
-        if let Some(out) = servers.stdout.take() {
+        if let Some(out) = servers.0.stdout.take() {
             BufReader::new(out).read_line(&mut line)?;
         }
         let ports: serde_json::Value =
@@ -77,32 +83,20 @@ impl Stage {
                 ports["grpc"]
             ),
         )?;
-        let log = fs::File::create(folder.join("gateway.log"))?;
-        let daemon = Command::new(gateway)
-            .arg("run")
-            .arg("--config")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", gateway.display()))?;
-        let mut stage = Self { folder, plain, tls, python, programs, daemon, servers, _origin: origin };
-        let until = Instant::now() + READY;
-        for port in [plain, tls] {
-            while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                if Instant::now() > until || matches!(stage.daemon.try_wait(), Ok(Some(_))) {
-                    bail!("the daemon does not listen on port {port}; its log says:\n{}", stage.log_tail());
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        }
-        Ok(stage)
+        let listens = [plain, tls].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let command = server::gateway(gateway, &config);
+        let daemon = Server::start("the daemon", command, &folder.join("gateway.log"), &listens, READY)?;
+        Ok(Self { plain, tls, python, programs, daemon, _servers: servers, _origin: origin, scratch })
+    }
+
+    /// What is kept while this runs.
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
     }
 
     /// The authority's certificate.
     pub fn ca(&self) -> PathBuf {
-        self.folder.join("ca.pem")
+        self.folder().join("ca.pem")
     }
 
     /// One of the Python clients.
@@ -114,9 +108,7 @@ impl Stage {
 
     /// The end of the daemon's log.
     pub fn log_tail(&self) -> String {
-        let text = fs::read_to_string(self.folder.join("gateway.log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+        self.daemon.log_tail()
     }
 
     /// Resident memory of the daemon, in bytes.
@@ -142,13 +134,10 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for PythonServers {
     fn drop(&mut self) {
-        for child in [&mut self.daemon, &mut self.servers] {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

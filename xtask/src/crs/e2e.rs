@@ -8,15 +8,16 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use gateway_tests::Scratch;
 use serde_json::Value;
 
 use super::origin_server;
 use super::setup::{Crs, ENGINE, SUITE};
 use super::target::{Outcome, Target};
+use crate::server::{self, Server};
 
 /// How long a connection may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,8 +33,9 @@ pub struct Daemon {
     address: SocketAddr,
     log: BufReader<File>,
     count: u64,
-    process: Child,
-    folder: PathBuf,
+    _server: Server,
+    /// Goes last.
+    _folder: Scratch,
 }
 
 impl Daemon {
@@ -42,32 +44,16 @@ impl Daemon {
     /// # Errors
     /// Files, ports or the program are not to be had, or the daemon does not come up; its log is in the message.
     pub fn start(gateway: &Path, crs: &Crs) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("gateway-crs-{}", std::process::id()));
+        let folder = Scratch::new()?;
         let origin = origin_server::start()?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let config = write_setup(&folder, crs, address, origin)?;
-        let path = folder.join("gateway.log");
-        let log = File::create(&path)?;
-        let process = Command::new(gateway)
-            .args(["run", "--config"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", gateway.display()))?;
-        let log = BufReader::new(File::open(&path)?);
-        let mut daemon = Self { address, log, count: 0, process, folder };
-        let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect(address).is_err() {
-            if Instant::now() > deadline || daemon.process.try_wait()?.is_some() {
-                let text = std::fs::read_to_string(&path).unwrap_or_default();
-                bail!("the daemon does not listen on {address}; its log says:\n{text}");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        daemon.log.seek(SeekFrom::End(0))?;
-        Ok(daemon)
+        let config = write_setup(folder.path(), crs, address, origin)?;
+        let path = folder.path().join("gateway.log");
+        let command = server::gateway(gateway, &config);
+        let server = Server::start("the daemon", command, &path, &[address], START_TIMEOUT)?;
+        let mut log = BufReader::new(File::open(&path)?);
+        log.seek(SeekFrom::End(0))?;
+        Ok(Self { address, log, count: 0, _server: server, _folder: folder })
     }
 
     /// The lines up to the marker's.
@@ -88,14 +74,6 @@ impl Daemon {
             }
             lines.push(std::mem::take(&mut line));
         }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -177,7 +155,6 @@ SecRule REQUEST_FILENAME "@beginsWith /crs-marker-" \
 /// Writes what a daemon needs to run a suite: rule files and a configuration, whose path it returns. One worker: the
 /// log's lines then come in the order of the requests.
 fn write_setup(folder: &Path, crs: &Crs, address: SocketAddr, origin: SocketAddr) -> Result<PathBuf> {
-    std::fs::create_dir_all(folder)?;
     let write = |name: &str, text: &str| -> Result<PathBuf> {
         let path = folder.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

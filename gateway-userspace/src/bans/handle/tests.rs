@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::bans::task::{IDLE, TICK};
 use crate::bans::{
     Action, BanChange, BanReason, DecisionId, KernelBan, KernelError, KernelWriter, ManualClock,
 };
@@ -109,6 +110,31 @@ async fn offences_ban_in_kernel_and_layer_7_until_their_time() {
     kernel.until("lapsed", BTreeMap::is_empty).await;
     let why = handle.why(attacker.addr()).await.expect("why");
     assert_eq!((why.decisions.len(), why.ended.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn the_task_looks_around_often_only_while_there_is_something_to_end() {
+    let (kernel, clock) = (FakeKernel::default(), Arc::new(ManualClock::at(NOW)));
+    let mut config = config("");
+    config.scenarios.clear();
+    let handle = start(&config, parts(&kernel, &clock)).expect("start");
+    let pause = || async { handle.ask(|task| task.pause()).await.expect("pause") };
+    assert_eq!(pause().await, IDLE);
+    // Counts of a flood may wait beside an offence: the next tick takes them.
+    handle.offend(offence("192.0.2.66"));
+    let start = Instant::now();
+    while handle.ask(|task| task.engine.counts().offences).await.expect("counts") == 0
+        || pause().await == TICK
+    {
+        assert!(start.elapsed() < IDLE, "an offence keeps it awake");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    handle.add(ban("192.0.2.1", Some(60_000))).await.expect("ban");
+    assert_eq!(pause().await, TICK);
+    kernel.until("banned", |bans| bans.len() == 1).await;
+    clock.advance(60_000);
+    kernel.until("lapsed", BTreeMap::is_empty).await;
+    assert_eq!(pause().await, IDLE);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::body::RequestBody;
 use super::io::{Io, SharedIo, lock};
 use super::linger::{drain_body, is_hopeless, linger};
 use super::tunnel::Tunnel;
-use super::write::{self, Outcome, Writer};
+use super::write::{Outcome, Writer};
 use super::{Context, End};
 use crate::config::edge::Http;
 use crate::http::redirect;
@@ -24,7 +24,7 @@ use crate::http::server::{Phase, past};
 use crate::listen::Stream;
 use crate::pipeline::{Finishing, Incoming, Site};
 use crate::respond::{Afterwards, Denial, Reply};
-use crate::wire::{Body, Framing, HeadLimits, Pace, RequestHead, Scan, parse_request};
+use crate::wire::{Body, Framing, HeadLimits, Pace, RequestHead, Scan, keeps_alive, parse_request};
 
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -219,7 +219,7 @@ impl Connection {
         self.requests += 1;
         let Request { head, framing, wants_continue } = request;
         let RequestHead { method, target, version, headers } = *head;
-        let keeps = write::keeps_alive(version, &headers) && self.requests < http.requests_per_connection;
+        let keeps = keeps_alive(version, &headers) && self.requests < http.requests_per_connection;
         lock(&self.io).begin_body(framing, wants_continue);
         let has_body = !lock(&self.io).is_body_done();
         let body = if has_body { Body::stream(RequestBody(Arc::clone(&self.io))) } else { Body::Empty };

@@ -1,10 +1,13 @@
 //! How long is waited: where routes say otherwise, and between the requests of a connection.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::answers::{GET, ask, full_queue};
-use super::harness::Options;
+use super::harness::{Options, PATIENCE};
 use super::{Gateway, Origin};
 
 const TICK: Duration = Duration::from_millis(100);
@@ -114,4 +117,48 @@ fn a_connection_goes_on_after_a_rest() {
     assert!(client.is_closed());
     assert!(answered.elapsed() > Duration::from_secs(2), "{:?}", answered.elapsed());
     assert_eq!(origin.requests().len(), 4);
+}
+
+/// Reads a response, for `slowly` no more than 200 KiB a second; the bytes that came. The client's window and segments are
+/// a slow line's: with those of loopback nobody would have to wait for the first megabytes.
+fn download(gateway: &Gateway, slowly: Duration) -> usize {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4 << 10).expect("a small window");
+    socket.set_tcp_mss(536).expect("small segments");
+    socket.connect(&gateway.addresses[0].into()).expect("connected");
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    stream.write_all(GET.as_bytes()).expect("sent");
+    let (mut bytes, mut piece, started) = (0, [0; 4 << 10], Instant::now());
+    while let Ok(n @ 1..) = stream.read(&mut piece) {
+        bytes += n;
+        if started.elapsed() < slowly {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    bytes
+}
+
+#[test]
+fn a_client_that_reads_below_the_least_rate_is_cut_off() {
+    const BODY: usize = 2 << 20;
+    let origin = Origin::start(|stream, _| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY}\r\n\r\n");
+        stream.write_all(head.as_bytes()).is_ok() && stream.write_all(&vec![b'x'; BODY]).is_ok()
+    });
+    let with = |rate: u32| {
+        let http = format!("send_timeout = \"3s\"\nrequests_per_connection = 1\nmin_rate = {rate}\n");
+        gateway(origin.address, &http, "", &[])
+    };
+    let (strict, calm) = (with(1 << 20), with(0));
+    std::thread::scope(|scope| {
+        let cut = scope.spawn(|| download(&strict, Duration::MAX));
+        // As slow for longer than the other is let: no pause of this client is too long.
+        let whole = scope.spawn(|| download(&calm, Duration::from_secs(6)));
+        assert!(download(&strict, Duration::ZERO) > BODY, "fast enough");
+        assert!(cut.join().expect("joined") < BODY, "too slow on average");
+        assert!(whole.join().expect("joined") > BODY, "without a rate");
+    });
+    let cut = strict.log_lines(2).iter().filter(|line| line["complete"] == false).count();
+    assert_eq!(cut, 1);
 }

@@ -47,6 +47,8 @@ impl Target {
 
 /// What the writer is told.
 enum Item {
+    /// There is a wish besides: to reopen, or to close.
+    Look,
     /// A line for the daemon's log.
     Line(String),
     /// A record for the file.
@@ -58,6 +60,7 @@ enum Item {
 impl Item {
     fn len(&self) -> u64 {
         let len = match self {
+            Self::Look => 0,
             Self::Line(text) | Self::Record(text) => text.len(),
             Self::Own { text, index, .. } => text.len() + index.len(),
         };
@@ -123,6 +126,13 @@ impl AuditLog {
     /// Opens the file anew, after a log rotation.
     pub fn reopen(&self) {
         self.reopen.store(true, Relaxed);
+        self.ring();
+    }
+
+    /// Has the writer look for wishes.
+    fn ring(&self) {
+        // A full queue keeps it awake: it looks before each item.
+        let _full = self.queue.try_send(Item::Look);
     }
 
     /// Takes another target, and opens its file anew.

@@ -6,15 +6,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{AuditLog, Item, MAX_QUEUED, Target};
-
-/// How long a wish to reopen or to close may go unnoticed.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// The writer thread. Dropping it writes what is left.
 #[derive(Debug)]
@@ -72,11 +69,10 @@ fn run(mut state: State, items: &Receiver<Item>) {
         if state.log.reopen.swap(false, Relaxed) {
             state.reopen();
         }
-        let wait = if closing { Duration::ZERO } else { LOOK };
-        match items.recv_timeout(wait) {
-            Ok(item) => state.write(item),
-            Err(RecvTimeoutError::Timeout) if !closing => {}
-            Err(_) => return,
+        let item = if closing { items.try_recv().ok() } else { items.recv().ok() };
+        match item {
+            Some(item) => state.write(item),
+            None => return,
         }
     }
 }
@@ -104,6 +100,7 @@ impl State {
     fn write(&mut self, item: Item) {
         self.log.queued_bytes.fetch_sub(item.len(), Relaxed);
         let done = match item {
+            Item::Look => return,
             Item::Line(line) => return self.line(&line),
             Item::Record(text) => self.append(&text),
             Item::Own { path, text, index } => own_file(&path, &text).and_then(|()| self.append(&index)),
@@ -157,6 +154,7 @@ fn own_file(path: &Path, text: &str) -> io::Result<()> {
 impl Drop for AuditWriter {
     fn drop(&mut self) {
         self.log.closing.store(true, Release);
+        self.log.ring();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

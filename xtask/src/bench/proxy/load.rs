@@ -67,7 +67,7 @@ pub fn run(stage: &Stage, peer: &Peer, load: Load, seconds: u32) -> Result<Figur
             wrk(&url(tls, path), connections, seconds, &extra)
         }
         Load::Upload { connections } => {
-            let script = stage.folder.join("upload.lua");
+            let script = stage.folder().join("upload.lua");
             fs::write(&script, "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", 1048576)\n")?;
             let extra = ["-s".to_owned(), script.display().to_string()];
             wrk(&url(false, "/upload"), connections, seconds, &extra)

@@ -1,29 +1,34 @@
 //! The origin and the proxies in front of it, each one worker.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use gateway_tests::Scratch;
+
+use crate::server::{self, Server};
 
 /// The core of the proxies, and that of the origin and the clients.
 const PROXY_CORE: &str = "0";
 pub const CLIENT_CORE: &str = "1";
+/// How long a server may take until it listens.
+const READY: Duration = Duration::from_secs(15);
 
 /// A server under load: its ports, and the processes whose time counts.
 pub struct Peer {
     pub name: &'static str,
     pub plain: u16,
     pub tls: u16,
-    child: Child,
+    server: Server,
 }
 
 impl Peer {
     /// The processes: the one started and its children.
     fn pids(&self) -> Vec<u32> {
-        let own = self.child.id();
+        let own = self.server.id();
         let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
         std::iter::once(own).chain(children.split_whitespace().filter_map(|p| p.parse().ok())).collect()
     }
@@ -55,44 +60,21 @@ fn pss(pid: u32) -> u64 {
     kib.and_then(|k| k.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < deadline {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Everything that runs during the bench. Peers stop before the folder goes.
 pub struct Stage {
     pub peers: Vec<Peer>,
-    pub folder: PathBuf,
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.peers.clear();
-        let _ = fs::remove_dir_all(&self.folder);
-    }
+    scratch: Scratch,
 }
 
 impl Stage {
     /// Starts the origin, nginx, HAProxy and the gateway.
     pub fn start(gateway: &Path) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("gateway-bench-proxy-{}", std::process::id()));
-        fs::create_dir_all(folder.join("www"))?;
-        fs::write(folder.join("www/small"), "x".repeat(128))?;
-        fs::write(folder.join("www/large"), vec![b'x'; 1 << 20])?;
-        certificate(&folder)?;
-        let mut stage = Self { peers: Vec::new(), folder };
-        let f = stage.folder.clone();
+        let mut stage = Self { peers: Vec::new(), scratch: Scratch::new()? };
+        let f = stage.folder().to_owned();
+        fs::create_dir(f.join("www"))?;
+        fs::write(f.join("www/small"), "x".repeat(128))?;
+        fs::write(f.join("www/large"), vec![b'x'; 1 << 20])?;
+        certificate(&f)?;
         stage.add("origin", 18080, 18440, CLIENT_CORE, nginx(&f, "origin", &origin(&f))?)?;
         let same = nginx_proxy(&f, 18081, 18441, NGINX_FIELDS);
         stage.add("nginx", 18081, 18441, PROXY_CORE, nginx(&f, "nginx", &same)?)?;
@@ -103,28 +85,18 @@ impl Stage {
         Ok(stage)
     }
 
+    /// What is kept while this runs.
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
     fn add(&mut self, name: &'static str, plain: u16, tls: u16, core: &str, command: Command) -> Result<()> {
-        let log = fs::File::create(self.folder.join(format!("{name}.log")))?;
         let mut pinned = Command::new("taskset");
         pinned.args(["-c", core]).arg(command.get_program()).args(command.get_args());
-        let child = pinned
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {name} under taskset"))?;
-        let mut peer = Peer { name, plain, tls, child };
-        let deadline = Instant::now() + Duration::from_secs(15);
-        for port in [plain, tls] {
-            while TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_err() {
-                if Instant::now() > deadline || matches!(peer.child.try_wait(), Ok(Some(_))) {
-                    let log = fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default();
-                    bail!("{name} does not listen on port {port}; its log says:\n{log}");
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        }
-        self.peers.push(peer);
+        let log = self.folder().join(format!("{name}.log"));
+        let listens = [plain, tls].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let server = Server::start(name, pinned, &log, &listens, READY)?;
+        self.peers.push(Peer { name, plain, tls, server });
         Ok(())
     }
 }
@@ -264,7 +236,5 @@ fn ours(folder: &Path, gateway: &Path) -> Result<Command> {
              [[upstreams]]\nname = \"o\"\nservers = [\"127.0.0.1:18080\"]\n[[routes]]\nupstream = \"o\"\n"
         ),
     )?;
-    let mut command = Command::new(gateway);
-    command.arg("run").arg("--config").arg(conf);
-    Ok(command)
+    Ok(server::gateway(gateway, &conf))
 }

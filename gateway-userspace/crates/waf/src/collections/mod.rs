@@ -53,15 +53,6 @@ pub enum Change<'a> {
     },
 }
 
-/// A variable of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredVariable {
-    /// Lower case.
-    pub name: Box<[u8]>,
-    /// Its value.
-    pub value: Box<[u8]>,
-}
-
 /// Where persistent collections live. Implementations bound what they keep and never block on a network.
 pub trait CollectionStore: Send + Sync {
     /// Opens the record, making it if there is none, and hands its variables to `sink`, CREATE_TIME, IS_NEW, KEY,

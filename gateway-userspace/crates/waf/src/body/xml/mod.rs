@@ -134,11 +134,6 @@ impl XmlDocument {
         }
     }
 
-    /// How many elements there are.
-    pub fn element_count(&self) -> usize {
-        self.elements.len()
-    }
-
     /// Hands what a path selects to `sink`, in order, each text or attribute value at most once. An element stands for all texts in it,
     /// one by one. Linear in the document.
     pub fn select(&self, path: &XPath, sink: &mut dyn FnMut(&str)) {
