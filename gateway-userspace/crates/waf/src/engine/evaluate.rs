@@ -191,6 +191,10 @@ impl Core {
         has_argument: bool,
         rules: &Ruleset,
     ) -> bool {
+        if rule.capture {
+            // Operators that capture nothing leave nothing of others.
+            self.captures.clear();
+        }
         let mut context = EvalContext {
             argument: has_argument.then_some(self.argument.as_slice()),
             capture: rule.capture.then_some(&mut self.captures),

@@ -46,6 +46,13 @@ fn capture() {
             GET,
             "3; pass",
         ),
+        // Nor does one by an operator that captures nothing.
+        (
+            "SecRule ARGS:y \"@rx (A)(b)\" \"id:1,phase:2,capture,nolog,pass\"
+             SecRule ARGS:y \"@contains c\" \"id:2,phase:2,capture,nolog,pass\"\nSecRule &TX:0 \"@eq 0\" id:3,phase:2",
+            GET,
+            "3; pass",
+        ),
         (
             "SecRule ARGS:y \"@rx (a)\" \"id:1,phase:2,t:lowercase,capture,nolog,pass,setvar:tx.c=%{tx.1}\"
              SecRule TX:c \"@streq a\" id:2,phase:2",

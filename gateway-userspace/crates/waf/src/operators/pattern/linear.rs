@@ -150,6 +150,7 @@ fn element(syntax: &Hir) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Random;
 
     /// A pattern that counts as light has to compile within its weight; a heavy one is built, or refused, at load.
     #[test]
@@ -184,6 +185,54 @@ mod tests {
                 "{source} is built when asked for"
             );
         }
+    }
+
+    #[test]
+    fn random_patterns_never_fail_after_load() {
+        const PIECES: [&[u8]; 18] = [
+            b"a",
+            b"bc",
+            b"[a-z]",
+            b"[^,;]",
+            b"(?:",
+            b"(",
+            b")",
+            b")",
+            b"|",
+            b"{3}",
+            b"{2,9}",
+            b"{4,}",
+            b"*",
+            b"?",
+            b"|abc|abd|xyz",
+            b"(?i)sel",
+            b"$",
+            b"(?:foo|fob|f)",
+        ];
+        let mut random = Random::new(65);
+        let (mut light, mut heavy, mut refused) = (0, 0, 0);
+        for _ in 0..20_000 {
+            let source = String::from_utf8(random.value(&PIECES, 24)).expect("ASCII");
+            if ParserBuilder::new().build().parse(&source).is_err() {
+                continue;
+            }
+            match Linear::new(source.clone(), 1000 << random.below(8)) {
+                Ok(linear) if linear.regex.get().is_none() => {
+                    light += 1;
+                    assert!(
+                        linear.regex().is_some(),
+                        "{source} does not fit into {} bytes",
+                        linear.compiled_bytes
+                    );
+                }
+                Ok(_) => heavy += 1,
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(
+            light > 1000 && heavy > 100 && refused > 30,
+            "{light} light, {heavy} heavy, {refused} refused"
+        );
     }
 
     #[test]
