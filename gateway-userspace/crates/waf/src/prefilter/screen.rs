@@ -42,6 +42,8 @@ pub(crate) struct Screen {
     /// Operators that may match the empty value.
     of_empty: Bits,
     conditions: Vec<Condition>,
+    /// The shortest match of each operator.
+    shortest: Vec<u32>,
     /// Conditions that no literal leads to.
     loose: Vec<u32>,
     /// Operators with literals, and the bits that all their literals' conditions ask for, letters on one bit.
@@ -204,6 +206,7 @@ impl Screen {
             always: vec![0; words].into(),
             of_empty: vec![0; words].into(),
             conditions: Vec::new(),
+            shortest: vec![u32::MAX; operators.len()],
             loose: Vec::new(),
             common: Vec::new(),
             starts: vec![0],
@@ -216,7 +219,10 @@ impl Screen {
             let is_open = *negated || literals.len() > LITERALS_MAX;
             let fragments = if is_open { None } else { fragments_of(operator) };
             match fragments {
-                None => insert(&mut screen.always, number as u32),
+                None => {
+                    insert(&mut screen.always, number as u32);
+                    screen.shortest[number] = 0;
+                }
                 Some(fragments) => {
                     fragments.into_iter().for_each(|f| screen.add(number as u32, f, &mut literals));
                 }
@@ -237,6 +243,9 @@ impl Screen {
 
     fn add(&mut self, operator: u32, fragment: Fragment, literals: &mut BTreeMap<Literal, Vec<u32>>) {
         let index = self.conditions.len() as u32;
+        if let Some(shortest) = self.shortest.get_mut(operator as usize) {
+            *shortest = fragment.min_len.min(*shortest);
+        }
         self.conditions.push(Condition {
             all: fragment.all,
             none: fragment.none,
@@ -274,6 +283,7 @@ impl Screen {
             Ok(automaton) => self.search = Some((grams, automaton)),
             // Beyond what the automaton can hold: ask the operators themselves.
             Err(_) => {
+                self.shortest.fill(0);
                 for condition in &self.conditions {
                     insert(&mut self.always, condition.operator);
                 }
@@ -283,11 +293,9 @@ impl Screen {
 
     /// The fewest bytes that a value needs for one of these operators to match it.
     pub(crate) fn shortest_match(&self, wanted: &[u64]) -> usize {
-        if self.always.iter().zip(wanted).any(|(always, wanted)| always & wanted != 0) {
-            return 0;
-        }
-        let of_wanted = self.conditions.iter().filter(|condition| has(wanted, condition.operator));
-        of_wanted.map(|condition| condition.min_len as usize).min().unwrap_or(usize::MAX)
+        let of_wanted =
+            self.shortest.iter().enumerate().filter(|(operator, _)| has(wanted, *operator as u32));
+        of_wanted.map(|(_, shortest)| *shortest as usize).min().unwrap_or(usize::MAX)
     }
 
     /// The question about the operators of `wanted`.
