@@ -66,7 +66,7 @@ pub const fn notes(hash: u64, jiffies: u64) -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Limit {
-    /// Limiter time for one packet, byte or connection, at most [`FARTHEST`] for [`MOST_UNITS`]; zero is no limit.
+    /// Limiter time for one packet, byte or connection: at most [`FARTHEST`] for all that one step may take; zero is no limit.
     pub cost: u64,
     /// Tolerance: the burst in limiter time, one tick included; at most [`FARTHEST`].
     pub tolerance: u64,
@@ -172,8 +172,9 @@ pub const fn step(cell: u64, fresh: u64, limit: &Limit, units: u64) -> Option<u6
     Some(fresh.wrapping_add(next))
 }
 
-/// A limit of `rate` units a second with a burst of `burst`, at a tick of `tick_ns` nanoseconds. Rates so low that
-/// [`MOST_UNITS`] would take longer than [`FARTHEST`] are raised to that: four bytes a second at 250 ticks. `most`: units that one step may take.
+/// A limit of `rate` units a second with a burst of `burst`, at a tick of `tick_ns` nanoseconds. `most`: units that one step may
+/// take, at most [`MOST_UNITS`]; a rate so low that they would take longer than [`FARTHEST`] is raised to that, which those that the
+/// daemon accepts are above.
 pub const fn limit(rate: u64, burst: u64, most: u64, tick_ns: u64) -> Limit {
     if rate == 0 || tick_ns == 0 {
         return Limit { cost: 0, tolerance: 0 };
