@@ -13,7 +13,7 @@ use aya_ebpf::{
 
 /// The packet has become the answer.
 pub const SENT: u64 = 1;
-/// The listener has room: the packet may go to it.
+/// The listener has room, or the connection is there: the packet may go to it.
 pub const NOT_NEEDED: u64 = 2;
 /// No listener, or no cookies here.
 pub const NONE: u64 = 0;
@@ -95,7 +95,9 @@ fn answer<const IP: usize>(ctx: *mut xdp_md, offset: usize) -> u64 {
         if socket.is_null() {
             return NONE;
         }
-        let mut cookie = -1;
+        // Not a listener: the connection that was here a moment ago and waits for its end (RFC 9293 section 3.6.1), or one whose
+        // answer was lost. That is the host's own to answer, as it is with all other segments of connections.
+        let mut cookie = ENOENT;
         if (*socket).state == LISTEN {
             cookie =
                 bpf_tcp_gen_syncookie(socket.cast(), ip as *mut _, IP as u32, tcp.cast::<tcphdr>(), size);

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +14,7 @@ use gateway_tests::{
     Netns,
     xdp::{DROP, Lab, PASS, TX, packet},
 };
+use rustix::net::{self, AddressFamily, SocketType};
 
 const PORT: u16 = 8_443;
 
@@ -268,6 +269,51 @@ fn clients_finish_their_handshakes_with_cookies() -> Result<()> {
         server.join().expect("no panic in the server")?;
         result
     })
+}
+
+#[test]
+fn who_was_just_here_comes_back_from_the_same_port() -> Result<()> {
+    let wire = Wire::new()?;
+    let listener = wire.server.inside(|| {
+        sysctl("ipv4/tcp_syncookies", "2")?;
+        Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))?)
+    })?;
+    wire.lab.kernel().set_flood(&pressed())?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let server = scope.spawn(|| echo(&listener, &stop));
+        let result = SERVER.iter().try_for_each(|to| {
+            // The server closes first, so its end waits a minute before the port is free again (RFC 9293 section 3.6.1).
+            for visit in 1..=10 {
+                let started = Instant::now();
+                let mut stream = wire.client.inside(|| connect_from(*to, 40_001))?;
+                let mut back = Vec::new();
+                stream.write_all(b"hello")?;
+                stream.read_to_end(&mut back)?;
+                ensure!(back == b"hello", "{to}, visit {visit}: {back:?}");
+                let took = started.elapsed();
+                ensure!(took < Duration::from_millis(900), "{to}, visit {visit}: {took:?}, a SYN was lost");
+            }
+            Ok(())
+        });
+        stop.store(true, Relaxed);
+        server.join().expect("no panic in the server")?;
+        result
+    })
+}
+
+/// A connection to the server from a port of one's own.
+fn connect_from(to: IpAddr, port: u16) -> Result<TcpStream> {
+    let (family, any) = match to {
+        IpAddr::V4(_) => (AddressFamily::INET, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        IpAddr::V6(_) => (AddressFamily::INET6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+    };
+    let socket = net::socket(family, SocketType::STREAM, None)?;
+    net::bind(&socket, &SocketAddr::new(any, port))?;
+    net::connect(&socket, &SocketAddr::new(to, PORT))?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    Ok(stream)
 }
 
 #[test]
