@@ -49,8 +49,8 @@ pub struct Args {
     /// Turns of each mode with live frames.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
-    /// Slices of a second of each kind, in turns, in each turn of a mode with live frames.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
+    /// Slices of a second of each kind, in turns, in each turn of enforcing; the modes without a goal have one.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
     /// Requests a second of the good client.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
