@@ -15,6 +15,10 @@ pub const TICK_BITS: u32 = 40;
 pub const FARTHEST: u64 = 1 << 62;
 /// Most units that one step may take.
 pub const MOST_UNITS: u64 = 1 << 16;
+/// So far behind a TAT is brought nearer by [`settled`], long before it has gone half the circle and seems to be ahead.
+const STALE: u64 = 1 << 62;
+/// So far behind it is then: as whole as before, and not to be brought nearer again soon.
+const SETTLED: u64 = 1 << 61;
 /// How far apart the clocks of two CPUs may seem: one reads the tick and is held up before it looks at the cell, while the
 /// other charges it ticks later. A second at 250 ticks.
 const SLACK: u64 = 250 << TICK_BITS;
@@ -135,6 +139,25 @@ pub const fn idle(cell: u64, now: u64) -> u64 {
     if behind >> 63 == 0 { behind } else { 0 }
 }
 
+/// What stands for a cell that was never written or that time has left far behind, or `None` while it is near: the same tag and a
+/// limit that is whole. Whoever owns the cells looks at each more often than a quarter of the circle takes; otherwise the
+/// circle would bring it round, and a limit or a bar of long ago would count again.
+#[inline]
+pub const fn settled(cell: u64, now: u64) -> Option<u64> {
+    let behind = now.wrapping_sub(cell & !TAG_MASK);
+    // Ahead is at most the farthest, and what two clocks differ by.
+    if cell != 0 && behind.wrapping_sub(STALE) > (1 << 63) - 2 * SLACK {
+        return None;
+    }
+    Some(whole(cell, now))
+}
+
+/// A cell of the same tag whose limit is whole.
+#[inline]
+pub const fn whole(cell: u64, now: u64) -> u64 {
+    now.wrapping_sub(SETTLED) & !TAG_MASK | cell & TAG_MASK
+}
+
 /// How far ahead a TAT is, as far as `farthest`; anything else is long past, or never was.
 #[inline(always)]
 pub const fn ahead(cell: u64, now: u64, farthest: u64) -> u64 {
@@ -249,6 +272,38 @@ mod tests {
         let limit = limit(10, 5, 1, TICK);
         for cell in [0, now(5_000_000), now(100), !TAG_MASK] {
             assert!(step(cell | TAG, now(1_000_000) | TAG, &limit, 1).is_some(), "{cell:#x}");
+        }
+    }
+
+    #[test]
+    fn what_time_has_left_behind_never_comes_round_again() {
+        let quarter = 1 << 22;
+        for start in [0, 4_294_892_296, (1 << 24) - 75_000] {
+            // A bar of the longest, a limit used up, and a cell that nobody wrote, of every tag.
+            for written in [FARTHEST, now(250), 0] {
+                for tag in [0, TAG] {
+                    let mut cell =
+                        if written == 0 { 0 } else { now(start).wrapping_add(written) & !TAG_MASK | tag };
+                    if written == 0 {
+                        cell = settled(cell, now(start)).expect("it was never written");
+                    }
+                    // Three days at 250 ticks, looked at every quarter of the circle and more often.
+                    for every in [quarter, 15_000] {
+                        let mut seen = cell;
+                        for tick in (0..65_000_000u64).step_by(every) {
+                            let now = now(start + tick);
+                            seen = settled(seen, now).unwrap_or(seen);
+                            let gone = tick << TICK_BITS >= written || tick >= quarter as u64;
+                            assert!(!gone || ahead(seen, now, FARTHEST) == 0, "{start} {written} {tick}");
+                            assert!(tagged(seen, cell & TAG_MASK));
+                        }
+                    }
+                }
+            }
+        }
+        // What is ahead, or was a moment ago, stays as it is.
+        for cell in [now(1_000), now(900), now(1_001) + FARTHEST, now(1_000).wrapping_sub(STALE / 2)] {
+            assert_eq!(settled(cell | TAG, now(1_000)), None, "{cell:#x}");
         }
     }
 

@@ -248,7 +248,7 @@ fn find(bucket: *mut CellBucket, tag: u64) -> u64 {
 fn mine_or_stalest(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
     let home = gcra::home(tag);
     let cell = read(bucket, home);
-    if cell == 0 || gcra::tagged(cell, tag) || gcra::idle(cell, now) != 0 {
+    if gcra::tagged(cell, tag) || gcra::idle(cell, now) != 0 {
         return home;
     }
     let mut stalest = home;
@@ -259,7 +259,7 @@ fn mine_or_stalest(bucket: *mut CellBucket, tag: u64, now: u64) -> u64 {
         if gcra::tagged(cell, tag) {
             return way;
         }
-        let idle = if cell == 0 { u64::MAX } else { gcra::idle(cell, now) };
+        let idle = gcra::idle(cell, now);
         if idle > longest {
             longest = idle;
             stalest = way;

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::{Array, Map, MapData};
 use gateway::kernel::{Kernel, KernelConfig, Mode, Modes, Reason};
+use gateway_common::gcra::{CELL_WAYS, TICK_BITS};
 
 pub mod packet;
 pub mod pair;
@@ -91,6 +93,32 @@ impl Lab {
         );
         ensure!(total(&after) == total(&before) + 1, "{name}: not counted once");
         Ok(())
+    }
+
+    /// As if so many jiffies had gone by: every cell of the limiter and the gate was written so much earlier.
+    ///
+    /// # Errors
+    /// When their maps can't be read or written, or one of their words was never set.
+    pub fn let_pass(&self, jiffies: u64) -> Result<()> {
+        let earlier = jiffies << TICK_BITS;
+        let mut cells = self.map::<[u64; CELL_WAYS]>("CELLS")?;
+        for place in 0..cells.len() {
+            let bucket = cells.get(&place, 0)?;
+            ensure!(!bucket.contains(&0), "a cell that is not set");
+            cells.set(place, bucket.map(|cell| cell.wrapping_sub(earlier)), 0)?;
+        }
+        let mut gate = self.map::<u64>("GATE")?;
+        gate.set(0, gate.get(&0, 0)?.wrapping_sub(earlier), 0).context("the gate")
+    }
+
+    fn map<T: aya::Pod>(&self, name: &str) -> Result<Array<MapData, T>> {
+        for folder in std::fs::read_dir(&self.root)? {
+            let pin = folder?.path().join(name);
+            if pin.exists() {
+                return Ok(Map::Array(MapData::from_pin(pin)?).try_into()?);
+            }
+        }
+        anyhow::bail!("no map {name} in {}", self.root.display())
     }
 }
 

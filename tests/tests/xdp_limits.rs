@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use gateway::kernel::{
-    BanReason, Bar, Expiry, Mode, Modes, Part, PortPolicy, Rate, Reason, SourceLimits, Target,
+    BanReason, Bar, Expiry, FloodLimits, Mode, Modes, Part, PortPolicy, Rate, Reason, SourceLimits, Target,
 };
 use gateway_tests::xdp::{DROP, Lab, PASS, packet};
 
@@ -182,6 +182,53 @@ fn a_source_that_goes_on_and_on_is_barred() -> Result<()> {
     lab.expect("still barred, though the limit is free again", &frame, DROP, Reason::Penalty)?;
     lab.expect("nobody else is", &other, PASS, Reason::Clean)?;
     thread::sleep(Duration::from_millis(1_400));
+    lab.expect("free", &frame, PASS, Reason::Clean)
+}
+
+#[test]
+fn what_was_spent_long_ago_is_not_spent_again() -> Result<()> {
+    // Limiter time is a circle of 2^24 jiffies.
+    const CIRCLE: u64 = 1 << 24;
+    const STEP: u64 = CIRCLE / 16;
+    let lab = Lab::new()?;
+    let limits = SourceLimits {
+        packets: Some(Rate { per_second: 1_000, burst: 5 }),
+        bar: Some(Bar {
+            violations: 20,
+            within: Duration::from_secs(10),
+            lasting: Duration::from_secs(3_600),
+        }),
+        ..SourceLimits::default()
+    };
+    lab.kernel().set_limits(&limits, &[])?;
+    let gate = Some(Rate { per_second: 10, burst: 200 });
+    lab.kernel().set_flood(&FloodLimits { connections: gate, ..FloodLimits::default() })?;
+    let source = address("192.0.2.1")?;
+    let frame = packet::udp_from(source, b"");
+    lab.kernel().test_run(&frame, 200)?;
+    lab.expect("barred", &frame, DROP, Reason::Penalty)?;
+    let syn = packet::tcp_from(address("192.0.2.2")?, packet::SYN);
+    let new_connections = || -> Result<u64> {
+        let before = lab.kernel().stats();
+        // Others would be over a limit of their own.
+        lab.kernel().set_limits(&SourceLimits::default(), &[])?;
+        lab.kernel().test_run(&syn, 1_000)?;
+        lab.kernel().set_limits(&limits, &[])?;
+        Ok(1_000 - (lab.kernel().stats().packets(Reason::SynGate) - before.packets(Reason::SynGate)))
+    };
+    let first = new_connections()?;
+    ensure!((200..230).contains(&first), "{first} through the gate");
+    // Two seconds of its 20 before it has gone round, and on.
+    for step in 1..=20 {
+        lab.let_pass(if step == 16 { STEP - 500 } else { STEP })?;
+        lab.kernel().sweep();
+        let seen = lab.kernel().source(source);
+        ensure!(seen.barred_ms == 0, "after {step} sixteenths of the circle: {seen:?}");
+        if step == 16 {
+            let again = new_connections()?;
+            ensure!((200..230).contains(&again), "{again} through the gate");
+        }
+    }
     lab.expect("free", &frame, PASS, Reason::Clean)
 }
 

@@ -203,8 +203,10 @@ pub struct Loaded {
     pub wide_hits: Mapped<[AtomicU32; 4]>,
     /// Limits by class.
     pub limits: Mapped<LimitCell>,
-    /// Cells of the limiter: only the kernel writes them.
+    /// Cells of the limiter: the kernel writes them, and a sweep those of long ago.
     pub cells: Mapped<[AtomicU64; CELL_WAYS]>,
+    /// The gate for new connections: one cell, without a tag.
+    pub gate: Mapped<AtomicU64>,
     /// Closed ports.
     pub ports: Mapped<AtomicU64>,
     /// Feed sets, until taken.
@@ -277,6 +279,7 @@ impl Loaded {
             wide_hits: mapped(&ebpf, "WIDE_HITS", shape.wide_buckets)?,
             limits: mapped(&ebpf, "LIMITS", CLASSES)?,
             cells: mapped(&ebpf, "CELLS", shape.cell_buckets)?,
+            gate: mapped(&ebpf, "GATE", 1)?,
             ports: mapped(&ebpf, "PORTS", ports::WORDS)?,
             feeds: Some(Feeds {
                 control: mapped(&ebpf, "CONTROL", 1)?,
@@ -319,6 +322,7 @@ impl Loaded {
             control.feed_host_mask.store(shape.feed_host_buckets - 1, Relaxed);
             control.feed_wide_mask.store(shape.feed_wide_buckets - 1, Relaxed);
         }
+        self.settle_cells(self.long_alone());
         control.expiry_shift.store(self.clock.shift(), Relaxed);
         control.capture_reasons.store(0, Relaxed);
         control.capture_budget.store(CAPTURE_BUDGET, Relaxed);

@@ -1,11 +1,15 @@
-//! Sweeping: places of expired bans are emptied, and marks cleared that nothing stands behind any more.
+//! Sweeping: places of expired bans are emptied, marks cleared that nothing stands behind any more, and cells of the limiter
+//! kept where the circle of its time does not bring them round again.
 
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, Release},
 };
 
-use gateway_common::marks::{self, FIELDS, HOST_WORDS, V4_WORDS, V6_WORDS};
+use gateway_common::{
+    gcra,
+    marks::{self, FIELDS, HOST_WORDS, V4_WORDS, V6_WORDS},
+};
 use serde::Serialize;
 
 use super::{load::Loaded, target::Target, wide_table::Piece};
@@ -13,6 +17,9 @@ use super::{load::Loaded, target::Target, wide_table::Piece};
 /// After so many sweeps that found nothing to clear the marks are made anew all the same: a ban that took the place of an
 /// expired one has left that one's mark behind.
 const QUIET_SWEEPS: u32 = 10;
+/// Jiffies without a daemon after which nothing is left of any limit: an eighth of the circle of limiter time, beyond which
+/// cells that are behind and cells that are ahead could no longer be told apart.
+const LONG_ALONE: u64 = 1 << (64 - gcra::TICK_BITS - 3);
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -26,6 +33,7 @@ pub struct Swept {
 impl Loaded {
     /// Clears entries whose time is up, and rebuilds the marks from what stands when anything was cleared or lifted.
     pub fn sweep(&self) -> Swept {
+        self.settle_cells(false);
         let swept = self.clear_expired();
         let lifted = self.marks_stale.swap(false, Relaxed);
         let quiet = self.quiet_sweeps.load(Relaxed) + 1;
@@ -36,6 +44,25 @@ impl Loaded {
             self.quiet_sweeps.store(quiet, Relaxed);
         }
         swept
+    }
+
+    /// True when the maps are new, or no daemon has swept them for long.
+    pub(super) fn long_alone(&self) -> bool {
+        let deadline = self.control[0].heartbeat_deadline.load(Relaxed);
+        !self.adopted || self.clock.jiffies() > deadline.saturating_add(LONG_ALONE)
+    }
+
+    /// Makes cells whole that time has left far behind, or all of them.
+    pub(super) fn settle_cells(&self, all: bool) {
+        let now = gcra::now(self.clock.jiffies());
+        for cell in self.cells.iter().flatten().chain(&self.gate[..]) {
+            let seen = cell.load(Relaxed);
+            let settled = if all { Some(gcra::whole(seen, now)) } else { gcra::settled(seen, now) };
+            if let Some(settled) = settled {
+                // What the kernel has just written is not of long ago.
+                let _ = cell.compare_exchange(seen, settled, Relaxed, Relaxed);
+            }
+        }
     }
 
     fn clear_expired(&self) -> Swept {
