@@ -24,6 +24,8 @@ use crate::{build, process, setup, ui};
 const LIMIT: Duration = Duration::from_mins(20);
 /// What /init prints before it powers off.
 const END: &str = "VM-TEST-END";
+/// Lines that a kernel in trouble may tell about where it stands.
+const TRACE: u32 = 80;
 
 /// Arguments of `cargo xtask vm-test`.
 #[derive(Debug, clap::Args)]
@@ -201,21 +203,26 @@ fn boot(kernel: &Path, initrd: &Path, verbose: bool) -> Result<Outcome> {
         }
     });
     let start = Instant::now();
-    let mut outcome = Outcome::default();
+    let (mut outcome, mut trace) = (Outcome::default(), 0);
     while let Ok(line) = lines.recv_timeout(LIMIT.saturating_sub(start.elapsed())) {
         outcome.line(&line);
-        if verbose || worth_showing(&line) {
+        if TROUBLE.iter().any(|words| line.contains(words)) {
+            trace = TRACE;
+        }
+        if verbose || trace > 0 || worth_showing(&line) {
             println!("    {line}");
         }
+        trace = trace.saturating_sub(1);
     }
     Ok(outcome)
 }
 
+/// What a kernel says before it tells where it stands.
+const TROUBLE: [&str; 4] = ["Kernel panic", "BUG:", "rcu: INFO:", "blocked for more than"];
+
 /// Whether a line of the console matters to somebody who only wants to know how it went.
 fn worth_showing(line: &str) -> bool {
-    ["test ", "VM-TEST", "panicked", "Error:", "error", "Kernel panic", "BUG:"]
-        .iter()
-        .any(|word| line.contains(word))
+    ["test ", "VM-TEST", "panicked", "Error:", "error"].iter().any(|word| line.contains(word))
         || line.starts_with("    ")
 }
 

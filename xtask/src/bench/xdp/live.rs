@@ -4,6 +4,7 @@
 //! softirq of its cable, on the last alone. The client opens a connection for each request at a rate that leaves most of
 //! its core idle: what is measured is what the flood does to it, not how much it can do.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -30,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 struct Seen {
     /// Of the requests that were answered, in milliseconds.
     latencies: Vec<f64>,
+    /// Why the others were not, and how often.
+    failed: BTreeMap<String, usize>,
     sent: usize,
     seconds: f64,
 }
@@ -169,12 +172,13 @@ fn rates(sent: &Sent) -> String {
 
 fn told(seen: &Seen) -> String {
     format!(
-        "{:.0} req/s answered ({:.2}% of {}), p50 {:.2} ms, p99 {:.2} ms",
+        "{:.0} req/s answered ({:.2}% of {}), p50 {:.2} ms, p99 {:.2} ms{}",
         seen.rate(),
         seen.success() * 100.0,
         seen.sent,
         seen.percentile(50),
-        seen.p99()
+        seen.p99(),
+        seen.failed.iter().map(|(why, times)| format!(", {times} times {why:?}")).collect::<String>()
     )
 }
 
@@ -292,21 +296,23 @@ fn pin(process: u32, cores: &str) -> Result<()> {
 /// next back longer than it takes itself.
 fn client(space: &Netns, rate: u32, done: &AtomicBool, seconds: f64, seen: &mut Seen) -> Result<()> {
     let pause = Duration::from_secs(1) / rate.max(1);
-    let (latencies, sent, took) = space.inside(|| {
-        let (mut latencies, mut sent) = (Vec::new(), 0);
+    let (latencies, failed, sent, took) = space.inside(|| {
+        let (mut latencies, mut failed, mut sent) = (Vec::new(), Vec::new(), 0);
         let started = Instant::now();
         let mut next = started;
         while !done.load(Ordering::Relaxed) && started.elapsed().as_secs_f64() < seconds {
             let begun = Instant::now();
             sent += 1;
-            if request(CLEAN.http()).is_ok() {
-                latencies.push(begun.elapsed().as_secs_f64() * 1e3);
+            match request(CLEAN.http()) {
+                Ok(()) => latencies.push(begun.elapsed().as_secs_f64() * 1e3),
+                Err(error) => failed.push(format!("{error:#}")),
             }
             next = (next + pause).max(Instant::now());
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
-        Ok((latencies, sent, started.elapsed().as_secs_f64()))
+        Ok((latencies, failed, sent, started.elapsed().as_secs_f64()))
     })?;
+    failed.into_iter().for_each(|why| *seen.failed.entry(why).or_default() += 1);
     seen.latencies.extend(latencies);
     seen.sent += sent;
     seen.seconds += took;
@@ -314,7 +320,7 @@ fn client(space: &Netns, rate: u32, done: &AtomicBool, seconds: f64, seen: &mut 
 }
 
 fn request(to: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE).context("no connection")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     stream.write_all(
@@ -322,7 +328,7 @@ fn request(to: SocketAddr) -> Result<()> {
           connection: close\r\n\r\n",
     )?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    stream.read_to_end(&mut answer).context("no answer")?;
     ensure!(answer.starts_with(b"HTTP/1.1 200"), "another answer");
     Ok(())
 }
