@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     actions::Action,
-    prefilter::screen::{Bits, insert},
+    prefilter::condition::{Bits, insert},
     variables::fold::Names,
 };
 

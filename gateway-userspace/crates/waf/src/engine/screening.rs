@@ -14,8 +14,9 @@ use crate::{
     },
     operators::EvalContext,
     prefilter::{
+        memo::{Memo, Places},
         plan::{PhasePlan, Plan, leaves_alone, value_comes_again},
-        screen::{Asked, Memo, Places},
+        screen::Asked,
         seen::Seen,
     },
     transformations::Transformation,

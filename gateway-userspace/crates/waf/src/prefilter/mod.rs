@@ -5,9 +5,11 @@
 //! case. What passes is only a candidate: its own operator decides. So the screen may err on one side only, and
 //! switched off (`CompileOptions::prefilter`) the engine must find the very same matches.
 
+pub(crate) mod condition;
 mod fragment;
 mod grams;
 mod literal;
+pub(crate) mod memo;
 mod node;
 pub(crate) mod plan;
 pub(crate) mod screen;

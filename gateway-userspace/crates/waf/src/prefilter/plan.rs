@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::screen::{Bits, Question, Screen, Screened, insert};
+use super::condition::{Bits, Question, insert};
+use super::screen::{Screen, Screened};
 use crate::bytes::ByteMask;
 use crate::compile::pipeline::{PipelineId, Pipelines};
 use crate::compile::rule::{Check, Rule, Selector, Target};

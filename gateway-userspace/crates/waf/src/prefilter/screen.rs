@@ -4,26 +4,21 @@ use std::collections::BTreeMap;
 
 use daachorse::{DoubleArrayAhoCorasick, DoubleArrayAhoCorasickBuilder};
 
+use super::condition::{Bits, Condition, Loose, Question, coarse, has, insert};
 use super::fragment::{Fragment, fragments};
 use super::grams::{Focus, Grams};
 use super::literal::{LITERAL_MIN, Literal};
+use super::memo::Memo;
 use super::node::Node;
 use crate::bytes::ByteMask;
 use crate::operators::{Operator, OperatorKind};
 
-/// Slots of a [`Memo`]; a slot taken by another key is written over.
-const MEMO_SLOTS: usize = 512;
 /// Values longer than this have words that come again: each literal's conditions are tested once.
 const LONG_BYTES: usize = 128;
 /// Bytes of long values of one kind after which it pays to find out which literals matter for it.
 const FOCUS_AFTER_BYTES: usize = 32 << 10;
-/// Kinds of values with a focus; a further one takes the place of another.
-const FOCUSES: usize = 16;
 /// Most literals of a screen; operators beyond it are not screened.
 const LITERALS_MAX: usize = 200_000;
-
-/// A set of operators by their numbers: bit `n % 64` of word `n / 64`.
-pub(crate) type Bits = Box<[u64]>;
 
 /// An operator to screen.
 #[derive(Clone, Copy, Debug)]
@@ -62,67 +57,6 @@ struct Posting {
     operator: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Condition {
-    all: u64,
-    none: u64,
-    any: [u64; 4],
-    min_len: u32,
-    max_len: u32,
-    operator: u32,
-}
-
-impl Condition {
-    #[inline]
-    fn holds(&self, mask: u64, len: u32) -> bool {
-        mask & self.all == self.all
-            && mask & self.none == 0
-            && len >= self.min_len
-            && len <= self.max_len
-            && self.any.iter().all(|any| mask & any != 0)
-    }
-}
-
-/// A loose condition with all letters on one bit, as the memo's keys have them.
-#[derive(Debug)]
-struct Loose {
-    all: u64,
-    none: u64,
-    any: [u64; 4],
-    operator: u32,
-    index: u32,
-}
-
-impl Loose {
-    fn new(index: u32, condition: &Condition) -> Self {
-        let has_all_letters = condition.none & ByteMask::LETTERS.0 == ByteMask::LETTERS.0;
-        let letters = if has_all_letters { SOME_LETTER } else { 0 };
-        Self {
-            all: coarse(condition.all),
-            none: condition.none & !(ByteMask::LETTERS.0 | ByteMask::UPPER.0) | letters,
-            any: condition.any.map(coarse),
-            operator: condition.operator,
-            index,
-        }
-    }
-
-    /// Whether some value of the coarse key meets the condition.
-    fn may_hold(&self, key: u64) -> bool {
-        key & self.all == self.all && key & self.none == 0 && self.any.iter().all(|any| key & any != 0)
-    }
-}
-
-/// The operators that one kind of value is asked about.
-#[derive(Debug)]
-pub(crate) struct Question {
-    /// A number among the questions of a rule set.
-    pub id: u32,
-    /// Its conditions that no literal leads to.
-    loose: Vec<Loose>,
-    /// The operators that literals lead to, and the bits that all such conditions of an operator ask for.
-    literal: Vec<(u32, u64)>,
-}
-
 /// What a value is screened for.
 pub(crate) struct Asked<'a> {
     /// The kind of value.
@@ -131,70 +65,6 @@ pub(crate) struct Asked<'a> {
     pub among: &'a [u64],
     /// Those that are asked about this form of the value.
     pub wanted: &'a [u64],
-}
-
-/// Places in a table for keys of a number and a mask: each key has four to be in, and a newcomer takes one of them by turns.
-pub(crate) struct Places {
-    sets: usize,
-    turn: usize,
-}
-
-impl Places {
-    /// Of a table of that many slots, a multiple of four.
-    pub(crate) fn new(slots: usize) -> Self {
-        Self { sets: slots / 4, turn: 0 }
-    }
-
-    /// Where the key is, or the place that it takes.
-    #[inline]
-    pub(crate) fn find(&mut self, key: (u32, u64), is_at: impl Fn(usize) -> bool) -> (usize, bool) {
-        let mixed = (key.1 ^ (key.0 as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        // The upper bits of the product depend on all bits of the key.
-        let first = (((mixed >> 32) as usize * self.sets) >> 32) * 4;
-        match (first..first + 4).find(|at| is_at(*at)) {
-            Some(at) => (at, true),
-            None => {
-                self.turn = self.turn.wrapping_add(1);
-                (first + self.turn % 4, false)
-            }
-        }
-    }
-}
-
-/// What a thread keeps between values: survivors by byte mask, and space to fold case in. Bounded by its slots.
-pub(crate) struct Memo {
-    slots: Vec<Slot>,
-    places: Places,
-    folded: Vec<u8>,
-    /// The literals met in the long value at hand.
-    met: Vec<u64>,
-    focuses: Vec<(usize, Focus)>,
-    focus_turn: usize,
-}
-
-#[derive(Clone, Default)]
-struct Slot {
-    key: (u32, u64),
-    known: bool,
-    /// Loose conditions that a value of this key may meet.
-    loose: Vec<u32>,
-    /// Operators that a literal may lead to in a value of this key.
-    literal: Vec<u64>,
-    /// Bytes of long values of this key so far.
-    long_bytes: usize,
-}
-
-impl Default for Memo {
-    fn default() -> Self {
-        Self {
-            slots: vec![Slot::default(); MEMO_SLOTS],
-            places: Places::new(MEMO_SLOTS),
-            folded: Vec::new(),
-            met: Vec::new(),
-            focuses: Vec::new(),
-            focus_turn: 0,
-        }
-    }
 }
 
 impl Screen {
@@ -449,80 +319,6 @@ impl std::fmt::Debug for Screen {
             .field("literals", &(self.starts.len() - 1))
             .field("heap_bytes", &self.heap_bytes())
             .finish_non_exhaustive()
-    }
-}
-
-/// Any letter, for the memo's key.
-const SOME_LETTER: u64 = 1 << 32;
-
-/// The mask with all letters on one bit: literals tell words apart, so that keys stay few.
-fn coarse(mask: u64) -> u64 {
-    let letters = if mask & ByteMask::LETTERS.0 != 0 { SOME_LETTER } else { 0 };
-    mask & !(ByteMask::LETTERS.0 | ByteMask::UPPER.0) | letters
-}
-
-impl Memo {
-    fn slot(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> usize {
-        let key = (question.id, coarse(mask.0));
-        let (at, is_known) = {
-            let slots = &self.slots;
-            self.places.find(key, |at| slots[at].known && slots[at].key == key)
-        };
-        let slot = &mut self.slots[at];
-        if !is_known {
-            slot.key = key;
-            slot.known = true;
-            slot.long_bytes = 0;
-            self.focuses.retain(|(of, _)| *of != at);
-            slot.literal.clear();
-            slot.literal.resize(among.len(), 0);
-            for (operator, all) in &question.literal {
-                if has(among, *operator) && key.1 & all == *all {
-                    insert(&mut slot.literal, *operator);
-                }
-            }
-            slot.loose.clear();
-            let may_hold = |loose: &&Loose| has(among, loose.operator) && loose.may_hold(key.1);
-            slot.loose.extend(question.loose.iter().filter(may_hold).map(|loose| loose.index));
-        }
-        at
-    }
-
-    /// Makes sure of a focus for the slot.
-    fn focus(&mut self, slot: usize, make: impl FnOnce() -> Focus) {
-        if self.focuses.iter().any(|(of, _)| *of == slot) {
-            return;
-        }
-        if self.focuses.len() < FOCUSES {
-            return self.focuses.push((slot, make()));
-        }
-        self.focus_turn = (self.focus_turn + 1) % FOCUSES;
-        let (of, focus) = &mut self.focuses[self.focus_turn];
-        // The one that loses its place has to earn it again.
-        self.slots[*of].long_bytes = 0;
-        (*of, *focus) = (slot, make());
-    }
-
-    /// How many kinds of values have a focus.
-    #[cfg(test)]
-    pub(super) fn focuses(&self) -> usize {
-        self.focuses.len()
-    }
-
-    /// Forgets everything: what is kept is of one screen.
-    pub(crate) fn clear(&mut self) {
-        self.focuses.clear();
-        self.slots.iter_mut().for_each(|slot| slot.known = false);
-    }
-}
-
-fn has(bits: &[u64], number: u32) -> bool {
-    bits.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
-}
-
-pub(crate) fn insert(bits: &mut [u64], number: u32) {
-    if let Some(word) = bits.get_mut(number as usize / 64) {
-        *word |= 1 << (number % 64);
     }
 }
 

@@ -4,7 +4,7 @@
 //! phase say about such a value alone is the same each time. Values of arguments, paths and bodies are not kept: they
 //! are what an attacker varies.
 
-use super::screen::Places;
+use super::memo::Places;
 use crate::variables::fold::value_hash;
 
 /// Values remembered; a further one takes the place of another.

@@ -1,4 +1,5 @@
-use super::screen::{Asked, Memo, Screen, Screened};
+use super::memo::Memo;
+use super::screen::{Asked, Screen, Screened};
 use crate::bytes::ByteMask;
 use crate::operators::{CompileContext, EvalContext, Operator};
 use crate::source::MemorySource;
