@@ -112,6 +112,16 @@ fn open_required(config: &config::kernel::Kernel, protected: &[IpNetwork]) -> Re
     let (attached, detached) = kernel.take_over(&wanted)?;
     for attachment in &attached {
         tracing::info!(interface = attachment.interface, mode = ?attachment.mode, "XDP: {}", attachment.reason);
+        if !config.flood.cookies.is_empty()
+            && attachment.mode != AttachMode::Generic
+            && kernel::is_veth(attachment.index)
+        {
+            tracing::warn!(
+                "{} is a veth: answers with cookies of `kernel.flood` arrive only if an XDP program is attached to its other \
+                 end, or with [kernel] attach = \"generic\"",
+                attachment.interface
+            );
+        }
     }
     if !detached.is_empty() {
         tracing::warn!(interfaces = ?detached, "the program is off these: [kernel] interfaces does not name them");

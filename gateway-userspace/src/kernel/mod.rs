@@ -76,6 +76,12 @@ pub fn interface_name(index: u32) -> Option<String> {
     netlink::interface(index).ok().map(|interface| interface.name)
 }
 
+/// Whether an interface of this network namespace is one end of a virtual cable. What a native program sends back there arrives
+/// only where the other end has a program, too.
+pub fn is_veth(index: u32) -> bool {
+    netlink::interface(index).is_ok_and(|interface| interface.is_veth)
+}
+
 /// Where BPF objects are pinned by default.
 pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/gateway";
 

@@ -14,6 +14,8 @@ const NEW_LINK: u16 = 16;
 const REQUEST: u16 = 1;
 const NAME: u16 = 3;
 const MTU: u16 = 4;
+const LINK_INFO: u16 = 18;
+const INFO_KIND: u16 = 1;
 const XDP: u16 = 43;
 const XDP_ATTACHED: u16 = 2;
 /// Bits of an attribute's type that say how it is written, not what it is.
@@ -32,6 +34,8 @@ pub struct Interface {
     pub mtu: u32,
     /// In which mode an XDP program is on it, whosever it is; `None` without one.
     pub mode: Option<AttachMode>,
+    /// One end of a virtual cable.
+    pub is_veth: bool,
 }
 
 /// Asks about an interface by its index.
@@ -74,6 +78,10 @@ fn parse(answer: &[u8]) -> io::Result<Interface> {
                 interface.name = String::from_utf8_lossy(&value[..end]).into_owned();
             }
             MTU => interface.mtu = value.try_into().map_or(0, u32::from_ne_bytes),
+            LINK_INFO => {
+                let kind = attributes(value).find(|(name, _)| *name == INFO_KIND);
+                interface.is_veth = kind.is_some_and(|(_, kind)| kind.starts_with(b"veth"));
+            }
             XDP => {
                 let attached = attributes(value).find(|(name, _)| *name == XDP_ATTACHED);
                 interface.mode = match attached.and_then(|(_, value)| value.first()) {
@@ -126,5 +134,8 @@ mod tests {
         ]);
         let parsed = parse(&answer).unwrap();
         assert_eq!((parsed.name.as_str(), parsed.mode), ("eth0", Some(AttachMode::Generic)));
+        assert!(!parsed.is_veth);
+        answer.extend([16, 0, 18, 0, 9, 0, 1, 0, b'v', b'e', b't', b'h', 0, 0, 0, 0]);
+        assert!(parse(&answer).unwrap().is_veth);
     }
 }
