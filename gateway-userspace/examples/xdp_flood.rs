@@ -4,7 +4,8 @@
 //! Arguments: interface, `ack` or `syn`, the gateway's MAC, its IPv4 address and port, packets of one flood. Says
 //! `ready`; each line on standard input then is a flood, answered with the seconds that it took.
 //!
-//! Or: interface, `drop`. Then everything that comes in there is dropped by a bare XDP_DROP until standard input ends.
+//! Or: interface, `drop` or `pass`. Then everything that comes in there is dropped by a bare XDP_DROP, or let through, until
+//! standard input ends. A veth takes what a program at its other end sends back only where it has a program itself.
 
 use std::{
     io::BufRead,
@@ -20,15 +21,18 @@ use gateway::kernel::{Kernel, KernelConfig, TestProgram};
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let root = PathBuf::from(format!("/sys/fs/bpf/gateway-flood-{}", std::process::id()));
-    if let [interface, kind] = arguments.as_slice()
-        && kind == "drop"
-    {
-        let dropped = sink(&root, interface);
+    if let [interface, kind] = arguments.as_slice() {
+        let program = match kind.as_str() {
+            "drop" => TestProgram::Drop,
+            "pass" => TestProgram::Empty,
+            other => bail!("{other} is neither drop nor pass"),
+        };
+        let ended = far_end(&root, interface, program);
         gateway::kernel::uninstall(&root)?;
-        return dropped;
+        return ended;
     }
     let [interface, kind, mac, address, port, count] = arguments.as_slice() else {
-        bail!("arguments: INTERFACE ack|syn MAC ADDRESS PORT COUNT, or INTERFACE drop");
+        bail!("arguments: INTERFACE ack|syn MAC ADDRESS PORT COUNT, or INTERFACE drop|pass");
     };
     let flags = match kind.as_str() {
         "ack" => 0x10,
@@ -54,11 +58,11 @@ fn open(root: &Path) -> Result<Kernel> {
     })?)
 }
 
-/// Puts the bare drop on an interface, as long as somebody wants it.
-fn sink(root: &Path, interface: &str) -> Result<()> {
+/// Puts the program on an interface, as long as somebody wants it.
+fn far_end(root: &Path, interface: &str, program: TestProgram) -> Result<()> {
     let kernel = open(root)?;
-    let pin = root.join("drop");
-    kernel.pin(TestProgram::Drop, &pin)?;
+    let pin = root.join("far_end");
+    kernel.pin(program, &pin)?;
     let set = |program: &[&str]| -> Result<()> {
         let done =
             Command::new("ip").args(["link", "set", "dev", interface, "xdpdrv"]).args(program).status()?;

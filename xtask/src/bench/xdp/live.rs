@@ -189,10 +189,16 @@ fn measure(plan: &Plan<'_>, ours: &str, theirs: &str, janitor: &mut Janitor) -> 
     nowhere.cable(("sink", &["10.78.0.1/24"]), &lab.attacker, ("eth1", &["10.78.0.2/24"]))?;
     command(lab.attacker.command("ethtool").args(["-K", "eth1", "gro", "on"]))?;
     let sink = Sender::start(&nowhere, plan.sender, theirs, &["sink", "drop"])?;
-    janitor.watch(sink.id())?;
+    // What the gateway's program sends back arrives; the flood's own answers end there.
+    let far_ends = [
+        Sender::start(&lab.clean, plan.sender, ours, &["eth0", "pass"])?,
+        Sender::start(&lab.attacker, plan.sender, theirs, &["eth0", "drop"])?,
+    ];
+    for process in far_ends.iter().chain([&sink]) {
+        janitor.watch(process.id())?;
+    }
     let link = text(lab.gateway.command("ip").args(["-o", "link", "show", Lab::ATTACKER.interface]))?;
-    let mac =
-        link.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).context("a MAC address")?;
+    let mac = hardware_address(&link)?;
     let (to, count) = (Lab::ATTACKER.gateway().to_string(), PACKETS.to_string());
     let sender = |interface: &str, port: u16| {
         let port = port.to_string();
@@ -232,7 +238,7 @@ fn measure(plan: &Plan<'_>, ours: &str, theirs: &str, janitor: &mut Janitor) -> 
         }
     }
     drop(senders);
-    drop(sink);
+    drop((sink, far_ends));
     Ok(all)
 }
 
@@ -261,15 +267,23 @@ fn scene() -> Result<Lab> {
     let attacker = Lab::ATTACKER;
     let route = ["route", "add", "default", "via", &attacker.client().to_string(), "dev", attacker.interface];
     command(lab.gateway.command("ip").args(route))?;
-    // A veth takes frames that come from no stack only where its driver polls.
-    for space in [&lab.clean, &lab.attacker] {
-        command(space.command("ethtool").args(["-K", "eth0", "gro", "on"]))?;
-    }
+    // Its other end answers nobody.
+    let link = text(lab.attacker.command("ip").args(["-o", "link", "show", "eth0"]))?;
+    let mac = hardware_address(&link)?;
+    let neighbour =
+        ["neigh", "replace", &attacker.client().to_string(), "lladdr", mac, "dev", attacker.interface];
+    command(lab.gateway.command("ip").args(neighbour).args(["nud", "permanent"]))?;
+    // Frames that come from no stack are taken only where the driver polls.
     for interface in [CLEAN.interface, attacker.interface] {
         command(lab.gateway.command("ethtool").args(["-K", interface, "gro", "on"]))?;
     }
     command(lab.gateway.command("sysctl").args(["-qw", "net.ipv4.tcp_syncookies=2"]))?;
     Ok(lab)
+}
+
+/// The address in a line of `ip -o link`.
+fn hardware_address(link: &str) -> Result<&str> {
+    link.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).context("a MAC address")
 }
 
 fn settings(lab: &Lab, gateway: &Path, mode: &str) -> Settings {
