@@ -50,6 +50,7 @@ impl Loose {
     }
 
     /// Whether some value of the coarse key meets the condition.
+    #[inline]
     pub fn may_hold(&self, key: u64) -> bool {
         key & self.all == self.all && key & self.none == 0 && self.any.iter().all(|any| key & any != 0)
     }
@@ -70,15 +71,18 @@ pub(crate) struct Question {
 pub(super) const SOME_LETTER: u64 = 1 << 32;
 
 /// The mask with all letters on one bit: literals tell words apart, so that keys stay few.
+#[inline]
 pub(super) fn coarse(mask: u64) -> u64 {
     let letters = if mask & ByteMask::LETTERS.0 != 0 { SOME_LETTER } else { 0 };
     mask & !(ByteMask::LETTERS.0 | ByteMask::UPPER.0) | letters
 }
 
+#[inline]
 pub(super) fn has(bits: &[u64], number: u32) -> bool {
     bits.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
 }
 
+#[inline]
 pub(crate) fn insert(bits: &mut [u64], number: u32) {
     if let Some(word) = bits.get_mut(number as usize / 64) {
         *word |= 1 << (number % 64);

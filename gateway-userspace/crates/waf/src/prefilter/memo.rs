@@ -74,6 +74,7 @@ impl Default for Memo {
 }
 
 impl Memo {
+    #[inline]
     pub(super) fn slot(&mut self, question: &Question, among: &[u64], mask: ByteMask) -> usize {
         let key = (question.id, coarse(mask.0));
         let (at, is_known) = {
