@@ -69,6 +69,7 @@ impl Key {
     }
 
     /// What a way says of a key: the 24 bits that choose its bucket, and as many others.
+    #[inline]
     fn way_tag(self) -> WayTag {
         WayTag {
             first: (self.place >> 40 << 8) as u32 | (self.tag >> 56) as u32,
@@ -83,6 +84,7 @@ impl Key {
     }
 
     /// What its entry says besides.
+    #[inline]
     fn entry_tag(self) -> u16 {
         self.tag as u16
     }

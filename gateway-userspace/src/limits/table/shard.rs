@@ -38,6 +38,7 @@ impl Bucket {
         u64::from_le_bytes(alike)
     }
 
+    #[inline]
     fn tag(&self, way: usize) -> WayTag {
         WayTag { first: self.first[way], rest: self.rest[way] }
     }
