@@ -17,6 +17,12 @@ fn packets(per_second: u64, burst: u64) -> SourceLimits {
     SourceLimits { packets: Some(Rate { per_second, burst }), ..SourceLimits::default() }
 }
 
+/// Limits that bar a source for so long after 20 violations.
+fn barring(lasting: Duration) -> SourceLimits {
+    let bar = Bar { violations: 20, within: Duration::from_secs(10), lasting };
+    SourceLimits { bar: Some(bar), ..packets(1_000, 5) }
+}
+
 fn address(text: &str) -> Result<IpAddr> {
     text.parse().context(text.to_owned())
 }
@@ -164,15 +170,7 @@ fn each_source_has_its_own_and_prefixes_may_have_others() -> Result<()> {
 #[test]
 fn a_source_that_goes_on_and_on_is_barred() -> Result<()> {
     let lab = Lab::new()?;
-    let limits = SourceLimits {
-        packets: Some(Rate { per_second: 1_000, burst: 5 }),
-        bar: Some(Bar {
-            violations: 20,
-            within: Duration::from_secs(10),
-            lasting: Duration::from_millis(1_500),
-        }),
-        ..SourceLimits::default()
-    };
+    let limits = barring(Duration::from_millis(1_500));
     lab.kernel().set_limits(&limits, &[])?;
     let frame = packet::udp_from(address("192.0.2.1")?, b"");
     let other = packet::udp_from(address("192.0.2.2")?, b"");
@@ -191,15 +189,7 @@ fn what_was_spent_long_ago_is_not_spent_again() -> Result<()> {
     const CIRCLE: u64 = 1 << 24;
     const STEP: u64 = CIRCLE / 16;
     let lab = Lab::new()?;
-    let limits = SourceLimits {
-        packets: Some(Rate { per_second: 1_000, burst: 5 }),
-        bar: Some(Bar {
-            violations: 20,
-            within: Duration::from_secs(10),
-            lasting: Duration::from_secs(3_600),
-        }),
-        ..SourceLimits::default()
-    };
+    let limits = barring(Duration::from_secs(3_600));
     lab.kernel().set_limits(&limits, &[])?;
     let gate = Some(Rate { per_second: 10, burst: 200 });
     lab.kernel().set_flood(&FloodLimits { connections: gate, ..FloodLimits::default() })?;
